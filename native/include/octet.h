@@ -1,0 +1,494 @@
+/* Octet: FP8 Mixture-of-Experts kernels behind a C ABI (C99).
+ *
+ * Conventions
+ *  - Every call returns an octet_status; the text of the last failure on this thread is octet_last_error().
+ *  - Every args struct begins with struct_size = sizeof(the struct); fields are only ever appended.
+ *  - Shapes stand behind the pointers. Strides and offsets count elements, sizes and alignments bytes.
+ *  - Every device pointer handed to an op is aligned to 16 bytes (octet_buffer_create gives 256); rows may have any stride.
+ *  - Ops never allocate, never synchronise and never read back, so each can be captured in a graph. Scratch memory comes
+ *    from the caller: octet_<op>_workspace() tells its size for the bounds in args, and never shrinks as they grow.
+ *  - Lengths, block tables, slots and expert offsets are device arrays; args carry upper bounds known to the host.
+ *  - Handles may be used from any thread; one stream belongs to one thread at a time.
+ *  - FP8 blocks: value = code * scale; activations have one f32 scale per row and 128 columns, weights one per 128 x 128.
+ */
+#ifndef OCTET_H
+#define OCTET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define OCTET_API __declspec(dllexport)
+#else
+#define OCTET_API __attribute__((visibility("default")))
+#endif
+
+#define OCTET_ABI_VERSION 1
+#define OCTET_SCALE_BLOCK 128 /* rows and columns of an FP8 scale block */
+
+typedef enum octet_status {
+  OCTET_OK = 0,
+  OCTET_INVALID_ARGUMENT = 1, /* the caller broke the contract; the text has the values */
+  OCTET_UNSUPPORTED = 2,      /* a legal request this build or device cannot serve */
+  OCTET_NO_DEVICE = 3,        /* no such device, or its runtime library is absent */
+  OCTET_OUT_OF_MEMORY = 4,
+  OCTET_DEVICE_ERROR = 5, /* the vendor's runtime failed; the text has its code and name */
+  OCTET_KERNEL_FAULT = 6, /* the simulator's checker stopped a launch; the text has kernel, block, lane, source line */
+  OCTET_INTERNAL = 7
+} octet_status;
+
+typedef enum octet_dtype {
+  OCTET_F32 = 0,
+  OCTET_BF16 = 1,
+  OCTET_F8_E4M3 = 2,      /* OCP: bias 7, max 448, NaN 0x7F and 0xFF */
+  OCTET_F8_E4M3_FNUZ = 3, /* gfx942: bias 8, max 240, NaN 0x80, no -0 */
+  OCTET_I32 = 4,
+  OCTET_I64 = 5,
+  OCTET_U8 = 6
+} octet_dtype;
+
+typedef enum octet_layout {
+  OCTET_ROW_MAJOR = 0 /* [n, k], k contiguous */
+} octet_layout;
+
+typedef struct octet_device octet_device;
+typedef struct octet_buffer octet_buffer;
+typedef struct octet_stream octet_stream;
+typedef struct octet_event octet_event;
+typedef struct octet_graph octet_graph;
+
+/* ---- library ---------------------------------------------------------------------------------------------------- */
+
+OCTET_API int32_t octet_abi_version(void);
+OCTET_API const char* octet_build_info(void); /* one line: compiler, targets, git commit */
+OCTET_API const char* octet_last_error(void); /* of this thread; "" if none; valid until the next call on this thread */
+
+/* One row for each struct ("octet_gemm_args", "", size) and each field ("octet_gemm_args", "m", offset). */
+typedef struct octet_layout_entry {
+  const char* struct_name;
+  const char* field_name;
+  int64_t value;
+} octet_layout_entry;
+OCTET_API octet_status octet_abi_layout(const octet_layout_entry** entries, int32_t* count);
+
+/* ---- devices ---------------------------------------------------------------------------------------------------- */
+
+/* driver: "hip", "cuda" or "sim". count: devices present. OCTET_NO_DEVICE with the reason where the runtime is absent. */
+OCTET_API octet_status octet_probe(const char* driver, int32_t* count);
+
+/* name: "hip:0", "cuda:0", "sim" (= "sim:gfx942"), "sim:gfx950", "sim:sm_90". */
+OCTET_API octet_status octet_device_open(const char* name, octet_device** device);
+/* The device must have no live buffers, streams, events or graphs: else OCTET_INVALID_ARGUMENT with the counts. */
+OCTET_API octet_status octet_device_close(octet_device* device);
+
+typedef struct octet_device_properties {
+  size_t struct_size;
+  char name[128];          /* "AMD Instinct MI325X" */
+  char target[32];         /* "gfx942", "gfx950", "sm_90" */
+  int64_t total_memory;    /* bytes */
+  int64_t live_bytes;      /* bytes in buffers of this handle that are not freed */
+  int32_t compute_units;   /* CUs or SMs */
+  int32_t wave_size;       /* 64 or 32 */
+  int32_t shared_memory;   /* LDS bytes one block may use */
+  octet_dtype fp8;         /* the encoding the device computes in */
+} octet_device_properties;
+OCTET_API octet_status octet_device_get_properties(octet_device* device, octet_device_properties* properties);
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+typedef enum octet_memory_kind { OCTET_DEVICE_MEMORY = 0, OCTET_PINNED_MEMORY = 1 } octet_memory_kind;
+
+OCTET_API octet_status octet_buffer_create(octet_device* device, int64_t size, octet_memory_kind kind,
+                                           octet_buffer** buffer);
+OCTET_API octet_status octet_buffer_destroy(octet_buffer* buffer); /* waits for nothing: synchronise first */
+OCTET_API octet_status octet_buffer_pointer(octet_buffer* buffer, void** pointer);
+
+typedef enum octet_copy_kind {
+  OCTET_HOST_TO_DEVICE = 0,
+  OCTET_DEVICE_TO_HOST = 1,
+  OCTET_DEVICE_TO_DEVICE = 2
+} octet_copy_kind;
+/* Enqueues a copy. Host memory must stay alive until the stream has passed it, and be pinned to overlap. */
+OCTET_API octet_status octet_copy(octet_stream* stream, void* destination, const void* source, int64_t size,
+                                  octet_copy_kind kind);
+OCTET_API octet_status octet_fill(octet_stream* stream, void* destination, int32_t byte, int64_t size);
+
+/* ---- streams, events, graphs ------------------------------------------------------------------------------------ */
+
+OCTET_API octet_status octet_stream_create(octet_device* device, octet_stream** stream);
+/* native: a hipStream_t or CUstream the caller owns; destroying the handle leaves it alone. Null: the default stream. */
+OCTET_API octet_status octet_stream_borrow(octet_device* device, void* native, octet_stream** stream);
+OCTET_API octet_status octet_stream_destroy(octet_stream* stream);
+OCTET_API octet_status octet_stream_synchronize(octet_stream* stream);
+OCTET_API octet_status octet_stream_wait(octet_stream* stream, octet_event* event);
+
+OCTET_API octet_status octet_event_create(octet_device* device, octet_event** event);
+OCTET_API octet_status octet_event_destroy(octet_event* event);
+OCTET_API octet_status octet_event_record(octet_event* event, octet_stream* stream);
+OCTET_API octet_status octet_event_synchronize(octet_event* event);
+OCTET_API octet_status octet_event_elapsed(octet_event* start, octet_event* stop, float* milliseconds);
+
+/* Between begin and end, ops on the stream are recorded, not run. An op that fails leaves the capture usable. */
+OCTET_API octet_status octet_graph_begin(octet_stream* stream);
+OCTET_API octet_status octet_graph_end(octet_stream* stream, octet_graph** graph);
+OCTET_API octet_status octet_graph_launch(octet_graph* graph, octet_stream* stream);
+OCTET_API octet_status octet_graph_destroy(octet_graph* graph);
+
+/* ---- the simulator's counters ----------------------------------------------------------------------------------- */
+
+typedef struct octet_kernel_counters {
+  char kernel[64];
+  int64_t launches, blocks;
+  int64_t global_read_bytes, global_write_bytes;
+  int64_t global_transactions; /* of 64 bytes, per wave access */
+  int64_t lds_accesses;        /* wave accesses */
+  int64_t lds_bank_conflicts;  /* extra passes beyond one per conflict group */
+  int64_t mfma;                /* matrix instructions */
+  int64_t barriers;
+} octet_kernel_counters;
+/* Counters since the device was opened or reset, one row per kernel. OCTET_UNSUPPORTED on a real device.
+ * entries may be null to ask for the count. */
+OCTET_API octet_status octet_sim_counters(octet_device* device, octet_kernel_counters* entries, int32_t* count);
+OCTET_API octet_status octet_sim_reset_counters(octet_device* device);
+
+/* ---- shared descriptors ----------------------------------------------------------------------------------------- */
+
+/* A weight matrix, or a stack of experts. With FP8, element (e, row, col) is
+ *   data[e*expert_stride + row*row_stride + col]
+ *     * scales[e*scale_expert_stride + (scale_row_offset+row)/128*scale_row_stride + (scale_column_offset+col)/128].
+ * The offsets (0..127) say where in its first scale block a tensor-parallel shard begins. */
+typedef struct octet_weight {
+  const void* data;            /* [experts, n, k] dtype */
+  const float* scales;         /* [experts, ceil((scale_row_offset+n)/128), ceil((scale_column_offset+k)/128)]; null: bf16 */
+  int64_t n, k;
+  int64_t row_stride, expert_stride;
+  int64_t scale_row_stride, scale_expert_stride;
+  int32_t experts;             /* 1 for a plain matrix */
+  int32_t scale_row_offset, scale_column_offset;
+  octet_dtype dtype;
+  octet_layout layout;
+  int32_t reserved;
+} octet_weight;
+
+/* Paged KV cache of one layer. slot = block*block_size + offset in the block. FP8: value = code * scale. */
+typedef struct octet_kv_cache {
+  void* k;                /* [blocks, kv_heads, block_size, head_dim] dtype */
+  void* v;                /* [blocks, kv_heads, head_dim, block_size] dtype */
+  const float* k_scales;  /* [scale_count] f32; null: bf16 */
+  const float* v_scales;  /* [scale_count] f32; null: bf16 */
+  int64_t blocks;
+  int32_t kv_heads, block_size, head_dim; /* block_size 16, 32, 64 or 128; head_dim 64 or 128 */
+  int32_t scale_count;                    /* 1: per tensor; kv_heads: per head; 0: bf16 */
+  octet_dtype dtype;                      /* bf16 or the device's FP8 */
+  int32_t reserved;
+} octet_kv_cache;
+
+/* ---- ops -------------------------------------------------------------------------------------------------------- */
+
+#define OCTET_OP(op)                                                                          \
+  OCTET_API octet_status octet_##op(const octet_##op##_args* args, octet_stream* stream);     \
+  OCTET_API octet_status octet_##op##_workspace(const octet_##op##_args* args, octet_device* device, size_t* size)
+
+/* quantize: rows to FP8 with one scale per row and 128 columns. scale = amax/448 (OCP) or amax/224 (FNUZ), 1 where that is
+ * 0; code = nearest even of x/scale, saturated at 448 or 224. NaN and inf take no part in amax and become the NaN code. */
+typedef struct octet_quantize_args {
+  size_t struct_size;
+  const void* x;       /* [rows, columns] x_dtype: bf16 or f32 */
+  void* output;        /* [rows, columns] output_dtype: FP8 */
+  float* scales;       /* [rows, ceil(columns/128)] */
+  int64_t rows, columns;
+  int64_t x_stride, output_stride, scale_stride;
+  octet_dtype x_dtype, output_dtype;
+} octet_quantize_args;
+OCTET_OP(quantize);
+
+/* quantize_weight: a matrix to FP8 with one scale per 128 x 128 block; rules as in quantize. */
+typedef struct octet_quantize_weight_args {
+  size_t struct_size;
+  const void* x;       /* [rows, columns] x_dtype: bf16 or f32 */
+  void* output;        /* [rows, columns] output_dtype: FP8 */
+  float* scales;       /* [ceil(rows/128), ceil(columns/128)] */
+  int64_t rows, columns;
+  int64_t x_stride, output_stride, scale_stride;
+  octet_dtype x_dtype, output_dtype;
+} octet_quantize_weight_args;
+OCTET_OP(quantize_weight);
+
+/* repack: OCP bytes and scales to FNUZ, exact for every finite code: 0x80 -> 0x00, scales doubled. NaN codes 0x7F and
+ * 0xFF become 0x80 (FNUZ NaN). In place where the pointers are equal. */
+typedef struct octet_repack_args {
+  size_t struct_size;
+  const void* x;           /* [count] OCP codes */
+  const float* x_scales;   /* [scale_count] */
+  void* output;            /* [count] FNUZ codes */
+  float* scales;           /* [scale_count] */
+  int64_t count, scale_count;
+} octet_repack_args;
+OCTET_OP(repack);
+
+/* embedding: output[t] = table[ids[t]]; an id outside 0..vocabulary-1 gives a row of zeros. */
+typedef struct octet_embedding_args {
+  size_t struct_size;
+  const void* table;   /* [vocabulary, hidden] bf16 */
+  const int32_t* ids;  /* [tokens] */
+  void* output;        /* [tokens, hidden] bf16 */
+  int64_t vocabulary, tokens, hidden;
+  int64_t output_stride;
+} octet_embedding_args;
+OCTET_OP(embedding);
+
+/* norm: RMSNorm. h = x (+ residual; the sum is rounded to bf16 and written back to residual);
+ * y = h / sqrt(mean(h^2) + eps) * weight; output = bf16(y); quantized, scales = quantize(y in f32). */
+typedef struct octet_norm_args {
+  size_t struct_size;
+  const void* x;       /* [tokens, hidden] bf16 */
+  void* residual;      /* [tokens, hidden] bf16, read and written, or null */
+  const void* weight;  /* [hidden] bf16 */
+  void* output;        /* [tokens, hidden] bf16, or null */
+  void* quantized;     /* [tokens, hidden] fp8_dtype, or null; output and quantized are not both null */
+  float* scales;       /* [tokens, ceil(hidden/128)], null with quantized */
+  int64_t tokens, hidden;
+  int64_t x_stride, residual_stride, output_stride, quantized_stride, scale_stride;
+  float eps;
+  octet_dtype fp8_dtype;
+} octet_norm_args;
+OCTET_OP(norm);
+
+/* gemm: output[i, j] = sum over k of a[i, k] * b[j, k] (+ bias[j]), f32 accumulation. FP8 with FP8, the scale pair applied
+ * once per 128-wide k block; or bf16 with bf16. The order of the sum depends on n, k and the target only. */
+typedef struct octet_gemm_args {
+  size_t struct_size;
+  const void* a;          /* [m, b.k] b.dtype */
+  const float* a_scales;  /* [m, ceil(b.k/128)]; null: bf16 */
+  octet_weight b;         /* [b.n, b.k], experts = 1 */
+  const void* bias;       /* [b.n] bf16, or null */
+  void* output;           /* [m, b.n] output_dtype: bf16 or f32 */
+  void* workspace;
+  size_t workspace_size;
+  int64_t m;
+  int64_t a_stride, a_scale_stride, output_stride;
+  octet_dtype output_dtype;
+  int32_t reserved;
+} octet_gemm_args;
+OCTET_OP(gemm);
+
+/* activation: y = silu(gate) * up; output = bf16(y), or FP8 with scales by the rule of quantize from y in f32. */
+typedef struct octet_activation_args {
+  size_t struct_size;
+  const void* gate;    /* [rows, columns] bf16 */
+  const void* up;      /* [rows, columns] bf16 */
+  void* output;        /* [rows, columns] output_dtype: bf16 or FP8 */
+  float* scales;       /* [rows, ceil(columns/128)]; null: bf16 */
+  int64_t rows, columns;
+  int64_t gate_stride, up_stride, output_stride, scale_stride;
+  octet_dtype output_dtype;
+  int32_t reserved;
+} octet_activation_args;
+OCTET_OP(activation);
+
+/* moe_route: p = softmax(logits[t]) over all experts in f32; the top_k largest (ties: lower expert first; NaN counts as
+ * -inf), weights in descending order, divided by their sum if renormalize. */
+typedef struct octet_moe_route_args {
+  size_t struct_size;
+  const float* logits;  /* [tokens, experts] */
+  int32_t* ids;         /* [tokens, top_k] */
+  float* weights;       /* [tokens, top_k] */
+  int64_t tokens;
+  int64_t logits_stride;
+  int32_t experts, top_k; /* 1..512, 1..16 */
+  int32_t renormalize;
+  int32_t reserved;
+} octet_moe_route_args;
+OCTET_OP(moe_route);
+
+/* moe_sort: stable counting sort of the pairs (token, choice) by expert. Pair p = token*top_k + choice; the experts
+ * first_expert..first_expert+local_experts-1 live on this device, pairs of all others (and ids outside 0..experts-1) get
+ * no slot. Slots of local expert e are expert_offsets[e]..expert_offsets[e+1]-1, pairs ascending within an expert. */
+typedef struct octet_moe_sort_args {
+  size_t struct_size;
+  const int32_t* ids;       /* [tokens, top_k] */
+  int32_t* expert_offsets;  /* [local_experts + 1] */
+  int32_t* slot_pairs;      /* [tokens*top_k] pair of each slot; slots without a pair: -1 */
+  int32_t* pair_slots;      /* [tokens*top_k] slot of each pair; -1: not here */
+  void* workspace;
+  size_t workspace_size;
+  int64_t tokens;
+  int32_t top_k, experts, first_expert, local_experts;
+} octet_moe_sort_args;
+OCTET_OP(moe_sort);
+
+/* moe_gate_up: for each slot s of local expert e with token t = slot_pairs[s]/top_k:
+ * y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) in f32; output, scales = quantize(y). Slots without a pair: untouched. */
+typedef struct octet_moe_gate_up_args {
+  size_t struct_size;
+  const void* x;                  /* [tokens, hidden] FP8, hidden = gate.k */
+  const float* x_scales;          /* [tokens, ceil(hidden/128)] */
+  octet_weight gate, up;          /* [local_experts, intermediate, hidden] */
+  const int32_t* expert_offsets;  /* [local_experts + 1] */
+  const int32_t* slot_pairs;      /* [tokens*top_k] */
+  void* output;                   /* [tokens*top_k, intermediate] FP8 */
+  float* scales;                  /* [tokens*top_k, ceil(intermediate/128)] */
+  void* workspace;
+  size_t workspace_size;
+  int64_t tokens;
+  int64_t x_stride, x_scale_stride, output_stride, scale_stride;
+  int32_t top_k;
+  int32_t reserved;
+} octet_moe_gate_up_args;
+OCTET_OP(moe_gate_up);
+
+/* moe_down: for each slot s of local expert e: output[s] = x[s] . down[e]^T. Slots without a pair: untouched. */
+typedef struct octet_moe_down_args {
+  size_t struct_size;
+  const void* x;                  /* [tokens*top_k, intermediate] FP8, intermediate = down.k */
+  const float* x_scales;          /* [tokens*top_k, ceil(intermediate/128)] */
+  octet_weight down;              /* [local_experts, hidden, intermediate] */
+  const int32_t* expert_offsets;  /* [local_experts + 1] */
+  void* output;                   /* [tokens*top_k, hidden] bf16 */
+  void* workspace;
+  size_t workspace_size;
+  int64_t tokens;
+  int64_t x_stride, x_scale_stride, output_stride;
+  int32_t top_k;
+  int32_t reserved;
+} octet_moe_down_args;
+OCTET_OP(moe_down);
+
+/* moe_combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32 accumulation;
+ * pairs without a slot add nothing. */
+typedef struct octet_moe_combine_args {
+  size_t struct_size;
+  const void* y;              /* [tokens*top_k, hidden] bf16 */
+  const int32_t* pair_slots;  /* [tokens*top_k] */
+  const float* weights;       /* [tokens, top_k] */
+  void* output;               /* [tokens, hidden] bf16 */
+  int64_t tokens, hidden;
+  int64_t y_stride, output_stride;
+  int32_t top_k;
+  int32_t reserved;
+} octet_moe_combine_args;
+OCTET_OP(moe_combine);
+
+/* rope: per token, optional RMSNorm of each q and k head (QK-norm), rotary embedding in the rotate-half form, q to
+ * q_output, k and v rounded into the cache at slots[t]. A slot outside 0..blocks*block_size-1 writes nothing. */
+typedef struct octet_rope_args {
+  size_t struct_size;
+  const void* q;              /* [tokens, q_heads, head_dim] bf16, token stride q_stride */
+  const void* k;              /* [tokens, kv_heads, head_dim] bf16, token stride k_stride */
+  const void* v;              /* [tokens, kv_heads, head_dim] bf16, token stride v_stride */
+  const void* q_norm;         /* [head_dim] bf16, or null: no norm */
+  const void* k_norm;         /* [head_dim] bf16, or null: no norm */
+  const float* cos_sin;       /* [max_position, head_dim]: head_dim/2 cosines, then head_dim/2 sines */
+  const int32_t* positions;   /* [tokens], 0..max_position-1; outside: clamped */
+  const int64_t* slots;       /* [tokens] */
+  void* q_output;             /* [tokens, q_heads, head_dim] bf16, token stride q_output_stride */
+  octet_kv_cache cache;
+  int64_t tokens, max_position;
+  int64_t q_stride, k_stride, v_stride, q_output_stride;
+  int32_t q_heads;
+  float eps;
+} octet_rope_args;
+OCTET_OP(rope);
+
+/* kv_write: k and v rounded into the cache at slots[t]; a slot outside the cache writes nothing. */
+typedef struct octet_kv_write_args {
+  size_t struct_size;
+  const void* k;         /* [tokens, kv_heads, head_dim] bf16, token stride k_stride */
+  const void* v;         /* [tokens, kv_heads, head_dim] bf16, token stride v_stride */
+  const int64_t* slots;  /* [tokens] */
+  octet_kv_cache cache;
+  int64_t tokens;
+  int64_t k_stride, v_stride;
+} octet_kv_write_args;
+OCTET_OP(kv_write);
+
+/* kv_copy: copies whole blocks of K and V, pairs[i] = {source, destination}; pairs outside the cache are left out.
+ * No block may be both a source and a destination. */
+typedef struct octet_kv_copy_args {
+  size_t struct_size;
+  const int64_t* pairs;  /* [count, 2] */
+  octet_kv_cache cache;
+  int64_t count;
+} octet_kv_copy_args;
+OCTET_OP(kv_copy);
+
+/* attention_prefill: causal attention of a chunk of queries over the paged cache, in which their own K and V already are.
+ * Query i of sequence s (i from query_starts[s]) stands at position context_lengths[s] - queries(s) + i, and sees
+ * positions p <= its own (and > its own - window, if window > 0). Softmax in f32 over scale * q.k (plus exp(sink) in the
+ * denominator). Rows that belong to no sequence are untouched. */
+typedef struct octet_attention_prefill_args {
+  size_t struct_size;
+  const void* q;                   /* [tokens, q_heads, head_dim] bf16, token stride q_stride */
+  octet_kv_cache cache;
+  const int32_t* block_table;      /* [sequences, block_table_stride] block numbers */
+  const int32_t* query_starts;     /* [sequences + 1], ascending, last = tokens in use */
+  const int32_t* context_lengths;  /* [sequences] tokens in the cache, those of this chunk included */
+  const float* sinks;              /* [q_heads], or null */
+  void* output;                    /* [tokens, q_heads, head_dim] bf16, token stride output_stride */
+  void* workspace;
+  size_t workspace_size;
+  int64_t tokens, sequences;
+  int64_t max_queries, max_context; /* bounds of one sequence */
+  int64_t q_stride, output_stride, block_table_stride;
+  int32_t q_heads;
+  int32_t window; /* 0: none */
+  float scale;    /* of the scores, usually 1/sqrt(head_dim) */
+  int32_t reserved;
+} octet_attention_prefill_args;
+OCTET_OP(attention_prefill);
+
+/* attention_decode: the same for query_length (1..4) queries of each sequence, split over the context in splits of a fixed
+ * number of tokens that are combined in order. Rows s*query_length + i. context_lengths[s] = 0: the rows become zeros. */
+typedef struct octet_attention_decode_args {
+  size_t struct_size;
+  const void* q;                   /* [sequences*query_length, q_heads, head_dim] bf16, token stride q_stride */
+  octet_kv_cache cache;
+  const int32_t* block_table;      /* [sequences, block_table_stride] */
+  const int32_t* context_lengths;  /* [sequences] */
+  const float* sinks;              /* [q_heads], or null */
+  void* output;                    /* [sequences*query_length, q_heads, head_dim] bf16, token stride output_stride */
+  void* workspace;
+  size_t workspace_size;
+  int64_t sequences;
+  int64_t max_context;
+  int64_t q_stride, output_stride, block_table_stride;
+  int32_t query_length;
+  int32_t q_heads;
+  int32_t window;
+  float scale;
+} octet_attention_decode_args;
+OCTET_OP(attention_decode);
+
+/* sampling: temperature 0: the index of the largest logit (ties: lowest; NaN counts as -inf). Else, with
+ * z = logit / temperature: keep the tokens whose logit is at least the top_k-th largest (0: all); of those the smallest
+ * set of largest logits whose softmax(z) mass over the kept tokens reaches top_p (ties at the edge kept); and draw one by
+ * arg max of z - log(-log(u)), u = uniform(seed, counter, index) from Philox4x32-10: a pure function of its inputs.
+ * u: Philox with key {low, high word of seed} and counter {index, 0, low, high word of counter}, first output word w:
+ * u = ((w >> 8) + 0.5) * 2^-24. */
+typedef struct octet_sampling_args {
+  size_t struct_size;
+  const float* logits;       /* [rows, vocabulary] */
+  const float* temperatures; /* [rows] */
+  const int32_t* top_k;      /* [rows] */
+  const float* top_p;        /* [rows]; >= 1: all */
+  const int64_t* seeds;      /* [rows] */
+  const int64_t* counters;   /* [rows], usually the position being sampled */
+  int32_t* ids;              /* [rows] */
+  void* workspace;
+  size_t workspace_size;
+  int64_t rows, vocabulary;
+  int64_t logits_stride;
+} octet_sampling_args;
+OCTET_OP(sampling);
+
+/* noop: checks its arguments and returns; what a call through the ABI costs. */
+OCTET_API octet_status octet_noop(octet_stream* stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,101 @@
+// The device vocabulary: what makes one kernel source possible on gfx942, gfx950, sm_90 and in the simulator.
+//
+// Kernels are written in the HIP dialect against this header only. Exactly one of these is defined by the build:
+//   OCTET_TARGET_GFX942, OCTET_TARGET_GFX950, OCTET_TARGET_SM_90   what the code is for
+// and OCTET_SIM in addition where the simulator runs it on the CPU. Each intrinsic is written once, here or in fp8.h and
+// mma.h, with its reason. No CUDA or HIP header is used (-nogpuinc, -nocudainc).
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(OCTET_SIM)
+#include "../sim/device_sim.h"
+#else
+
+#define __device__ __attribute__((device))
+#define __global__ __attribute__((global))
+#define __host__ __attribute__((host))
+#define __shared__ __attribute__((shared))
+#define OCTET_INLINE __device__ inline __attribute__((always_inline))
+
+// A kernel instance: OCTET_KERNEL(gemm_m64n128k128, GemmParams, 256) { ... params ... }
+// threads: the largest block it is launched with. The simulator registers the same line under the same name.
+#define OCTET_KERNEL(name, Params, threads) \
+  extern "C" __global__ __attribute__((visibility("default"))) OCTET_LAUNCH_BOUNDS(threads) void name(Params params)
+
+// All LDS is dynamic; a configuration lays it out in one named struct whose sizeof is the launch parameter.
+extern "C" {
+extern __shared__ __attribute__((aligned(16))) char octet_lds[];
+}
+#define OCTET_LDS(Struct) (*reinterpret_cast<Struct*>(octet_lds))
+
+#if defined(OCTET_TARGET_SM_90)
+#include "device_sm90.h"
+#else
+#include "device_gfx9.h"
+#endif
+
+#endif  // OCTET_SIM
+
+// ---- the same on every target ------------------------------------------------------------------------------------
+
+// No vector is wider than 16 bytes: the widest load every target has.
+using u32x2 = uint32_t __attribute__((ext_vector_type(2)));
+using u32x4 = uint32_t __attribute__((ext_vector_type(4)));
+using f32x2 = float __attribute__((ext_vector_type(2)));
+using f32x4 = float __attribute__((ext_vector_type(4)));
+
+OCTET_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+template <class T>
+OCTET_INLINE constexpr T min_of(T a, T b) { return a < b ? a : b; }
+template <class T>
+OCTET_INLINE constexpr T max_of(T a, T b) { return a > b ? a : b; }
+
+OCTET_INLINE float exp_fast(float x) { return exp2_fast(x * 1.4426950408889634f); }
+OCTET_INLINE float log_fast(float x) { return log2_fast(x) * 0.6931471805599453f; }
+// silu(x) = x / (1 + exp(-x)); exp overflows to inf for x < -88 and the quotient is then -0, as it should be.
+OCTET_INLINE float silu(float x) { return x / (1.0f + exp_fast(-x)); }
+OCTET_INLINE bool is_finite(float x) { return __builtin_fabsf(x) < __builtin_inff(); }
+
+OCTET_INLINE uint32_t float_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
+OCTET_INLINE float bits_float(uint32_t x) { return __builtin_bit_cast(float, x); }
+
+// bf16 is carried as its 16 bits. Narrowing is to nearest even; NaN stays NaN.
+OCTET_INLINE float bf16_to_f32(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
+OCTET_INLINE uint16_t f32_to_bf16(float x) {
+  const uint32_t bits = float_bits(x);
+  if (x != x) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+// Butterfly reductions over the wave: every lane ends with the same bits, in an order fixed by wave_size.
+OCTET_INLINE float wave_sum(float x) {
+  for (int mask = wave_size / 2; mask > 0; mask /= 2) x += __shfl_xor(x, mask);
+  return x;
+}
+OCTET_INLINE float wave_max(float x) {
+  for (int mask = wave_size / 2; mask > 0; mask /= 2) x = __builtin_fmaxf(x, __shfl_xor(x, mask));
+  return x;
+}
+
+OCTET_INLINE int lane_index() { return static_cast<int>(threadIdx.x) % wave_size; }
+OCTET_INLINE int wave_index() { return static_cast<int>(threadIdx.x) / wave_size; }
+
+// Sum over the block, the same in every thread. scratch: one float per wave, in LDS; free again after the next barrier.
+OCTET_INLINE float block_sum(float x, float* scratch) {
+  x = wave_sum(x);
+  if (lane_index() == 0) scratch[wave_index()] = x;
+  __syncthreads();
+  float total = 0.0f;
+  for (int i = 0; i < static_cast<int>(blockDim.x) / wave_size; i++) total += scratch[i];
+  return total;
+}
+OCTET_INLINE float block_max(float x, float* scratch) {
+  x = wave_max(x);
+  if (lane_index() == 0) scratch[wave_index()] = x;
+  __syncthreads();
+  float largest = scratch[0];
+  for (int i = 1; i < static_cast<int>(blockDim.x) / wave_size; i++) largest = __builtin_fmaxf(largest, scratch[i]);
+  return largest;
+}

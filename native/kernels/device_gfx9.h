@@ -1,0 +1,80 @@
+// The device vocabulary for gfx942 and gfx950 (wave64). Included by device.h only.
+#pragma once
+
+constexpr int wave_size = 64;
+
+#define OCTET_LAUNCH_BOUNDS(threads) __attribute__((amdgpu_flat_work_group_size(1, threads)))
+
+// threadIdx and its kin read the workitem registers through properties, as HIP's own headers do.
+struct OctetThreadIdx {
+  __declspec(property(get = get_x)) unsigned x;
+  __device__ static unsigned get_x() { return __builtin_amdgcn_workitem_id_x(); }
+};
+struct OctetBlockIdx {
+  __declspec(property(get = get_x)) unsigned x;
+  __declspec(property(get = get_y)) unsigned y;
+  __declspec(property(get = get_z)) unsigned z;
+  __device__ static unsigned get_x() { return __builtin_amdgcn_workgroup_id_x(); }
+  __device__ static unsigned get_y() { return __builtin_amdgcn_workgroup_id_y(); }
+  __device__ static unsigned get_z() { return __builtin_amdgcn_workgroup_id_z(); }
+};
+struct OctetBlockDim {
+  __declspec(property(get = get_x)) unsigned x;
+  __device__ static unsigned get_x() { return __builtin_amdgcn_workgroup_size_x(); }
+};
+struct OctetGridDim {
+  __declspec(property(get = get_x)) unsigned x;
+  __declspec(property(get = get_y)) unsigned y;
+  __device__ static unsigned get_x() { return __builtin_amdgcn_grid_size_x() / __builtin_amdgcn_workgroup_size_x(); }
+  __device__ static unsigned get_y() { return __builtin_amdgcn_grid_size_y() / __builtin_amdgcn_workgroup_size_y(); }
+};
+extern const __device__ __attribute__((weak)) OctetThreadIdx threadIdx;
+extern const __device__ __attribute__((weak)) OctetBlockIdx blockIdx;
+extern const __device__ __attribute__((weak)) OctetBlockDim blockDim;
+extern const __device__ __attribute__((weak)) OctetGridDim gridDim;
+
+// NOTE: s_barrier alone does not wait for LDS writes; the release fence emits the s_waitcnt, the acquire fence keeps
+// later reads behind it.
+OCTET_INLINE void __syncthreads() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+  __builtin_amdgcn_s_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
+
+// Orders LDS accesses between the lanes of one wave: the lanes run in lockstep, so a wavefront fence (which only stops the
+// compiler and waits for the wave's own accesses) is enough.
+OCTET_INLINE void wave_sync() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+}
+
+// ds_bpermute pulls a 32-bit value from any lane; the address is in bytes.
+OCTET_INLINE int __shfl(int x, int lane) { return __builtin_amdgcn_ds_bpermute(lane << 2, x); }
+OCTET_INLINE uint32_t __shfl(uint32_t x, int lane) { return static_cast<uint32_t>(__shfl(static_cast<int>(x), lane)); }
+OCTET_INLINE float __shfl(float x, int lane) {
+  return __builtin_bit_cast(float, __shfl(__builtin_bit_cast(int, x), lane));
+}
+template <class T>
+OCTET_INLINE T __shfl_xor(T x, int mask) {
+  return __shfl(x, static_cast<int>(threadIdx.x) % wave_size ^ mask);
+}
+// The value of the lane `delta` below; lanes under delta keep their own.
+template <class T>
+OCTET_INLINE T __shfl_up(T x, int delta) {
+  const int lane = static_cast<int>(threadIdx.x) % wave_size;
+  return __shfl(x, lane < delta ? lane : lane - delta);
+}
+// One bit per lane, lane 0 lowest.
+OCTET_INLINE uint64_t __ballot(bool predicate) { return __builtin_amdgcn_ballot_w64(predicate); }
+
+// Hardware approximations, 1 ulp: v_exp_f32, v_log_f32, v_rcp_f32, v_rsq_f32. Denormal inputs of exp2 and log2 flush.
+OCTET_INLINE float exp2_fast(float x) { return __builtin_amdgcn_exp2f(x); }
+OCTET_INLINE float log2_fast(float x) { return __builtin_amdgcn_logf(x); }
+OCTET_INLINE float rcp_fast(float x) { return __builtin_amdgcn_rcpf(x); }
+OCTET_INLINE float rsqrt_fast(float x) { return __builtin_amdgcn_rsqf(x); }
+
+// Integer LDS and global atomics (relaxed): counting only, never for values whose order of summation matters.
+OCTET_INLINE int atomic_add(int* address, int value) {
+  return __hip_atomic_fetch_add(address, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+}

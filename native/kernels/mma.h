@@ -1,0 +1,68 @@
+// Matrix fragments: D[16][16] += A[16][k] * B[k][16] on one wave, FP8 (k = 32, the target's own encoding) and bf16
+// (k = 16), f32 accumulation.
+//
+// Kernels use only this: load_a/load_b from a tile whose rows hold contiguous k (B is given transposed: row j of the tile
+// is column j of B), mma, and row(r)/column(r) of an accumulator element. The lane layouts behind it:
+//   gfx9  16x16x32 fp8:  A[i][k] lane 16*(k/8)+i, byte k%8;  B[k][j] lane 16*(k/8)+j, byte k%8
+//         16x16x16 bf16: A[i][k] lane 16*(k/4)+i, half k%4;  B[k][j] lane 16*(k/4)+j, half k%4
+//         D[i][j] lane 16*(i/4)+j, register i%4
+//   sm_90 two m16n8k32 / m16n8k16 side by side, PTX ISA's fragment layouts
+// In the simulator the wave's lanes exchange operands and the same layouts are followed.
+#pragma once
+
+#include "fp8.h"
+
+// Accumulator elements of one lane: `elements` of them, element r is D[row(r)][column(r)].
+#if defined(OCTET_SIM)
+#include "../sim/mma_sim.h"
+#elif defined(OCTET_TARGET_SM_90)
+#include "mma_sm90.h"
+#else
+
+// Where this lane's elements of a 16 x 16 accumulator lie; the four rows of a lane are contiguous.
+struct MmaAccumulator {
+  static constexpr int elements = 4;
+  f32x4 value;
+  OCTET_INLINE void clear() { value = f32x4{0.0f, 0.0f, 0.0f, 0.0f}; }
+  OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(&value)[r]; }
+  OCTET_INLINE static int row(int r) { return lane_index() / 16 * 4 + r; }
+  OCTET_INLINE static int column(int) { return lane_index() % 16; }
+};
+
+struct MmaFp8 {
+  static constexpr int k = 32;
+  using A = int64_t;
+  using B = int64_t;
+  // tile: 16 rows of at least 32 contiguous codes, row_stride bytes apart; 8-byte aligned rows.
+  OCTET_INLINE static A load_a(const uint8_t* tile, int row_stride) {
+    const int lane = lane_index();
+    return *reinterpret_cast<const int64_t*>(tile + lane % 16 * row_stride + lane / 16 * 8);
+  }
+  OCTET_INLINE static B load_b(const uint8_t* tile, int row_stride) { return load_a(tile, row_stride); }
+  OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
+    d.value = __builtin_amdgcn_mfma_f32_16x16x32_fp8_fp8(a, b, d.value, 0, 0, 0);
+  }
+};
+
+struct MmaBf16 {
+  static constexpr int k = 16;
+  using Halves = short __attribute__((ext_vector_type(4)));
+  using A = Halves;
+  using B = Halves;
+  // tile: 16 rows of at least 16 contiguous bf16, row_stride elements apart; 8-byte aligned rows.
+  OCTET_INLINE static A load_a(const uint16_t* tile, int row_stride) {
+    const int lane = lane_index();
+    return *reinterpret_cast<const Halves*>(tile + lane % 16 * row_stride + lane / 16 * 4);
+  }
+  OCTET_INLINE static B load_b(const uint16_t* tile, int row_stride) { return load_a(tile, row_stride); }
+  // The operand B whose B[k][j] is bf16(d[k][j]): the D layout is already the B layout, four contiguous k a lane.
+  OCTET_INLINE static B to_b(MmaAccumulator d) {
+    return Halves{static_cast<short>(f32_to_bf16(d[0])), static_cast<short>(f32_to_bf16(d[1])),
+                  static_cast<short>(f32_to_bf16(d[2])), static_cast<short>(f32_to_bf16(d[3]))};
+  }
+  OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
+    d.value = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, d.value, 0, 0, 0);
+  }
+};
+
+#endif

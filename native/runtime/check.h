@@ -1,0 +1,93 @@
+// The one error path: require() throws with the values in the text, guarded() turns every exception of an export into a
+// status and the thread's last error. Nothing prints, aborts or exits.
+#pragma once
+
+#include <octet.h>
+
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace octet {
+
+class Error : public std::exception {
+ public:
+  Error(octet_status status, std::string text) : status(status), text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+  const octet_status status;
+
+ private:
+  std::string text_;
+};
+
+[[noreturn]] __attribute__((format(printf, 2, 3))) inline void fail(octet_status status, const char* format, ...) {
+  char text[1024];
+  va_list values;
+  va_start(values, format);
+  std::vsnprintf(text, sizeof(text), format, values);
+  va_end(values);
+  throw Error(status, text);
+}
+
+// require(k > 0, "gemm: k = %lld must be positive", k)
+#define require(condition, ...) \
+  do {                          \
+    if (!(condition)) ::octet::fail(OCTET_INVALID_ARGUMENT, __VA_ARGS__); \
+  } while (false)
+
+void set_last_error(const char* text) noexcept;
+
+template <class Body>
+octet_status guarded(Body&& body) noexcept {
+  try {
+    body();
+    return OCTET_OK;
+  } catch (const Error& error) {
+    set_last_error(error.what());
+    return error.status;
+  } catch (const std::bad_alloc&) {
+    set_last_error("out of host memory");
+    return OCTET_OUT_OF_MEMORY;
+  } catch (const std::exception& error) {
+    set_last_error(error.what());
+    return OCTET_INTERNAL;
+  } catch (...) {
+    set_last_error("unknown exception");
+    return OCTET_INTERNAL;
+  }
+}
+
+// The args of an op after the checks every op shares.
+template <class Args>
+const Args& checked(const char* op, const Args* args) {
+  require(args != nullptr, "%s: args is null", op);
+  require(args->struct_size == sizeof(Args),
+          "%s: struct_size = %zu, this library's is %zu: caller and library are of different versions", op,
+          args->struct_size, sizeof(Args));
+  return *args;
+}
+
+// A device pointer of an op: not null, aligned to 16 bytes.
+inline void require_pointer(const char* op, const char* name, const void* pointer) {
+  require(pointer != nullptr, "%s: %s is null", op, name);
+  require(reinterpret_cast<uintptr_t>(pointer) % 16 == 0, "%s: %s = %p must be aligned to 16 bytes", op, name, pointer);
+}
+inline void require_pointer_or_null(const char* op, const char* name, const void* pointer) {
+  if (pointer != nullptr) require_pointer(op, name, pointer);
+}
+// 0 <= value <= limit
+inline void require_range(const char* op, const char* name, int64_t value, int64_t low, int64_t high) {
+  require(value >= low && value <= high, "%s: %s = %lld must be %lld..%lld", op, name, static_cast<long long>(value),
+          static_cast<long long>(low), static_cast<long long>(high));
+}
+inline void require_workspace(const char* op, const void* workspace, size_t size, size_t needed) {
+  if (needed == 0) return;
+  require_pointer(op, "workspace", workspace);
+  require(size >= needed, "%s: workspace_size = %zu, needs %zu", op, size, needed);
+}
+
+}  // namespace octet

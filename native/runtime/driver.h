@@ -1,0 +1,84 @@
+// What a kernel family needs of the machine: a device's facts and one launch function. Behind it, three drivers (hip.cpp,
+// cuda.cpp, sim.cpp) implement one small interface.
+#pragma once
+
+#include <octet.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace octet {
+
+enum class Target { gfx942, gfx950, sm_90 };
+
+struct DeviceFacts {
+  std::string name;           // "AMD Instinct MI325X"
+  Target target;
+  octet_dtype fp8;            // FNUZ on gfx942, OCP elsewhere
+  int wave_size;              // 64 or 32
+  int compute_units;
+  int shared_memory;          // bytes of LDS one block may use
+  int64_t total_memory;       // bytes
+};
+
+// Blocks. x may be up to 2^31-1 with x * threads < 2^32 (HIP counts threads in 32 bits); y and z up to 65,535.
+struct Grid {
+  uint32_t x = 1, y = 1, z = 1;
+};
+
+// The facts of the device a handle belongs to (octet.cpp).
+const DeviceFacts& facts(const octet_device* device);
+const DeviceFacts& facts(const octet_stream* stream);
+
+// Enqueues `kernel` (its extern "C" name) on the stream: `waves` waves a block, lds_bytes of dynamic LDS, params copied.
+// An empty grid does nothing. Throws Error.
+void launch_bytes(octet_stream* stream, const char* kernel, Grid grid, int waves, size_t lds_bytes, const void* params,
+                  size_t params_size);
+
+template <class Params>
+void launch(octet_stream* stream, const char* kernel, Grid grid, int waves, size_t lds_bytes, const Params& params) {
+  launch_bytes(stream, kernel, grid, waves, lds_bytes, &params, sizeof(Params));
+}
+
+// ---- the interface of a driver ----
+
+class Driver {
+ public:
+  virtual ~Driver() = default;
+  DeviceFacts facts;
+
+  virtual void* allocate(int64_t size, octet_memory_kind kind) = 0;
+  virtual void release(void* pointer, octet_memory_kind kind) noexcept = 0;
+
+  virtual void* stream_create() = 0;
+  virtual void stream_destroy(void* stream) noexcept = 0;
+  virtual void stream_synchronize(void* stream) = 0;
+  virtual void stream_wait(void* stream, void* event) = 0;
+
+  virtual void copy(void* stream, void* destination, const void* source, int64_t size, octet_copy_kind kind) = 0;
+  virtual void fill(void* stream, void* destination, int byte, int64_t size) = 0;
+  virtual void launch(void* stream, const char* kernel, Grid grid, int threads, size_t lds_bytes, const void* params,
+                      size_t params_size) = 0;
+
+  virtual void* event_create() = 0;
+  virtual void event_destroy(void* event) noexcept = 0;
+  virtual void event_record(void* event, void* stream) = 0;
+  virtual void event_synchronize(void* event) = 0;
+  virtual float event_elapsed(void* start, void* stop) = 0;
+
+  virtual void graph_begin(void* stream) = 0;
+  virtual void* graph_end(void* stream) = 0;
+  virtual void graph_launch(void* graph, void* stream) = 0;
+  virtual void graph_destroy(void* graph) noexcept = 0;
+};
+
+// How many devices the driver sees; throws Error(OCTET_NO_DEVICE) with the reason where its runtime is absent.
+int hip_count();
+int cuda_count();
+std::unique_ptr<Driver> open_hip(int ordinal);
+std::unique_ptr<Driver> open_cuda(int ordinal);
+std::unique_ptr<Driver> open_sim(Target target);
+
+}  // namespace octet
