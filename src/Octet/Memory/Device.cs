@@ -1,0 +1,142 @@
+using Octet.Backends;
+
+namespace Octet;
+
+/// <summary>
+/// A device that holds tensors and runs ops: a GPU through HIP or CUDA, the simulator, or the CPU. Thread-safe, except that
+/// one <see cref="DeviceStream"/> belongs to one thread at a time.
+/// </summary>
+public sealed class Device : IDisposable
+{
+    private static readonly Lock RegistryLock = new();
+    private static readonly List<BackendProvider> Registry =
+        [new NativeProvider("hip", 0), new NativeProvider("cuda", 1), new NativeProvider("sim", 8), new CpuProvider()];
+
+    private readonly Lock _lock = new();
+    private Backend? _backend;
+    private DeviceStream? _stream;
+
+    private Device(Backend backend) => _backend = backend;
+
+    /// <summary>The backend behind this device.</summary>
+    /// <exception cref="ObjectDisposedException">The device is closed.</exception>
+    public Backend Backend => _backend ?? throw new ObjectDisposedException(nameof(Device));
+
+    /// <summary>What the device is: name, product, size, FP8 encoding.</summary>
+    public DeviceProperties Properties => Backend.Properties;
+
+    /// <summary>The full name: "cpu", "sim:gfx942", "hip:0".</summary>
+    public string Name => Properties.Name;
+
+    /// <summary>The FP8 encoding the device computes in.</summary>
+    public DType Float8 => Properties.Float8;
+
+    /// <summary>Bytes in buffers of this device that are not disposed.</summary>
+    public long LiveBytes => Backend.LiveBytes;
+
+    /// <summary>The stream used where none is named: tensor creation and read-back.</summary>
+    public DeviceStream Stream
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _stream ??= CreateStream();
+            }
+        }
+    }
+
+    /// <summary>
+    /// Opens a device: "hip:0", "cuda:0", "sim" ("sim:gfx942"), "sim:gfx950", "sim:sm_90", "cpu" (OCP), "cpu:fnuz", or one
+    /// of a registered provider.
+    /// </summary>
+    /// <param name="name">
+    /// Null takes the environment variable OCTET_DEVICE, and without it the best device present: hip, cuda, a registered
+    /// GPU provider, then cpu.
+    /// </param>
+    /// <exception cref="ArgumentException">No device is called that.</exception>
+    /// <exception cref="OctetException">The device is absent or failed; the message has the reason and the remedy.</exception>
+    public static Device Open(string? name = null)
+    {
+        if (string.IsNullOrEmpty(name))
+        {
+            name = Environment.GetEnvironmentVariable("OCTET_DEVICE");
+        }
+
+        if (!string.IsNullOrEmpty(name))
+        {
+            var prefix = name.Split(':', 2)[0];
+            foreach (var provider in Providers())
+            {
+                if (provider.Prefix == prefix)
+                {
+                    return new Device(provider.Open(name));
+                }
+            }
+
+            throw new ArgumentException(
+                $"unknown device '{name}': known are {string.Join(", ", Providers().Select(p => p.Prefix))}; "
+                + "'octet devices' lists what is present");
+        }
+
+        foreach (var provider in Providers().OrderBy(p => p.Preference))
+        {
+            foreach (var probe in provider.Probe())
+            {
+                if (provider.IsDefaultCandidate(probe))
+                {
+                    return new Device(provider.Open(probe.Name));
+                }
+            }
+        }
+
+        return new Device(new CpuProvider().Open("cpu"));
+    }
+
+    /// <summary>Every device with its properties, and for each kind that is absent the reason and the remedy. Never throws.</summary>
+    public static IReadOnlyList<DeviceProbe> Probe() => [.. Providers().SelectMany(p => p.Probe())];
+
+    /// <summary>Adds a kind of device; a provider of the same prefix is replaced.</summary>
+    public static void Register(BackendProvider provider)
+    {
+        ArgumentNullException.ThrowIfNull(provider);
+        lock (RegistryLock)
+        {
+            Registry.RemoveAll(p => p.Prefix == provider.Prefix);
+            Registry.Add(provider);
+        }
+    }
+
+    /// <summary>Creates a stream: ops on it run in order.</summary>
+    public DeviceStream CreateStream() => new(this, Backend.CreateStream(null));
+
+    /// <summary>Wraps a stream the caller owns (a <c>hipStream_t</c> or <c>CUstream</c>); it is never destroyed here.</summary>
+    /// <param name="native">The stream's handle; 0 is the device's default stream.</param>
+    public DeviceStream BorrowStream(nint native) => new(this, Backend.CreateStream(native));
+
+    /// <summary>Creates an event.</summary>
+    public DeviceEvent CreateEvent() => new(this, Backend.CreateEvent());
+
+    /// <summary>Closes the device. Its tensors and streams are to be disposed before.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            _stream?.Dispose();
+            _stream = null;
+            _backend?.Dispose();
+            _backend = null;
+        }
+    }
+
+    /// <summary>The name and the product.</summary>
+    public override string ToString() => $"{Name} ({Properties.Description})";
+
+    private static BackendProvider[] Providers()
+    {
+        lock (RegistryLock)
+        {
+            return [.. Registry];
+        }
+    }
+}

@@ -1,0 +1,45 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.Activation"/>.</summary>
+public readonly struct ActivationArgs
+{
+    /// <summary>[rows, columns] BF16.</summary>
+    public required Tensor Gate { get; init; }
+
+    /// <summary>[rows, columns] BF16.</summary>
+    public required Tensor Up { get; init; }
+
+    /// <summary>[rows, columns] BF16 or FP8 of the device.</summary>
+    public required Tensor Output { get; init; }
+
+    /// <summary>[rows, ceil(columns/128)] f32 with FP8; null with BF16.</summary>
+    public Tensor? Scales { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>SwiGLU: y = silu(gate) * up, as BF16 or as FP8 blocks quantised from y in f32.</summary>
+    /// <remarks>silu(x) = x / (1 + exp(-x)). Source: Shazeer, "GLU Variants Improve Transformer", 2020.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void Activation(DeviceStream stream, in ActivationArgs args)
+    {
+        var contract = new Contract("activation", stream);
+        Check(contract, in args);
+        stream.Device.Backend.Activation(stream, in args);
+    }
+
+    private static void Check(in Contract contract, in ActivationArgs args)
+    {
+        contract.Matrix("gate", args.Gate, DType.BFloat16);
+        var (rows, columns) = (args.Gate.Shape[0], args.Gate.Shape[1]);
+        contract.Matrix("up", args.Up, rows, columns, DType.BFloat16);
+        contract.Matrix("output", args.Output, rows, columns, DType.BFloat16, contract.Float8);
+        contract.Require(
+            (args.Scales is not null) == args.Output.DType.IsFloat8(), $"scales go with FP8 only, output is {args.Output.DType}");
+        if (args.Scales is not null)
+        {
+            contract.Quantized("output", new QuantizedTensor(args.Output, args.Scales), rows, columns);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.AttentionPrefill"/>; rows are tokens.</summary>
+public readonly struct AttentionPrefillArgs
+{
+    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor Q { get; init; }
+
+    /// <summary>Holds K and V of the whole context, those of the queries included.</summary>
+    public required KvCache Cache { get; init; }
+
+    /// <summary>[sequences, blocks] i32 block numbers; blocks contiguous.</summary>
+    public required Tensor BlockTable { get; init; }
+
+    /// <summary>[sequences + 1] i32, ascending: the rows of each sequence.</summary>
+    public required Tensor QueryStarts { get; init; }
+
+    /// <summary>[sequences] i32: tokens in the cache, those of this chunk included.</summary>
+    public required Tensor ContextLengths { get; init; }
+
+    /// <summary>Upper bound of the queries of one sequence.</summary>
+    public required long MaxQueries { get; init; }
+
+    /// <summary>Upper bound of the context lengths.</summary>
+    public required long MaxContext { get; init; }
+
+    /// <summary>Of the scores, usually 1/sqrt(head_dim).</summary>
+    public required float Scale { get; init; }
+
+    /// <summary>Sliding window in tokens; 0: none.</summary>
+    public int Window { get; init; }
+
+    /// <summary>[q_heads] f32; null: none.</summary>
+    public Tensor? Sinks { get; init; }
+
+    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor Output { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
+}
+
+/// <summary>Arguments of <see cref="Ops.AttentionDecode"/>; row s*QueryLength + i is query i of sequence s.</summary>
+public readonly struct AttentionDecodeArgs
+{
+    /// <summary>Arguments with their defaults.</summary>
+    public AttentionDecodeArgs()
+    {
+    }
+
+    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor Q { get; init; }
+
+    /// <summary>Holds K and V of the whole context, those of the queries included.</summary>
+    public required KvCache Cache { get; init; }
+
+    /// <summary>[sequences, blocks] i32 block numbers; blocks contiguous.</summary>
+    public required Tensor BlockTable { get; init; }
+
+    /// <summary>[sequences] i32: tokens in the cache, those of the queries included; 0: padding, its rows become zeros.</summary>
+    public required Tensor ContextLengths { get; init; }
+
+    /// <summary>Queries of each sequence, 1 to 4.</summary>
+    public int QueryLength { get; init; } = 1;
+
+    /// <summary>Upper bound of the context lengths.</summary>
+    public required long MaxContext { get; init; }
+
+    /// <summary>Of the scores, usually 1/sqrt(head_dim).</summary>
+    public required float Scale { get; init; }
+
+    /// <summary>Sliding window in tokens; 0: none.</summary>
+    public int Window { get; init; }
+
+    /// <summary>[q_heads] f32; null: none.</summary>
+    public Tensor? Sinks { get; init; }
+
+    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor Output { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>Causal attention of a chunk of queries over the paged cache: softmax(scale * q.k) v over the positions each query sees, in f32.</summary>
+    /// <remarks>Query i of a sequence stands at position context - queries + i and sees p at most that (and more than that minus the window). sinks add exp(sink) to the denominator. Source of the tiled form: Dao et al., "FlashAttention", 2022.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void AttentionPrefill(DeviceStream stream, in AttentionPrefillArgs args)
+    {
+        var contract = new Contract("attention_prefill", stream);
+        Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.AttentionPrefillWorkspace(in args));
+        stream.Device.Backend.AttentionPrefill(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="AttentionPrefill"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long AttentionPrefillWorkspace(Device device, in AttentionPrefillArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.AttentionPrefillWorkspace(in args);
+    }
+
+    private static void Check(in Contract contract, in AttentionPrefillArgs args)
+    {
+        contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.Output, args.MaxContext, args.Scale, args.Window);
+        contract.Vector("query_starts", args.QueryStarts, DType.Int32, args.ContextLengths.ElementCount + 1);
+        contract.Require(args.MaxQueries >= 0, $"max_queries = {args.MaxQueries} must not be negative");
+    }
+
+    /// <summary>Attention of 1 to 4 queries of each sequence over the paged cache, split over the context in splits of a fixed number of tokens, combined in order.</summary>
+    /// <remarks>Same bits whatever the other sequences are. Source of the split: Dao et al., "Flash-Decoding", 2023.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void AttentionDecode(DeviceStream stream, in AttentionDecodeArgs args)
+    {
+        var contract = new Contract("attention_decode", stream);
+        Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.AttentionDecodeWorkspace(in args));
+        stream.Device.Backend.AttentionDecode(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="AttentionDecode"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long AttentionDecodeWorkspace(Device device, in AttentionDecodeArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.AttentionDecodeWorkspace(in args);
+    }
+
+    private static void Check(in Contract contract, in AttentionDecodeArgs args)
+    {
+        contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.Output, args.MaxContext, args.Scale, args.Window);
+        contract.Require(
+            args.QueryLength is >= 1 and <= 4 && args.Q.Shape[0] == args.ContextLengths.ElementCount * args.QueryLength,
+            $"q {args.Q}: rows must be sequences ({args.ContextLengths.ElementCount}) * query_length ({args.QueryLength}, 1..4)");
+    }
+}

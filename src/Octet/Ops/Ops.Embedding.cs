@@ -1,0 +1,36 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.Embedding"/>.</summary>
+public readonly struct EmbeddingArgs
+{
+    /// <summary>[vocabulary, hidden] BF16, contiguous.</summary>
+    public required Tensor Table { get; init; }
+
+    /// <summary>[tokens] i32.</summary>
+    public required Tensor Ids { get; init; }
+
+    /// <summary>[tokens, hidden] BF16.</summary>
+    public required Tensor Output { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>output[t] = table[ids[t]]; an id outside the vocabulary gives a row of zeros.</summary>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void Embedding(DeviceStream stream, in EmbeddingArgs args)
+    {
+        var contract = new Contract("embedding", stream);
+        Check(contract, in args);
+        stream.Device.Backend.Embedding(stream, in args);
+    }
+
+    private static void Check(in Contract contract, in EmbeddingArgs args)
+    {
+        contract.Contiguous("table", args.Table, DType.BFloat16);
+        contract.Matrix("table", args.Table, DType.BFloat16);
+        contract.Vector("ids", args.Ids, DType.Int32, args.Output.Shape[0]);
+        contract.Matrix("output", args.Output, DType.BFloat16);
+        contract.Require(args.Output.Shape[1] == args.Table.Shape[1], $"output {args.Output} and table {args.Table} differ in hidden");
+    }
+}

@@ -1,0 +1,64 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.Gemm"/>.</summary>
+public readonly struct GemmArgs
+{
+    /// <summary>[m, k] of B's element type; k contiguous.</summary>
+    public required Tensor A { get; init; }
+
+    /// <summary>[m, ceil(k/128)] f32; null for BF16.</summary>
+    public Tensor? AScales { get; init; }
+
+    /// <summary>[n, k].</summary>
+    public required Weight B { get; init; }
+
+    /// <summary>[n] BF16; null: none.</summary>
+    public Tensor? Bias { get; init; }
+
+    /// <summary>[m, n] BF16 or f32; n contiguous.</summary>
+    public required Tensor Output { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>output[i, j] = sum over k of a[i, k] * b[j, k] (+ bias[j]): block-scaled FP8, or BF16; accumulated in f32.</summary>
+    /// <remarks>The scale pair is applied once per 128-wide k block. The order of the sum depends on n, k and the device only, so a row has the same bits whatever m.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void Gemm(DeviceStream stream, in GemmArgs args)
+    {
+        var contract = new Contract("gemm", stream);
+        Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.GemmWorkspace(in args));
+        stream.Device.Backend.Gemm(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="Gemm"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long GemmWorkspace(Device device, in GemmArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.GemmWorkspace(in args);
+    }
+
+    private static void Check(in Contract contract, in GemmArgs args)
+    {
+        contract.Matrix("a", args.A, args.B.Values.DType);
+        var (m, k) = (args.A.Shape[0], args.A.Shape[1]);
+        contract.Weight("b", args.B, args.B.N, k, 1);
+        contract.Matrix("output", args.Output, m, args.B.N, DType.BFloat16, DType.Float32);
+        contract.Require(
+            (args.AScales is not null) == args.B.Values.DType.IsFloat8(), $"a scales go with FP8 only, b is {args.B.Values.DType}");
+        if (args.AScales is not null)
+        {
+            contract.Quantized("a", new QuantizedTensor(args.A, args.AScales), m, k);
+        }
+
+        if (args.Bias is not null)
+        {
+            contract.Vector("bias", args.Bias, DType.BFloat16, args.B.N);
+        }
+    }
+}

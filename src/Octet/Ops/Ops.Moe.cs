@@ -1,0 +1,254 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.MoeRoute"/>.</summary>
+public readonly struct MoeRouteArgs
+{
+    /// <summary>[tokens, experts] f32, at most 512 experts.</summary>
+    public required Tensor Logits { get; init; }
+
+    /// <summary>[tokens, top_k] i32, contiguous; top_k at most 16.</summary>
+    public required Tensor Ids { get; init; }
+
+    /// <summary>[tokens, top_k] f32, contiguous.</summary>
+    public required Tensor Weights { get; init; }
+
+    /// <summary>Whether the chosen weights are divided by their sum.</summary>
+    public required bool Renormalize { get; init; }
+}
+
+/// <summary>Arguments of <see cref="Ops.MoeSort"/>.</summary>
+public readonly struct MoeSortArgs
+{
+    /// <summary>[tokens, top_k] i32, contiguous.</summary>
+    public required Tensor Ids { get; init; }
+
+    /// <summary>[local_experts + 1] i32.</summary>
+    public required Tensor ExpertOffsets { get; init; }
+
+    /// <summary>[tokens*top_k] i32: pair of each slot, -1 for none.</summary>
+    public required Tensor SlotPairs { get; init; }
+
+    /// <summary>[tokens*top_k] i32: slot of each pair, -1 where its expert lives elsewhere.</summary>
+    public required Tensor PairSlots { get; init; }
+
+    /// <summary>Experts of the layer.</summary>
+    public required int Experts { get; init; }
+
+    /// <summary>The first expert on this device.</summary>
+    public int FirstExpert { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
+}
+
+/// <summary>Arguments of <see cref="Ops.MoeGateUp"/>.</summary>
+public readonly struct MoeGateUpArgs
+{
+    /// <summary>[tokens, hidden] FP8, scales [tokens, ceil(hidden/128)].</summary>
+    public required QuantizedTensor X { get; init; }
+
+    /// <summary>[local_experts, intermediate, hidden].</summary>
+    public required Weight Gate { get; init; }
+
+    /// <summary>[local_experts, intermediate, hidden].</summary>
+    public required Weight Up { get; init; }
+
+    /// <summary>[local_experts + 1] i32.</summary>
+    public required Tensor ExpertOffsets { get; init; }
+
+    /// <summary>[tokens*top_k] i32.</summary>
+    public required Tensor SlotPairs { get; init; }
+
+    /// <summary>Choices per token.</summary>
+    public required int TopK { get; init; }
+
+    /// <summary>[tokens*top_k, intermediate] FP8, scales [tokens*top_k, ceil(intermediate/128)].</summary>
+    public required QuantizedTensor Output { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
+}
+
+/// <summary>Arguments of <see cref="Ops.MoeDown"/>.</summary>
+public readonly struct MoeDownArgs
+{
+    /// <summary>[tokens*top_k, intermediate] FP8, scales [tokens*top_k, ceil(intermediate/128)].</summary>
+    public required QuantizedTensor X { get; init; }
+
+    /// <summary>[local_experts, hidden, intermediate].</summary>
+    public required Weight Down { get; init; }
+
+    /// <summary>[local_experts + 1] i32.</summary>
+    public required Tensor ExpertOffsets { get; init; }
+
+    /// <summary>Choices per token.</summary>
+    public required int TopK { get; init; }
+
+    /// <summary>[tokens*top_k, hidden] BF16.</summary>
+    public required Tensor Output { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
+}
+
+/// <summary>Arguments of <see cref="Ops.MoeCombine"/>.</summary>
+public readonly struct MoeCombineArgs
+{
+    /// <summary>[tokens*top_k, hidden] BF16.</summary>
+    public required Tensor Y { get; init; }
+
+    /// <summary>[tokens*top_k] i32.</summary>
+    public required Tensor PairSlots { get; init; }
+
+    /// <summary>[tokens, top_k] f32, contiguous.</summary>
+    public required Tensor Weights { get; init; }
+
+    /// <summary>[tokens, hidden] BF16.</summary>
+    public required Tensor Output { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>Router: p = softmax(logits[t]) over all experts; the top_k largest in descending order, optionally renormalised.</summary>
+    /// <remarks>Ties take the lower expert first; NaN counts as -infinity.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void MoeRoute(DeviceStream stream, in MoeRouteArgs args)
+    {
+        var contract = new Contract("moe_route", stream);
+        Check(contract, in args);
+        stream.Device.Backend.MoeRoute(stream, in args);
+    }
+
+    private static void Check(in Contract contract, in MoeRouteArgs args)
+    {
+        contract.Matrix("logits", args.Logits, DType.Float32);
+        var (tokens, experts) = (args.Logits.Shape[0], args.Logits.Shape[1]);
+        contract.Contiguous("ids", args.Ids, DType.Int32);
+        contract.Matrix("ids", args.Ids, DType.Int32);
+        var topK = args.Ids.Shape[1];
+        contract.Require(
+            experts is >= 1 and <= 512 && topK >= 1 && topK <= Math.Min(16, experts) && args.Ids.Shape[0] == tokens,
+            $"logits {args.Logits}, ids {args.Ids}: experts 1..512, top_k 1..min(16, experts), the same tokens");
+        contract.Contiguous("weights", args.Weights, DType.Float32);
+        contract.Matrix("weights", args.Weights, tokens, topK, DType.Float32);
+    }
+
+    /// <summary>Stable counting sort of the pairs (token, choice) by expert, for the experts that live on this device.</summary>
+    /// <remarks>Pair p = token*top_k + choice. Slots of local expert e are expert_offsets[e] to expert_offsets[e + 1] - 1, pairs ascending within an expert.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void MoeSort(DeviceStream stream, in MoeSortArgs args)
+    {
+        var contract = new Contract("moe_sort", stream);
+        Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.MoeSortWorkspace(in args));
+        stream.Device.Backend.MoeSort(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="MoeSort"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long MoeSortWorkspace(Device device, in MoeSortArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.MoeSortWorkspace(in args);
+    }
+
+    private static void Check(in Contract contract, in MoeSortArgs args)
+    {
+        contract.Contiguous("ids", args.Ids, DType.Int32);
+        contract.Matrix("ids", args.Ids, DType.Int32);
+        var local = args.ExpertOffsets.ElementCount - 1;
+        contract.Require(
+            args.Experts is >= 1 and <= 512 && local >= 1 && args.FirstExpert >= 0 && args.FirstExpert + local <= args.Experts
+            && args.Ids.Shape[1] is >= 1 and <= 16,
+            $"ids {args.Ids}, experts {args.Experts}, first {args.FirstExpert}, local {local}: the local ones lie within 1..512 experts, top_k 1..16");
+        contract.Vector("expert_offsets", args.ExpertOffsets, DType.Int32, local + 1);
+        contract.Vector("slot_pairs", args.SlotPairs, DType.Int32, args.Ids.ElementCount);
+        contract.Vector("pair_slots", args.PairSlots, DType.Int32, args.Ids.ElementCount);
+    }
+
+    /// <summary>Grouped GEMM of the first stage: y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) for each slot, quantised to FP8 blocks from f32.</summary>
+    /// <remarks>Slots without a pair are left untouched.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void MoeGateUp(DeviceStream stream, in MoeGateUpArgs args)
+    {
+        var contract = new Contract("moe_gate_up", stream);
+        Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.MoeGateUpWorkspace(in args));
+        stream.Device.Backend.MoeGateUp(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="MoeGateUp"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long MoeGateUpWorkspace(Device device, in MoeGateUpArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.MoeGateUpWorkspace(in args);
+    }
+
+    private static void Check(in Contract contract, in MoeGateUpArgs args)
+    {
+        contract.Matrix("x", args.X.Values, contract.Float8);
+        var (tokens, hidden) = (args.X.Values.Shape[0], args.X.Values.Shape[1]);
+        contract.Quantized("x", args.X, tokens, hidden);
+        var (experts, intermediate) = (args.Gate.Experts, args.Gate.N);
+        contract.Weight("gate", args.Gate, intermediate, hidden, experts);
+        contract.Weight("up", args.Up, intermediate, hidden, experts);
+        contract.Require(args.Gate.Values.DType == contract.Float8, $"gate {args.Gate.Values} must be {contract.Float8}");
+        contract.Slots(tokens, args.TopK, experts, args.ExpertOffsets);
+        contract.Vector("slot_pairs", args.SlotPairs, DType.Int32, tokens * args.TopK);
+        contract.Quantized("output", args.Output, tokens * args.TopK, intermediate);
+    }
+
+    /// <summary>Grouped GEMM of the second stage: output[s] = x[s] . down[e]^T for each slot.</summary>
+    /// <remarks>Slots without a pair are left untouched.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void MoeDown(DeviceStream stream, in MoeDownArgs args)
+    {
+        var contract = new Contract("moe_down", stream);
+        Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.MoeDownWorkspace(in args));
+        stream.Device.Backend.MoeDown(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="MoeDown"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long MoeDownWorkspace(Device device, in MoeDownArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.MoeDownWorkspace(in args);
+    }
+
+    private static void Check(in Contract contract, in MoeDownArgs args)
+    {
+        contract.Matrix("x", args.X.Values, contract.Float8);
+        var (slots, intermediate) = (args.X.Values.Shape[0], args.X.Values.Shape[1]);
+        contract.Quantized("x", args.X, slots, intermediate);
+        contract.Weight("down", args.Down, args.Down.N, intermediate, args.Down.Experts);
+        contract.Require(args.Down.Values.DType == contract.Float8, $"down {args.Down.Values} must be {contract.Float8}");
+        contract.Require(args.TopK >= 1 && slots % args.TopK == 0, $"x {args.X.Values}: rows must be tokens * top_k, top_k = {args.TopK}");
+        contract.Slots(slots / args.TopK, args.TopK, args.Down.Experts, args.ExpertOffsets);
+        contract.Matrix("output", args.Output, slots, args.Down.N, DType.BFloat16);
+    }
+
+    /// <summary>output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]]; pairs without a slot add nothing.</summary>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void MoeCombine(DeviceStream stream, in MoeCombineArgs args)
+    {
+        var contract = new Contract("moe_combine", stream);
+        Check(contract, in args);
+        stream.Device.Backend.MoeCombine(stream, in args);
+    }
+
+    private static void Check(in Contract contract, in MoeCombineArgs args)
+    {
+        contract.Matrix("output", args.Output, DType.BFloat16);
+        contract.Contiguous("weights", args.Weights, DType.Float32);
+        contract.Matrix("weights", args.Weights, DType.Float32);
+        var (tokens, topK) = (args.Weights.Shape[0], args.Weights.Shape[1]);
+        contract.Require(args.Output.Shape[0] == tokens && topK is >= 1 and <= 16, $"output {args.Output}, weights {args.Weights}: the same tokens, top_k 1..16");
+        contract.Vector("pair_slots", args.PairSlots, DType.Int32, tokens * topK);
+        contract.Matrix("y", args.Y, tokens * topK, args.Output.Shape[1], DType.BFloat16);
+    }
+}

@@ -1,0 +1,60 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.Norm"/>.</summary>
+public readonly struct NormArgs
+{
+    /// <summary>[tokens, hidden] BF16.</summary>
+    public required Tensor X { get; init; }
+
+    /// <summary>[tokens, hidden] BF16, read and written; null: none.</summary>
+    public Tensor? Residual { get; init; }
+
+    /// <summary>[hidden] BF16.</summary>
+    public required Tensor Weight { get; init; }
+
+    /// <summary>Added to the mean square.</summary>
+    public required float Eps { get; init; }
+
+    /// <summary>[tokens, hidden] BF16; null: not wanted.</summary>
+    public Tensor? Output { get; init; }
+
+    /// <summary>[tokens, hidden] FP8 of the device, scales [tokens, ceil(hidden/128)]; null: not wanted.</summary>
+    public QuantizedTensor? Quantized { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>RMSNorm: h = x (+ residual, rounded to BF16 and written back); y = h / sqrt(mean(h^2) + eps) * weight, as BF16, as FP8 blocks, or both.</summary>
+    /// <remarks>Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019. The FP8 codes come from y in f32.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void Norm(DeviceStream stream, in NormArgs args)
+    {
+        var contract = new Contract("norm", stream);
+        Check(contract, in args);
+        stream.Device.Backend.Norm(stream, in args);
+    }
+
+    private static void Check(in Contract contract, in NormArgs args)
+    {
+        contract.Matrix("x", args.X, DType.BFloat16);
+        var (tokens, hidden) = (args.X.Shape[0], args.X.Shape[1]);
+        contract.Vector("weight", args.Weight, DType.BFloat16, hidden);
+        contract.Require(float.IsFinite(args.Eps) && args.Eps >= 0, $"eps = {args.Eps} must be finite and not negative");
+        contract.Require(args.Output is not null || args.Quantized is not null, "output and quantized are both null");
+        if (args.Residual is not null)
+        {
+            contract.Matrix("residual", args.Residual, tokens, hidden, DType.BFloat16);
+        }
+
+        if (args.Output is not null)
+        {
+            contract.Matrix("output", args.Output, tokens, hidden, DType.BFloat16);
+        }
+
+        if (args.Quantized is { } quantized)
+        {
+            contract.Quantized("quantized", quantized, tokens, hidden);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+namespace Octet;
+
+/// <summary>Arguments of <see cref="Ops.Rope"/>.</summary>
+public readonly struct RopeArgs
+{
+    /// <summary>[tokens, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor Q { get; init; }
+
+    /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor K { get; init; }
+
+    /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor V { get; init; }
+
+    /// <summary>[head_dim] BF16; null: no norm.</summary>
+    public Tensor? QNorm { get; init; }
+
+    /// <summary>[head_dim] BF16; null: no norm.</summary>
+    public Tensor? KNorm { get; init; }
+
+    /// <summary>Of the norms.</summary>
+    public float Eps { get; init; }
+
+    /// <summary>[max_position, head_dim] f32: head_dim/2 cosines, then head_dim/2 sines.</summary>
+    public required Tensor CosSin { get; init; }
+
+    /// <summary>[tokens] i32.</summary>
+    public required Tensor Positions { get; init; }
+
+    /// <summary>[tokens] i64: slot of each token in the cache; outside it nothing is written.</summary>
+    public required Tensor Slots { get; init; }
+
+    /// <summary>[tokens, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
+    public required Tensor QOutput { get; init; }
+
+    /// <summary>K and V are rounded into it.</summary>
+    public required KvCache Cache { get; init; }
+}
+
+public static partial class Ops
+{
+    /// <summary>Per token: optional RMSNorm of each q and k head (QK-norm), rotary embedding in the rotate-half form, q to the output, k and v rounded into the paged cache.</summary>
+    /// <remarks>out[i] = x[i] cos - x[i + d/2] sin; out[i + d/2] = x[i + d/2] cos + x[i] sin. Source: Su et al., "RoFormer", 2021. One launch.</remarks>
+    /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
+    /// <exception cref="OctetException">The device failed.</exception>
+    public static void Rope(DeviceStream stream, in RopeArgs args)
+    {
+        var contract = new Contract("rope", stream);
+        Check(contract, in args);
+        stream.Device.Backend.Rope(stream, in args);
+    }
+
+    private static void Check(in Contract contract, in RopeArgs args)
+    {
+        contract.Cache(args.Cache);
+        contract.Heads("q", args.Q, args.Cache.HeadDim);
+        var (tokens, heads, dim) = (args.Q.Shape[0], args.Q.Shape[1], args.Q.Shape[2]);
+        contract.Heads("k", args.K, tokens, args.Cache.KvHeads, dim);
+        contract.Heads("v", args.V, tokens, args.Cache.KvHeads, dim);
+        contract.Heads("q_output", args.QOutput, tokens, heads, dim);
+        if (args.QNorm is not null)
+        {
+            contract.Vector("q_norm", args.QNorm, DType.BFloat16, dim);
+        }
+
+        if (args.KNorm is not null)
+        {
+            contract.Vector("k_norm", args.KNorm, DType.BFloat16, dim);
+        }
+
+        contract.Contiguous("cos_sin", args.CosSin, DType.Float32);
+        contract.Matrix("cos_sin", args.CosSin, DType.Float32);
+        contract.Require(args.CosSin.Shape[1] == dim && args.CosSin.Shape[0] >= 1, $"cos_sin {args.CosSin}: must be [max_position, {dim}]");
+        contract.Vector("positions", args.Positions, DType.Int32, tokens);
+        contract.Vector("slots", args.Slots, DType.Int64, tokens);
+    }
+}
