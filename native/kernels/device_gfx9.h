@@ -78,3 +78,6 @@ OCTET_INLINE float rsqrt_fast(float x) { return __builtin_amdgcn_rsqf(x); }
 OCTET_INLINE int atomic_add(int* address, int value) {
   return __hip_atomic_fetch_add(address, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
+OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
+  return __hip_atomic_fetch_add(address, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+}

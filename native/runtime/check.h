@@ -84,6 +84,8 @@ inline void require_range(const char* op, const char* name, int64_t value, int64
   require(value >= low && value <= high, "%s: %s = %lld must be %lld..%lld", op, name, static_cast<long long>(value),
           static_cast<long long>(low), static_cast<long long>(high));
 }
+// Rows of up to 2^31 elements this far apart, in a matrix of up to 2^26 rows, stay within 64-bit byte offsets.
+constexpr int64_t max_stride = int64_t{1} << 34;
 inline void require_workspace(const char* op, const void* workspace, size_t size, size_t needed) {
   if (needed == 0) return;
   require_pointer(op, "workspace", workspace);

@@ -27,6 +27,7 @@ struct DeviceFacts {
 struct Grid {
   uint32_t x = 1, y = 1, z = 1;
 };
+constexpr int64_t max_blocks(int threads) { return UINT32_MAX / threads; }
 
 // The facts of the device a handle belongs to (octet.cpp).
 const DeviceFacts& facts(const octet_device* device);
