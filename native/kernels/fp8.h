@@ -63,3 +63,22 @@ OCTET_INLINE float fp8_scale(float amax) {
   const float scale = amax / fp8_limit<E>;
   return scale == 0.0f ? 1.0f : scale;
 }
+
+// Four codes of the target's own encoding to four bf16, exactly: E4M3 has fewer exponent and mantissa bits.
+#if !defined(OCTET_SIM) && !defined(OCTET_TARGET_SM_90)
+OCTET_INLINE u32x2 fp8x4_to_bf16(uint32_t codes) {
+  const f32x2 low = __builtin_amdgcn_cvt_pk_f32_fp8(static_cast<int>(codes), false);
+  const f32x2 high = __builtin_amdgcn_cvt_pk_f32_fp8(static_cast<int>(codes), true);
+  constexpr uint32_t upper_halves = 0x07060302;
+  return u32x2{__builtin_amdgcn_perm(float_bits(low[1]), float_bits(low[0]), upper_halves),
+               __builtin_amdgcn_perm(float_bits(high[1]), float_bits(high[0]), upper_halves)};
+}
+#else
+OCTET_INLINE u32x2 fp8x4_to_bf16(uint32_t codes) {
+  uint32_t halves[4];
+  for (int i = 0; i < 4; i++) {
+    halves[i] = float_bits(fp8_to_f32<native_fp8>(static_cast<uint8_t>(codes >> 8 * i))) >> 16;
+  }
+  return u32x2{halves[0] | halves[1] << 16, halves[2] | halves[3] << 16};
+}
+#endif

@@ -12,7 +12,9 @@
 
 #include "fp8.h"
 
-// Accumulator elements of one lane: `elements` of them, element r is D[row(r)][column(r)].
+// Accumulator elements of one lane: `elements` of them, element r is D[row(r)][column(r)]. They lie in `columns` different
+// columns, element r in the slot(r)-th of them; column_max and column_sum reduce a value of one slot over the lanes that
+// share its column (on sm_90: columns = 4, slot(r) = r/4*2 + r%2, lanes xor 4, 8, 16).
 #if defined(OCTET_SIM)
 #include "../sim/mma_sim.h"
 #elif defined(OCTET_TARGET_SM_90)
@@ -27,6 +29,16 @@ struct MmaAccumulator {
   OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(&value)[r]; }
   OCTET_INLINE static int row(int r) { return lane_index() / 16 * 4 + r; }
   OCTET_INLINE static int column(int) { return lane_index() % 16; }
+  OCTET_INLINE static constexpr int slot(int) { return 0; }
+  static constexpr int columns = 1;
+  OCTET_INLINE static float column_max(float x) {
+    x = __builtin_fmaxf(x, __shfl_xor(x, 16));
+    return __builtin_fmaxf(x, __shfl_xor(x, 32));
+  }
+  OCTET_INLINE static float column_sum(float x) {
+    x += __shfl_xor(x, 16);
+    return x + __shfl_xor(x, 32);
+  }
 };
 
 struct MmaFp8 {
