@@ -1,0 +1,42 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models;
+
+/// <summary>The sampling defaults a model brings along in generation_config.json.</summary>
+public sealed record GenerationConfig
+{
+    /// <summary>The name of the file.</summary>
+    public const string FileName = "generation_config.json";
+
+    /// <summary>False: greedy decoding, whatever the other values are.</summary>
+    public bool Sample { get; init; }
+
+    /// <summary>The divisor of the logits; 0 is greedy.</summary>
+    public double Temperature { get; init; } = 1;
+
+    /// <summary>Only this many of the most probable tokens may be chosen; 0 is no limit.</summary>
+    public int TopK { get; init; }
+
+    /// <summary>Only the most probable tokens that together reach this probability may be chosen; 1 is no limit.</summary>
+    public double TopP { get; init; } = 1;
+
+    /// <summary>The tokens that end a generation; empty if the file names none.</summary>
+    public IReadOnlyList<int> EosTokenIds { get; init; } = [];
+
+    /// <summary>Reads generation_config.json in <paramref name="directory"/>; the defaults are greedy if there is no such file.</summary>
+    /// <exception cref="ModelFormatException">The file is not well-formed.</exception>
+    public static GenerationConfig Load(string directory)
+    {
+        string path = Path.Combine(directory, FileName);
+        return File.Exists(path) ? Parse(ModelJson.Read(path)) : new GenerationConfig();
+    }
+
+    internal static GenerationConfig Parse(ModelJson json) => new()
+    {
+        Sample = json.Flag("do_sample", absent: false),
+        Temperature = json.FindNumber("temperature", 0, 1000) ?? 1,
+        TopK = json.FindInteger("top_k", 0, int.MaxValue) ?? 0,
+        TopP = json.FindNumber("top_p", 0, 1) ?? 1,
+        EosTokenIds = json.OneOrMoreIntegers("eos_token_id", 0, int.MaxValue),
+    };
+}
