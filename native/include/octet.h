@@ -189,8 +189,10 @@ typedef struct octet_kv_cache {
 
 /* ---- ops -------------------------------------------------------------------------------------------------------- */
 
-#define OCTET_OP(op)                                                                          \
-  OCTET_API octet_status octet_##op(const octet_##op##_args* args, octet_stream* stream);     \
+#define OCTET_OP(op) OCTET_API octet_status octet_##op(const octet_##op##_args* args, octet_stream* stream)
+/* Ops whose args have a workspace: the query ignores the workspace fields, and pointers may be null in it. */
+#define OCTET_OP_WITH_WORKSPACE(op) \
+  OCTET_OP(op);                     \
   OCTET_API octet_status octet_##op##_workspace(const octet_##op##_args* args, octet_device* device, size_t* size)
 
 /* quantize: rows to FP8 with one scale per row and 128 columns. scale = amax/448 (OCP) or amax/224 (FNUZ), 1 where that is
@@ -274,7 +276,7 @@ typedef struct octet_gemm_args {
   octet_dtype output_dtype;
   int32_t reserved;
 } octet_gemm_args;
-OCTET_OP(gemm);
+OCTET_OP_WITH_WORKSPACE(gemm);
 
 /* activation: y = silu(gate) * up; output = bf16(y), or FP8 with scales by the rule of quantize from y in f32. */
 typedef struct octet_activation_args {
@@ -319,7 +321,7 @@ typedef struct octet_moe_sort_args {
   int64_t tokens;
   int32_t top_k, experts, first_expert, local_experts;
 } octet_moe_sort_args;
-OCTET_OP(moe_sort);
+OCTET_OP_WITH_WORKSPACE(moe_sort);
 
 /* moe_gate_up: for each slot s of local expert e with token t = slot_pairs[s]/top_k:
  * y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) in f32; output, scales = quantize(y). Slots without a pair: untouched. */
@@ -339,7 +341,7 @@ typedef struct octet_moe_gate_up_args {
   int32_t top_k;
   int32_t reserved;
 } octet_moe_gate_up_args;
-OCTET_OP(moe_gate_up);
+OCTET_OP_WITH_WORKSPACE(moe_gate_up);
 
 /* moe_down: for each slot s of local expert e: output[s] = x[s] . down[e]^T. Slots without a pair: untouched. */
 typedef struct octet_moe_down_args {
@@ -356,7 +358,7 @@ typedef struct octet_moe_down_args {
   int32_t top_k;
   int32_t reserved;
 } octet_moe_down_args;
-OCTET_OP(moe_down);
+OCTET_OP_WITH_WORKSPACE(moe_down);
 
 /* moe_combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32 accumulation;
  * pairs without a slot add nothing. */
@@ -439,7 +441,7 @@ typedef struct octet_attention_prefill_args {
   float scale;    /* of the scores, usually 1/sqrt(head_dim) */
   int32_t reserved;
 } octet_attention_prefill_args;
-OCTET_OP(attention_prefill);
+OCTET_OP_WITH_WORKSPACE(attention_prefill);
 
 /* attention_decode: the same for query_length (1..4) queries of each sequence, split over the context in splits of a fixed
  * number of tokens that are combined in order. Rows s*query_length + i. context_lengths[s] = 0: the rows become zeros. */
@@ -461,7 +463,7 @@ typedef struct octet_attention_decode_args {
   int32_t window;
   float scale;
 } octet_attention_decode_args;
-OCTET_OP(attention_decode);
+OCTET_OP_WITH_WORKSPACE(attention_decode);
 
 /* sampling: temperature 0: the index of the largest logit (ties: lowest; NaN counts as -inf). Else, with
  * z = logit / temperature: keep the tokens whose logit is at least the top_k-th largest (0: all); of those the smallest
@@ -483,7 +485,7 @@ typedef struct octet_sampling_args {
   int64_t rows, vocabulary;
   int64_t logits_stride;
 } octet_sampling_args;
-OCTET_OP(sampling);
+OCTET_OP_WITH_WORKSPACE(sampling);
 
 /* noop: checks its arguments and returns; what a call through the ABI costs. */
 OCTET_API octet_status octet_noop(octet_stream* stream);

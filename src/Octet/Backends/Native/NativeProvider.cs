@@ -1,8 +1,91 @@
+using System.Reflection;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+[assembly: DisableRuntimeMarshalling]
+
 namespace Octet.Backends;
-internal sealed class NativeProvider(string prefix, int preference) : BackendProvider
+
+/// <summary>The devices of one driver of <c>liboctet</c>: "hip", "cuda" or "sim".</summary>
+internal sealed class NativeProvider(string driver, int preference) : BackendProvider
 {
-    public override string Prefix => prefix;
+    private static readonly string[] SimTargets = ["sim:gfx942", "sim:gfx950", "sim:sm_90"];
+
+    static NativeProvider() =>
+        NativeLibrary.SetDllImportResolver(typeof(NativeProvider).Assembly, NativeLibraryLoader.Resolve);
+
+    public override string Prefix => driver;
+
     public override int Preference => preference;
-    public override IReadOnlyList<DeviceProbe> Probe() => [];
-    public override Backend Open(string name) => throw new OctetException(OctetStatus.NoDevice, "absent");
+
+    // The simulator checks kernels; nobody gets it without asking.
+    public override bool IsDefaultCandidate(DeviceProbe probe) => probe.Present && driver != "sim";
+
+    public override IReadOnlyList<DeviceProbe> Probe()
+    {
+        if (!NativeLibraryLoader.TryLoad(out var failures))
+        {
+            return [Absent(driver, $"the native library was not found ({failures})", NativeLibraryLoader.Remedy)];
+        }
+
+        if (!NativeBackend.TryProbe(driver, out var count, out var reason))
+        {
+            return [Absent(driver, reason, RuntimeRemedy)];
+        }
+
+        if (count == 0)
+        {
+            return [Absent(driver, "the runtime is there but sees no device", RuntimeRemedy)];
+        }
+
+        var names = driver == "sim" ? SimTargets : Enumerable.Range(0, count).Select(i => $"{driver}:{i}");
+        return [.. names.Select(ProbeDevice)];
+    }
+
+    public override Backend Open(string name)
+    {
+        var known = driver == "sim" ? name == "sim" || SimTargets.Contains(name) : IsOrdinal(name);
+        if (!known)
+        {
+            throw new ArgumentException(
+                $"unknown device '{name}': known are {(driver == "sim" ? string.Join(", ", SimTargets) : $"{driver}:0, {driver}:1, ...")}");
+        }
+
+        return NativeLibraryLoader.TryLoad(out var failures)
+            ? new NativeBackend(name == driver && driver != "sim" ? $"{driver}:0" : name)
+            : throw new OctetException(
+                OctetStatus.NoDevice, $"device '{name}': the native library was not found ({failures}); {NativeLibraryLoader.Remedy}");
+    }
+
+    private string RuntimeRemedy => driver switch
+    {
+        "hip" => "install ROCm 6 or 7 with a gfx942 or gfx950 GPU and make libamdhip64.so findable (LD_LIBRARY_PATH=/opt/rocm/lib)",
+        "cuda" => "install the NVIDIA driver (libcuda.so.1) on a machine with a GPU of compute capability 9.0",
+        _ => "build liboctet with its simulator",
+    };
+
+    private string Title => driver switch
+    {
+        "hip" => "AMD GPUs through HIP",
+        "cuda" => "NVIDIA GPUs through CUDA",
+        _ => "the simulator",
+    };
+
+    private bool IsOrdinal(string name) =>
+        name == driver || (name.StartsWith(driver + ":", StringComparison.Ordinal) && int.TryParse(name.AsSpan(driver.Length + 1), out var i) && i >= 0);
+
+    private DeviceProbe ProbeDevice(string name)
+    {
+        try
+        {
+            using var backend = new NativeBackend(name);
+            return new DeviceProbe(name, true, backend.Properties.Description, null, null, backend.Properties);
+        }
+        catch (OctetException error)
+        {
+            return Absent(name, error.Message, RuntimeRemedy);
+        }
+    }
+
+    private DeviceProbe Absent(string name, string reason, string remedy) => new(name, false, Title, reason, remedy, null);
 }

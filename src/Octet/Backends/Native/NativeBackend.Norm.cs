@@ -1,0 +1,56 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace Octet.Backends;
+
+internal sealed partial class NativeBackend
+{
+    public override void Norm(DeviceStream stream, in NormArgs args)
+    {
+        var native = new NativeNormArgs
+        {
+            StructSize = (nuint)Unsafe.SizeOf<NativeNormArgs>(),
+            X = args.X.Address,
+            Residual = AddressOf(args.Residual),
+            Weight = args.Weight.Address,
+            Output = AddressOf(args.Output),
+            Quantized = AddressOf(args.Quantized?.Values),
+            Scales = AddressOf(args.Quantized?.Scales),
+            Tokens = args.X.Shape[0],
+            Hidden = args.X.Shape[1],
+            XStride = args.X.Strides[0],
+            ResidualStride = StrideOf(args.Residual),
+            OutputStride = StrideOf(args.Output),
+            QuantizedStride = StrideOf(args.Quantized?.Values),
+            ScaleStride = StrideOf(args.Quantized?.Scales),
+            Eps = args.Eps,
+            Fp8Dtype = Properties.Float8,
+        };
+        Check(octet_norm(in native, stream.Handle));
+    }
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_norm(in NativeNormArgs args, SafeHandle stream);
+}
+
+/// <summary><c>octet_norm_args</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct NativeNormArgs
+{
+    public nuint StructSize;
+    public nint X;
+    public nint Residual;
+    public nint Weight;
+    public nint Output;
+    public nint Quantized;
+    public nint Scales;
+    public long Tokens;
+    public long Hidden;
+    public long XStride;
+    public long ResidualStride;
+    public long OutputStride;
+    public long QuantizedStride;
+    public long ScaleStride;
+    public float Eps;
+    public DType Fp8Dtype;
+}
