@@ -1,0 +1,6 @@
+namespace Octet.Cases;
+
+internal static class GemmCases
+{
+    public static IEnumerable<Case> All => [];
+}

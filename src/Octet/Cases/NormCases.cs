@@ -1,0 +1,6 @@
+namespace Octet.Cases;
+
+internal static class NormCases
+{
+    public static IEnumerable<Case> All => [];
+}

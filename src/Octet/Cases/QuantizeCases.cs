@@ -1,0 +1,6 @@
+namespace Octet.Cases;
+
+internal static class QuantizeCases
+{
+    public static IEnumerable<Case> All => [];
+}
