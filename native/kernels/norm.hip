@@ -1,0 +1,214 @@
+// norm: RMSNorm with an optional residual add before it and an optional FP8 quantisation behind it.
+//
+//   h = x, or bf16(x + residual), written back to residual
+//   y = h / sqrt(mean(h^2) + eps) * weight
+//   output = bf16(y);  quantized, scales = quantize(y in f32): one scale per token and 128 columns
+//
+// x, residual, output [tokens, hidden] bf16; weight [hidden] bf16; quantized [tokens, hidden] FP8. One block of 256 threads
+// serves one token. A thread takes 8 columns at a time, so 16 neighbouring lanes hold a scale block; the second phase reads
+// h again from the cache, each thread only columns it wrote itself. The sum of squares has an order fixed by hidden and the
+// wave size: along a thread's columns, over the wave, over the waves.
+//
+// Floor: 7 bytes an element with residual and FP8 (x, residual twice, codes). Hidden 4096, 4096 tokens: 117 MB, 24 us at
+// 4.86 TB/s; one token is launch latency.
+#include <stdint.h>
+
+constexpr int norm_threads = 256;
+
+struct NormParams {
+  const uint16_t* x;       // [tokens, hidden] bf16
+  uint16_t* residual;      // [tokens, hidden] bf16, or null
+  const uint16_t* weight;  // [hidden] bf16
+  uint16_t* output;        // [tokens, hidden] bf16, or null
+  uint8_t* quantized;      // [tokens, hidden] FP8, or null
+  float* scales;           // [tokens, ceil(hidden/128)]
+  int64_t hidden;
+  int64_t x_stride, residual_stride, output_stride, quantized_stride, scale_stride;
+  float eps;
+  int32_t fnuz;     // the encoding of quantized
+  int32_t aligned;  // 1: every run of 8 columns lies on 16 bytes (8 in quantized)
+};
+
+struct NormLds {
+  float sums[norm_threads / 32];
+};
+
+#if !defined(OCTET_HOST)
+#include "fp8.h"
+
+constexpr int norm_step = norm_threads * 8;  // columns of one turn of the block
+
+// Up to 8 columns of a bf16 row; those at and beyond `count` read as 0.
+OCTET_INLINE void norm_load(const uint16_t* row, int64_t column, int64_t count, bool aligned, float (&values)[8]) {
+  if (aligned && count >= 8) {
+    const u32x4 eight = *reinterpret_cast<const u32x4*>(row + column);
+    for (int i = 0; i < 4; i++) {
+      values[2 * i] = bits_float(eight[i] << 16);
+      values[2 * i + 1] = bits_float(eight[i] & 0xFFFF0000u);
+    }
+  } else {
+    for (int i = 0; i < 8; i++) values[i] = i < count ? bf16_to_f32(row[column + i]) : 0.0f;
+  }
+}
+
+OCTET_INLINE void norm_store(uint16_t* row, int64_t column, int64_t count, bool aligned, const float (&values)[8]) {
+  if (aligned && count >= 8) {
+    u32x4 eight;
+    for (int i = 0; i < 4; i++) {
+      eight[i] = f32_to_bf16(values[2 * i]) | static_cast<uint32_t>(f32_to_bf16(values[2 * i + 1])) << 16;
+    }
+    *reinterpret_cast<u32x4*>(row + column) = eight;
+  } else {
+    for (int i = 0; i < 8; i++) {
+      if (i < count) row[column + i] = f32_to_bf16(values[i]);
+    }
+  }
+}
+
+// Codes of this lane's 8 columns and the scale of the block it shares with 15 neighbours. Every lane of the wave takes part.
+template <Fp8 E>
+OCTET_INLINE void norm_quantize(const NormParams& params, int64_t token, int64_t column, int64_t count,
+                                const float (&values)[8]) {
+  float amax = 0.0f;
+  for (int i = 0; i < 8; i++) {
+    if (is_finite(values[i])) amax = __builtin_fmaxf(amax, __builtin_fabsf(values[i]));
+  }
+  for (int mask = 8; mask > 0; mask /= 2) amax = __builtin_fmaxf(amax, __shfl_xor(amax, mask));
+  if (count <= 0) return;
+
+  const float scale = fp8_scale<E>(amax);
+  if (column % 128 == 0) params.scales[token * params.scale_stride + column / 128] = scale;
+  uint8_t* codes = params.quantized + token * params.quantized_stride + column;
+  if (params.aligned && count >= 8) {
+    u32x2 eight = {0, 0};
+    for (int i = 0; i < 8; i++) eight[i / 4] |= static_cast<uint32_t>(f32_to_fp8<E>(values[i] / scale)) << (i % 4 * 8);
+    *reinterpret_cast<u32x2*>(codes) = eight;
+  } else {
+    for (int i = 0; i < 8; i++) {
+      if (i < count) codes[i] = f32_to_fp8<E>(values[i] / scale);
+    }
+  }
+}
+
+OCTET_KERNEL(norm_row, NormParams, norm_threads) {
+  NormLds& lds = OCTET_LDS(NormLds);
+  const int64_t token = blockIdx.x;
+  const bool aligned = params.aligned;
+  const uint16_t* x = params.x + token * params.x_stride;
+  uint16_t* residual = params.residual ? params.residual + token * params.residual_stride : nullptr;
+
+  // Phase 1: h and its sum of squares.
+  float squares = 0.0f;
+  for (int64_t column = threadIdx.x * 8; column < params.hidden; column += norm_step) {
+    const int64_t count = params.hidden - column;
+    float h[8];
+    norm_load(x, column, count, aligned, h);
+    if (residual) {
+      float added[8];
+      norm_load(residual, column, count, aligned, added);
+      for (int i = 0; i < 8; i++) h[i] = bf16_to_f32(f32_to_bf16(h[i] + added[i]));
+      norm_store(residual, column, count, aligned, h);
+    }
+    for (int i = 0; i < 8; i++) squares += h[i] * h[i];
+  }
+  const float mean = block_sum(squares, lds.sums) / static_cast<float>(params.hidden);
+  const float inverse = rsqrt_fast(mean + params.eps);
+
+  // Phase 2: y and what was asked of it. All lanes make the same turns, for the exchange inside a scale block.
+  const uint16_t* source = residual ? residual : x;
+  for (int64_t base = 0; base < params.hidden; base += norm_step) {
+    const int64_t column = base + threadIdx.x * 8;
+    const int64_t count = params.hidden - column;
+    float y[8];
+    float weight[8];
+    norm_load(source, column, count, aligned, y);
+    norm_load(params.weight, column, count, aligned, weight);
+    for (int i = 0; i < 8; i++) y[i] = i < count ? y[i] * inverse * weight[i] : 0.0f;
+    if (params.output) norm_store(params.output + token * params.output_stride, column, count, aligned, y);
+    if (!params.quantized) continue;
+    if (params.fnuz) {
+      norm_quantize<Fp8::fnuz>(params, token, column, count, y);
+    } else {
+      norm_quantize<Fp8::ocp>(params, token, column, count, y);
+    }
+  }
+}
+#endif
+
+#if defined(OCTET_HOST)
+#include "../runtime/check.h"
+#include "../runtime/driver.h"
+
+namespace octet {
+namespace {
+
+const octet_norm_args& norm_checked(const octet_norm_args* pointer) {
+  const auto& args = checked("norm", pointer);
+  require_range("norm", "tokens", args.tokens, 0, max_blocks(norm_threads));
+  require_range("norm", "hidden", args.hidden, 0, INT32_MAX);
+  require_range("norm", "x_stride", args.x_stride, args.hidden, max_stride);
+  if (args.residual) require_range("norm", "residual_stride", args.residual_stride, args.hidden, max_stride);
+  if (args.output) require_range("norm", "output_stride", args.output_stride, args.hidden, max_stride);
+  if (args.quantized) {
+    require_range("norm", "quantized_stride", args.quantized_stride, args.hidden, max_stride);
+    require_range("norm", "scale_stride", args.scale_stride,
+                  (args.hidden + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK, max_stride);
+    require(args.fp8_dtype == OCTET_F8_E4M3 || args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
+            "norm: fp8_dtype = %d must be OCTET_F8_E4M3 (2) or OCTET_F8_E4M3_FNUZ (3)", static_cast<int>(args.fp8_dtype));
+  }
+  require(args.eps >= 0.0f && args.eps <= 1.0f, "norm: eps = %g must be 0..1", static_cast<double>(args.eps));
+  return args;
+}
+
+}  // namespace
+}  // namespace octet
+
+extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream* stream) {
+  using namespace octet;
+  return guarded([&] {
+    const auto& args = norm_checked(pointer);
+    require(stream != nullptr, "norm: stream is null");
+    if (args.tokens == 0 || args.hidden == 0) return;
+    require_pointer("norm", "x", args.x);
+    require_pointer("norm", "weight", args.weight);
+    require_pointer_or_null("norm", "residual", args.residual);
+    require_pointer_or_null("norm", "output", args.output);
+    require_pointer_or_null("norm", "quantized", args.quantized);
+    require_pointer_or_null("norm", "scales", args.scales);
+    require(args.output || args.quantized, "norm: output and quantized are both null");
+    require((args.quantized == nullptr) == (args.scales == nullptr), "norm: quantized = %p and scales = %p go together",
+            args.quantized, static_cast<void*>(args.scales));
+    const auto on_eight = [](const void* pointer, int64_t stride) { return pointer == nullptr || stride % 8 == 0; };
+    const NormParams params{
+        .x = static_cast<const uint16_t*>(args.x),
+        .residual = static_cast<uint16_t*>(args.residual),
+        .weight = static_cast<const uint16_t*>(args.weight),
+        .output = static_cast<uint16_t*>(args.output),
+        .quantized = static_cast<uint8_t*>(args.quantized),
+        .scales = args.scales,
+        .hidden = args.hidden,
+        .x_stride = args.x_stride,
+        .residual_stride = args.residual_stride,
+        .output_stride = args.output_stride,
+        .quantized_stride = args.quantized_stride,
+        .scale_stride = args.scale_stride,
+        .eps = args.eps,
+        .fnuz = args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
+        .aligned = on_eight(args.x, args.x_stride) && on_eight(args.residual, args.residual_stride) &&
+                   on_eight(args.output, args.output_stride) && on_eight(args.quantized, args.quantized_stride),
+    };
+    launch(stream, "norm_row", Grid{static_cast<uint32_t>(args.tokens)}, norm_threads / facts(stream).wave_size,
+           sizeof(NormLds), params);
+  });
+}
+
+extern "C" octet_status octet_norm_workspace(const octet_norm_args* pointer, octet_device* device, size_t* size) {
+  using namespace octet;
+  return guarded([&] {
+    norm_checked(pointer);
+    require(device != nullptr, "norm: device is null");
+    require(size != nullptr, "norm: size is null");
+    *size = 0;
+  });
+}
+#endif
