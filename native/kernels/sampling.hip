@@ -1,0 +1,303 @@
+// sampling: the next token of each row of logits: the arg max, or a draw by temperature, top-k and top-p.
+//
+//   z = (logit - largest logit) / temperature
+//   kept by top_k: logits at least the k-th largest;  kept by top_p: of those, the largest ones, until their share of the
+//   sum of exp(z) reaches top_p (ties at the edge kept)
+//   id = arg max over the kept of z - log(-log(u)), u = uniform(seed, counter, index): the Gumbel-max draw from softmax(z)
+//
+// Ties go to the lowest index; NaN counts as -inf; a largest logit of +inf or -inf is taken as it is (so a row of nothing
+// but -inf and NaN gives 0); a temperature that is not above 0 means 0, a top_p that is NaN means 1.
+//
+// logits [rows, vocabulary] f32. One block of up to 1024 threads serves one row. Both thresholds come from the same radix
+// selection on the bits of the logit, mapped to an unsigned key of the same order: three passes (11, 11, 10 bits) build a
+// histogram of weights in LDS and descend into the bin that holds the target. The weight is 1 for top_k and exp(z) in fixed
+// point (40 fractional bits: 2^17 tokens err by less than an f32 rounding of their sum) for top_p. Integer sums have no order,
+// so the atomics keep the result the same on every run. Uniforms are Philox4x32-10 (Salmon et al., "Parallel random numbers:
+// as easy as 1, 2, 3", SC11).
+//
+// Floor: 4 bytes a logit: 152k logits are 608 KB, 0.13 us of the chip's bandwidth but 4.5 us of the 64 B/clk one CU gets from
+// its L2; every further pass (3 for top_k, 3 for top_p, 1 for the draw) costs the same again.
+#include <stdint.h>
+
+constexpr int sampling_threads = 1024;
+constexpr int sampling_bins = 2048;
+
+struct SamplingParams {
+  const float* logits;        // [rows, vocabulary]
+  const float* temperatures;  // [rows]
+  const int32_t* top_k;       // [rows]
+  const float* top_p;         // [rows]
+  const int64_t* seeds;       // [rows]
+  const int64_t* counters;    // [rows]
+  int32_t* ids;               // [rows]
+  int64_t vocabulary, logits_stride;
+  int32_t aligned;            // 1: every row begins on 16 bytes
+};
+
+struct SamplingLds {
+  uint64_t histogram[sampling_bins];
+  uint64_t waves[sampling_threads / 32];
+  uint64_t remaining;
+  uint32_t bin;
+};
+
+#if !defined(OCTET_HOST)
+#include "device.h"
+
+// A key whose order as an unsigned number is the order of the float; -0 equals +0, NaN equals -inf.
+OCTET_INLINE uint32_t to_key(float x) {
+  if (x != x) x = -__builtin_inff();
+  const uint32_t bits = float_bits(x + 0.0f);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+OCTET_INLINE float from_key(uint32_t key) { return bits_float(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key); }
+
+// Key and index in one number: the largest is the largest key at its lowest index.
+OCTET_INLINE uint64_t to_candidate(uint32_t key, int64_t index) {
+  return static_cast<uint64_t>(key) << 32 | (0xFFFFFFFFu - static_cast<uint32_t>(index));
+}
+OCTET_INLINE int32_t candidate_index(uint64_t candidate) {
+  return static_cast<int32_t>(0xFFFFFFFFu - static_cast<uint32_t>(candidate));
+}
+
+OCTET_INLINE uint64_t join_words(uint32_t high, uint32_t low) { return static_cast<uint64_t>(high) << 32 | low; }
+
+// The largest of the block, the same in every thread. Begins with a barrier: scratch may still be read from before.
+OCTET_INLINE uint64_t block_largest(uint64_t x, uint64_t* scratch) {
+  for (int mask = wave_size / 2; mask > 0; mask /= 2) {
+    const uint32_t high = __shfl_xor(static_cast<uint32_t>(x >> 32), mask);
+    const uint32_t low = __shfl_xor(static_cast<uint32_t>(x), mask);
+    x = max_of(x, join_words(high, low));
+  }
+  __syncthreads();
+  if (lane_index() == 0) scratch[wave_index()] = x;
+  __syncthreads();
+  x = scratch[0];
+  for (int i = 1; i < static_cast<int>(blockDim.x) / wave_size; i++) x = max_of(x, scratch[i]);
+  return x;
+}
+
+// body(index, logit) for every logit of the row, spread over the block, 16 bytes a lane.
+template <class Body>
+OCTET_INLINE void for_each_logit(const SamplingParams& params, Body body) {
+  const float* row = params.logits + blockIdx.x * params.logits_stride;
+  const int64_t step = static_cast<int64_t>(blockDim.x) * 4;
+  for (int64_t index = threadIdx.x * 4; index < params.vocabulary; index += step) {
+    if (params.aligned && index + 4 <= params.vocabulary) {
+      const f32x4 four = *reinterpret_cast<const f32x4*>(row + index);
+      for (int i = 0; i < 4; i++) body(index + i, four[i]);
+    } else {
+      for (int64_t i = index; i < min_of<int64_t>(index + 4, params.vocabulary); i++) body(i, row[i]);
+    }
+  }
+}
+
+// The largest key t such that the weights of the logits with key >= t sum to at least target(sum of all weights), which lies
+// between 1 and that sum. weight(key): a whole number, 0 for logits that take no part.
+template <class Weight, class Target>
+OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds, Weight weight, Target target) {
+  const int threads = static_cast<int>(blockDim.x);
+  const int thread = static_cast<int>(threadIdx.x);
+  uint32_t prefix = 0;  // the bits of t found so far
+  uint64_t remaining = 0;
+  for (int pass = 0; pass < 3; pass++) {
+    const int shift = pass == 0 ? 21 : pass == 1 ? 10 : 0;
+    const int width = pass == 2 ? 10 : 11;
+    const int bins = 1 << width;
+
+    // The weights of the next bits, among the logits that share the bits found.
+    __syncthreads();
+    for (int i = thread; i < bins; i += threads) lds.histogram[i] = 0;
+    __syncthreads();
+    for_each_logit(params, [&](int64_t, float x) {
+      const uint32_t key = to_key(x);
+      if (static_cast<uint64_t>(key) >> (shift + width) != prefix) return;
+      const uint64_t w = weight(key);
+      if (w > 0) atomic_add(&lds.histogram[key >> shift & (bins - 1)], w);
+    });
+    __syncthreads();
+
+    // Each thread owns a run of bins, thread 0 the highest; `above` is the weight of all higher runs.
+    const int run = bins / threads;
+    const int highest = bins - 1 - thread * run;
+    uint64_t own = 0;
+    for (int i = 0; i < run; i++) own += lds.histogram[highest - i];
+    uint64_t above = own;
+    for (int delta = 1; delta < wave_size; delta *= 2) {
+      const uint32_t high = __shfl_up(static_cast<uint32_t>(above >> 32), delta);
+      const uint32_t low = __shfl_up(static_cast<uint32_t>(above), delta);
+      if (lane_index() >= delta) above += join_words(high, low);
+    }
+    if (lane_index() == wave_size - 1) lds.waves[wave_index()] = above;
+    __syncthreads();
+    above -= own;
+    uint64_t total = 0;
+    for (int i = 0; i < threads / wave_size; i++) {
+      if (i < wave_index()) above += lds.waves[i];
+      total += lds.waves[i];
+    }
+    if (pass == 0) remaining = target(total);
+
+    // The one thread whose run holds the target finds the bin.
+    if (above < remaining && remaining <= above + own) {
+      int bin = highest;
+      while (above + lds.histogram[bin] < remaining) above += lds.histogram[bin--];
+      lds.bin = static_cast<uint32_t>(bin);
+      lds.remaining = remaining - above;
+    }
+    __syncthreads();
+    prefix = prefix << width | lds.bin;
+    remaining = lds.remaining;
+  }
+  return prefix;
+}
+
+// Philox4x32-10: the first output word for counter {index, 0, low, high of counter} and key {low, high of seed}.
+OCTET_INLINE uint32_t philox(uint64_t seed, uint64_t counter, uint32_t index) {
+  uint32_t c0 = index, c1 = 0, c2 = static_cast<uint32_t>(counter), c3 = static_cast<uint32_t>(counter >> 32);
+  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    const uint64_t p0 = static_cast<uint64_t>(c0) * 0xD2511F53u;
+    const uint64_t p1 = static_cast<uint64_t>(c2) * 0xCD9E8D57u;
+    c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
+    c1 = static_cast<uint32_t>(p1);
+    c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    c3 = static_cast<uint32_t>(p0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c0;
+}
+
+// -log(-log(u)), u = ((word >> 8) + 0.5) * 2^-24.
+// NOTE: the winners have u next to 1, where u rounds in f32 and log loses all digits; there -log(u) is taken from v = 1 - u,
+// which is exact, as 2 atanh(v / (2 - v)).
+OCTET_INLINE float gumbel(uint32_t word) {
+  const uint32_t n = word >> 8;
+  const float v = static_cast<float>(2 * (0xFFFFFFu - n) + 1) * 0x1p-25f;
+  float exponential;
+  if (v < 0.0625f) {
+    const float s = v / (2.0f - v);
+    const float s2 = s * s;
+    exponential = 2.0f * s * (1.0f + s2 * (1.0f / 3.0f + s2 * (1.0f / 5.0f)));
+  } else {
+    exponential = -log_fast((static_cast<float>(n) + 0.5f) * 0x1p-24f);
+  }
+  return -log_fast(exponential);
+}
+
+OCTET_KERNEL(sampling_row, SamplingParams, sampling_threads) {
+  SamplingLds& lds = OCTET_LDS(SamplingLds);
+  const int64_t row = blockIdx.x;
+
+  // Phase 1: the largest logit, which is the answer at temperature 0.
+  uint64_t best = to_candidate(0, 0);
+  for_each_logit(params, [&](int64_t index, float x) { best = max_of(best, to_candidate(to_key(x), index)); });
+  best = block_largest(best, lds.waves);
+  const float largest = from_key(static_cast<uint32_t>(best >> 32));
+  if (!(params.temperatures[row] > 0.0f) || !is_finite(largest)) {
+    if (threadIdx.x == 0) params.ids[row] = candidate_index(best);
+    return;
+  }
+  // Finite, so that -inf / temperature stays -inf.
+  const float temperature = __builtin_fminf(params.temperatures[row], 0x1p127f);
+
+  // Phase 2: the key below which nothing is kept.
+  uint32_t threshold = 0;
+  const int64_t k = params.top_k[row];
+  if (k > 0 && k < params.vocabulary) {
+    threshold = select_key(
+        params, lds, [](uint32_t) { return uint64_t{1}; }, [&](uint64_t) { return static_cast<uint64_t>(k); });
+  }
+  const float p = params.top_p[row];
+  if (p < 1.0f) {
+    const auto mass = [&](uint32_t key) {
+      if (key < threshold) return uint64_t{0};
+      return static_cast<uint64_t>(exp_fast((from_key(key) - largest) / temperature) * 0x1p40f);
+    };
+    threshold = select_key(params, lds, mass, [&](uint64_t total) {
+      const double share = static_cast<double>(max_of(p, 0.0f)) * static_cast<double>(total);
+      return min_of(max_of(static_cast<uint64_t>(share), uint64_t{1}), total);
+    });
+  }
+
+  // Phase 3: the draw.
+  const uint64_t seed = static_cast<uint64_t>(params.seeds[row]);
+  const uint64_t counter = static_cast<uint64_t>(params.counters[row]);
+  best = to_candidate(0, 0);
+  for_each_logit(params, [&](int64_t index, float x) {
+    if (to_key(x) < threshold || !is_finite(x)) return;
+    const float score = (x - largest) / temperature + gumbel(philox(seed, counter, static_cast<uint32_t>(index)));
+    best = max_of(best, to_candidate(to_key(score), index));
+  });
+  best = block_largest(best, lds.waves);
+  if (threadIdx.x == 0) params.ids[row] = candidate_index(best);
+}
+#endif
+
+#if defined(OCTET_HOST)
+#include "../runtime/check.h"
+#include "../runtime/driver.h"
+
+namespace octet {
+namespace {
+
+// A power of two, so that the threads share the bins evenly; no more than four logits a thread need.
+int sampling_waves(int64_t vocabulary, int wave_size) {
+  int waves = 1;
+  while (waves * wave_size < sampling_threads && waves * wave_size * 4 < vocabulary) waves *= 2;
+  return waves;
+}
+
+const octet_sampling_args& sampling_checked(const octet_sampling_args* pointer) {
+  const auto& args = checked("sampling", pointer);
+  require_range("sampling", "rows", args.rows, 0, max_blocks(sampling_threads));
+  require_range("sampling", "vocabulary", args.vocabulary, 1, INT32_MAX);
+  require_range("sampling", "logits_stride", args.logits_stride, args.vocabulary, max_stride);
+  return args;
+}
+
+}  // namespace
+}  // namespace octet
+
+extern "C" octet_status octet_sampling(const octet_sampling_args* pointer, octet_stream* stream) {
+  using namespace octet;
+  return guarded([&] {
+    const auto& args = sampling_checked(pointer);
+    require(stream != nullptr, "sampling: stream is null");
+    if (args.rows == 0) return;
+    require_pointer("sampling", "logits", args.logits);
+    require_pointer("sampling", "temperatures", args.temperatures);
+    require_pointer("sampling", "top_k", args.top_k);
+    require_pointer("sampling", "top_p", args.top_p);
+    require_pointer("sampling", "seeds", args.seeds);
+    require_pointer("sampling", "counters", args.counters);
+    require_pointer("sampling", "ids", args.ids);
+    const SamplingParams params{
+        .logits = args.logits,
+        .temperatures = args.temperatures,
+        .top_k = args.top_k,
+        .top_p = args.top_p,
+        .seeds = args.seeds,
+        .counters = args.counters,
+        .ids = args.ids,
+        .vocabulary = args.vocabulary,
+        .logits_stride = args.logits_stride,
+        .aligned = args.logits_stride % 4 == 0,
+    };
+    launch(stream, "sampling_row", Grid{static_cast<uint32_t>(args.rows)},
+           sampling_waves(args.vocabulary, facts(stream).wave_size), sizeof(SamplingLds), params);
+  });
+}
+
+extern "C" octet_status octet_sampling_workspace(const octet_sampling_args* pointer, octet_device* device,
+                                                 size_t* size) {
+  using namespace octet;
+  return guarded([&] {
+    sampling_checked(pointer);
+    require(device != nullptr, "sampling: device is null");
+    require(size != nullptr, "sampling: size is null");
+    *size = 0;
+  });
+}
+#endif
