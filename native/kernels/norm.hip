@@ -156,7 +156,8 @@ const octet_norm_args& norm_checked(const octet_norm_args* pointer) {
     require(args.fp8_dtype == OCTET_F8_E4M3 || args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
             "norm: fp8_dtype = %d must be OCTET_F8_E4M3 (2) or OCTET_F8_E4M3_FNUZ (3)", static_cast<int>(args.fp8_dtype));
   }
-  require(args.eps >= 0.0f && args.eps <= 1.0f, "norm: eps = %g must be 0..1", static_cast<double>(args.eps));
+  require(args.eps >= 0.0f && args.eps < __builtin_inff(), "norm: eps = %g must be finite and not negative",
+          static_cast<double>(args.eps));
   return args;
 }
 

@@ -252,7 +252,7 @@ int sampling_waves(int64_t vocabulary, int wave_size) {
 const octet_sampling_args& sampling_checked(const octet_sampling_args* pointer) {
   const auto& args = checked("sampling", pointer);
   require_range("sampling", "rows", args.rows, 0, max_blocks(sampling_threads));
-  require_range("sampling", "vocabulary", args.vocabulary, 1, INT32_MAX);
+  require_range("sampling", "vocabulary", args.vocabulary, args.rows > 0, INT32_MAX);
   require_range("sampling", "logits_stride", args.logits_stride, args.vocabulary, max_stride);
   return args;
 }
