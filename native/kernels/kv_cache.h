@@ -38,23 +38,28 @@ OCTET_INLINE float kv_scale(const KvCache& cache, const float* scales, int head)
   return scales ? scales[cache.scale_per_head ? head : 0] : 1.0f;
 }
 
-// 8 bf16 of a row; `aligned`: they lie on 16 bytes.
+// 8 bf16 of a row as four pairs; `aligned`: they lie on 16 bytes.
+OCTET_INLINE u32x4 bf16x8_pairs(const uint16_t* source, bool aligned) {
+  if (aligned) return *reinterpret_cast<const u32x4*>(source);
+  u32x4 pairs;
+  for (int i = 0; i < 4; i++) pairs[i] = source[2 * i] | static_cast<uint32_t>(source[2 * i + 1]) << 16;
+  return pairs;
+}
 OCTET_INLINE void bf16x8_load(const uint16_t* source, bool aligned, float (&x)[8]) {
+  const u32x4 pairs = bf16x8_pairs(source, aligned);
+  for (int i = 0; i < 8; i++) x[i] = bits_float(i % 2 ? pairs[i / 2] & 0xFFFF0000u : pairs[i / 2] << 16);
+}
+OCTET_INLINE void bf16x8_put(uint16_t* output, bool aligned, u32x4 pairs) {
   if (aligned) {
-    const u32x4 pairs = *reinterpret_cast<const u32x4*>(source);
-    for (int i = 0; i < 8; i++) x[i] = bits_float(i % 2 ? pairs[i / 2] & 0xFFFF0000u : pairs[i / 2] << 16);
+    *reinterpret_cast<u32x4*>(output) = pairs;
   } else {
-    for (int i = 0; i < 8; i++) x[i] = bf16_to_f32(source[i]);
+    for (int i = 0; i < 8; i++) output[i] = static_cast<uint16_t>(pairs[i / 2] >> i % 2 * 16);
   }
 }
 OCTET_INLINE void bf16x8_store(uint16_t* output, bool aligned, const float (&x)[8]) {
-  if (aligned) {
-    u32x4 pairs;
-    for (int i = 0; i < 4; i++) pairs[i] = f32_to_bf16(x[2 * i]) | static_cast<uint32_t>(f32_to_bf16(x[2 * i + 1])) << 16;
-    *reinterpret_cast<u32x4*>(output) = pairs;
-  } else {
-    for (int i = 0; i < 8; i++) output[i] = f32_to_bf16(x[i]);
-  }
+  u32x4 pairs;
+  for (int i = 0; i < 4; i++) pairs[i] = f32_to_bf16(x[2 * i]) | static_cast<uint32_t>(f32_to_bf16(x[2 * i + 1])) << 16;
+  bf16x8_put(output, aligned, pairs);
 }
 
 // Rounds a chunk of one head of a token into the cache; a slot outside it writes nothing.

@@ -1,0 +1,223 @@
+// attention_prefill: causal attention of a chunk of queries of each sequence over the paged cache, in which their own K and
+// V already are:
+//
+//   output[t, h] = sum over p seen of softmax(scale * q . k[p] (, sink[h]))[p] * v[p]
+//
+// query i of sequence s (t = query_starts[s] + i) stands at position context_lengths[s] - queries(s) + i and sees p <= its
+// own (and > its own - window). q, output [tokens, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16.
+//
+// A block of 4 waves serves neighbouring columns (attention.h) of one KV head and one sequence, each wave 32 of them (16 on
+// sm_90), and walks the context from the first position its oldest query sees to its newest query, 32 tokens a step: the
+// block stages K and V in LDS, the next step's are then on their way in registers while every wave computes S^T, the
+// online softmax and O^T. A wave passes over steps none of its columns sees. Grid: column tiles x KV heads x sequences, the
+// longest rows first; blocks beyond the queries of a sequence leave at once.
+//
+// The idea: Dao et al., "FlashAttention", 2022. Floor: 4 q_heads head_dim (context - queries/2) flops a query: 8,192 tokens
+// from empty, 64 heads of 128: 1.1 TFLOP, 1.6 ms at half of 1,409 TFLOP/s (bf16 matrix instructions).
+#include "attention.h"
+
+struct AttentionPrefillParams {
+  const uint16_t* q;               // [tokens, q_heads, head_dim] bf16
+  KvCache cache;
+  const int32_t* block_table;      // [sequences, block_table_stride]
+  const int32_t* query_starts;     // [sequences + 1]
+  const int32_t* context_lengths;  // [sequences]
+  const float* sinks;              // [q_heads], or null
+  uint16_t* output;                // [tokens, q_heads, head_dim] bf16
+  int64_t tokens, max_queries;
+  int64_t q_stride, output_stride, block_table_stride;
+  int32_t max_context;
+  int32_t q_heads, window;
+  float scale;
+  int32_t q_aligned, output_aligned;  // 1: every 8 elements lie on 16 bytes
+};
+
+template <int head_dim>
+struct AttentionPrefillLds {
+  // K then V of a step; at the start and the end 16 columns of each wave on their way in and out.
+  alignas(16) uint16_t tiles[step_tokens * dim_row(head_dim) + head_dim * v_row];
+  float bias[step_tokens];
+  int32_t not_finite[attention_waves];  // whether the wave met a V that is not
+  static_assert(sizeof(tiles) >= attention_waves * 16 * dim_row(head_dim) * sizeof(uint16_t));
+};
+
+// Tiles of 16 columns a wave serves: two share each load from LDS; with 32 lanes the registers hold one.
+constexpr int prefill_tiles(int lanes) { return lanes == 64 ? 2 : 1; }
+
+#if !defined(OCTET_HOST)
+template <int head_dim, bool fp8>
+OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
+  constexpr int tiles = prefill_tiles(wave_size);
+  constexpr int threads = attention_waves * wave_size;
+  using Lds = AttentionPrefillLds<head_dim>;
+  using Columns = AttentionColumns<head_dim, fp8, tiles>;
+  Lds& lds = OCTET_LDS(Lds);
+  const int64_t sequence = blockIdx.z;
+  const int head = static_cast<int>(blockIdx.y);
+  const int group = params.q_heads / params.cache.kv_heads;
+
+  // Phase 1: what the block and the wave serve. Bounds that lie are cut, never followed.
+  const int64_t start = min_of(max_of(int64_t{params.query_starts[sequence]}, int64_t{0}), params.tokens);
+  const int64_t queries = min_of(int64_t{params.query_starts[sequence + 1]}, params.tokens) - start;
+  const int length = min_of(max_of(params.context_lengths[sequence], 0), params.max_context);
+  const int64_t position0 = length - queries;
+  const int64_t columns = min_of(queries, params.max_queries) * group;
+  constexpr int wave_columns = tiles * 16;
+  const int64_t block_first = int64_t{gridDim.x - 1 - blockIdx.x} * attention_waves * wave_columns;
+  if (block_first >= columns) return;
+
+  const int thread = static_cast<int>(threadIdx.x);
+  const int wave = wave_index();
+  const int64_t first = block_first + wave * wave_columns;
+  // Positions seen by the columns from..to-1, at most: low..high.
+  const auto low = [&](int64_t from) {
+    return params.window > 0 ? max_of(position0 + from / group - params.window + 1, int64_t{0}) : 0;
+  };
+  const auto high = [&](int64_t to) { return position0 + (min_of(to, columns) - 1) / group; };
+  const int begin = static_cast<int>(min_of(low(block_first), int64_t{length}) / step_tokens * step_tokens);
+  const int end = static_cast<int>(max_of(high(block_first + attention_waves * wave_columns), int64_t{-1})) + 1;
+  const int64_t wave_low = low(first);
+  const int64_t wave_high = first < columns ? high(first + wave_columns) : -1;
+
+  // Phase 2: Q to registers.
+  const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length, head};
+  uint16_t* const k_tile = lds.tiles;
+  uint16_t* const v_tile = lds.tiles + step_tokens * dim_row(head_dim);
+  uint16_t* const staging = lds.tiles + wave * 16 * dim_row(head_dim);
+  Columns state;
+  state.begin(params.q + start * params.q_stride + head * group * head_dim, params.q_stride, params.q_aligned, group, first,
+              columns, position0, params.window, staging);
+  const float scale = params.scale * kv_scale(params.cache, params.cache.k_scales, head) * log2_e;
+
+  // Phase 3: the context, step by step.
+  KvStep<head_dim, fp8, threads> k, v;
+  float bias = 0.0f;
+  const auto load = [&](int position) {
+    k.load_k(context, position, thread);
+    v.load_v(context, position, thread);
+    if (thread < step_tokens) bias = step_bias(context, position + thread);
+  };
+  if (begin < end) load(begin);
+#pragma clang loop unroll(disable)
+  for (int position = begin; position < end; position += step_tokens) {
+    __syncthreads();
+    k.store_k(k_tile, thread);
+    const bool met = __ballot(v.store_v(v_tile, thread)) != 0;
+    if (thread % wave_size == 0) lds.not_finite[wave] = met;
+    if (thread < step_tokens) lds.bias[thread] = bias;
+    if (position + step_tokens < end) load(position + step_tokens);
+    __syncthreads();
+    if (position > wave_high || position + step_tokens <= wave_low) continue;
+    const typename Columns::P p = state.scores(k_tile, lds.bias, position, scale);
+    state.accumulate(v_tile, p);
+    int not_finite = 0;
+    for (int w = 0; w < attention_waves; w++) not_finite |= lds.not_finite[w];
+    if (not_finite) state.add_not_finite(context, position);
+  }
+  state.finish();
+  __syncthreads();
+
+  // Phase 4: O^T / sum, through LDS so that a column's dims leave together.
+  const float v_scale = kv_scale(params.cache, params.cache.v_scales, head);
+  for (int tile = 0; tile < tiles; tile++) {
+    for (int r = 0; r < MmaAccumulator::elements; r++) {
+      const int slot = MmaAccumulator::slot(r);
+      const int64_t column = first + tile * 16 + MmaAccumulator::column(r);
+      const float sink =
+          params.sinks && column < columns ? params.sinks[head * group + column % group] * log2_e : -__builtin_inff();
+      const float factor = softmax_factor(state.largest[tile][slot], state.sum[tile][slot], sink, v_scale);
+      for (int dim = 0; dim < Columns::dims; dim++) {
+        staging[MmaAccumulator::column(r) * dim_row(head_dim) + dim * 16 + MmaAccumulator::row(r)] =
+            f32_to_bf16(state.o[tile][dim][r] * factor);
+      }
+    }
+    wave_sync();
+    constexpr int pieces = head_dim / 8;
+    for (int i = lane_index(); i < 16 * pieces; i += wave_size) {
+      const int64_t column = first + tile * 16 + i / pieces;
+      if (column >= columns) continue;
+      uint16_t* output = params.output + (start + column / group) * params.output_stride +
+                         (head * group + column % group) * head_dim + i % pieces * 8;
+      const u32x2* source = reinterpret_cast<const u32x2*>(staging + i / pieces * dim_row(head_dim) + i % pieces * 8);
+      bf16x8_put(output, params.output_aligned, u32x4{source[0][0], source[0][1], source[1][0], source[1][1]});
+    }
+    wave_sync();
+  }
+}
+
+OCTET_KERNEL(attention_prefill_d64_bf16, AttentionPrefillParams, 256) { attention_prefill<64, false>(params); }
+OCTET_KERNEL(attention_prefill_d64_fp8, AttentionPrefillParams, 256) { attention_prefill<64, true>(params); }
+OCTET_KERNEL(attention_prefill_d128_bf16, AttentionPrefillParams, 256) { attention_prefill<128, false>(params); }
+OCTET_KERNEL(attention_prefill_d128_fp8, AttentionPrefillParams, 256) { attention_prefill<128, true>(params); }
+#endif
+
+#if defined(OCTET_HOST)
+namespace octet {
+namespace {
+
+const char* prefill_kernel(int head_dim, bool fp8) {
+  if (head_dim == 64) return fp8 ? "attention_prefill_d64_fp8" : "attention_prefill_d64_bf16";
+  return fp8 ? "attention_prefill_d128_fp8" : "attention_prefill_d128_bf16";
+}
+
+const octet_attention_prefill_args& prefill_checked(const octet_attention_prefill_args* pointer) {
+  const auto& args = checked("attention_prefill", pointer);
+  require_range("attention_prefill", "tokens", args.tokens, 0, max_blocks(256));
+  require_range("attention_prefill", "sequences", args.sequences, 0, 65535);
+  require_range("attention_prefill", "max_queries", args.max_queries, 0, max_blocks(256));
+  require_range("attention_prefill", "q_heads", args.q_heads, 1, max_heads);
+  require_range("attention_prefill", "max_context", args.max_context, 0, INT32_MAX - step_tokens);
+  return args;
+}
+
+}  // namespace
+}  // namespace octet
+
+using namespace octet;
+
+extern "C" octet_status octet_attention_prefill(const octet_attention_prefill_args* pointer, octet_stream* stream) {
+  return guarded([&] {
+    const char* op = "attention_prefill";
+    const auto& args = prefill_checked(pointer);
+    const DeviceFacts& device = facts(stream);
+    const KvCache cache = kv_cache_of(op, args.cache, device);
+    if (args.sequences == 0 || args.tokens == 0 || args.max_queries == 0) return;
+    require_attention(op, args, cache);
+    require_pointer(op, "query_starts", args.query_starts);
+
+    const AttentionPrefillParams params = {static_cast<const uint16_t*>(args.q),
+                                           cache,
+                                           args.block_table,
+                                           args.query_starts,
+                                           args.context_lengths,
+                                           args.sinks,
+                                           static_cast<uint16_t*>(args.output),
+                                           args.tokens,
+                                           args.max_queries,
+                                           args.q_stride,
+                                           args.output_stride,
+                                           args.block_table_stride,
+                                           static_cast<int32_t>(args.max_context),
+                                           args.q_heads,
+                                           args.window,
+                                           args.scale,
+                                           args.q_stride % 8 == 0,
+                                           args.output_stride % 8 == 0};
+    const int64_t columns = (args.max_queries < args.tokens ? args.max_queries : args.tokens) * (args.q_heads / cache.kv_heads);
+    const int64_t block_columns = attention_waves * 16 * prefill_tiles(device.wave_size);
+    const Grid grid = {static_cast<uint32_t>((columns + block_columns - 1) / block_columns),
+                       static_cast<uint32_t>(cache.kv_heads), static_cast<uint32_t>(args.sequences)};
+    launch(stream, prefill_kernel(cache.head_dim, cache.k_scales != nullptr), grid, attention_waves,
+           cache.head_dim == 128 ? sizeof(AttentionPrefillLds<128>) : sizeof(AttentionPrefillLds<64>), params);
+  });
+}
+
+extern "C" octet_status octet_attention_prefill_workspace(const octet_attention_prefill_args* pointer, octet_device*,
+                                                          size_t* size) {
+  return guarded([&] {
+    prefill_checked(pointer);
+    require(size != nullptr, "attention_prefill: size is null");
+    *size = 0;
+  });
+}
+#endif
