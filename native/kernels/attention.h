@@ -1,18 +1,20 @@
 // The tile arithmetic attention_prefill and attention_decode share: staging of K and V, scores, the online softmax.
 //
-//   S^T = K (A: 16 tokens x dims) . Q^T (B: 16 columns)      O^T += V (A: 16 dims x tokens) . P^T (B, from the accumulator)
+//   S^T = K (A: 16 tokens x dims) . Q^T (B: 16 columns)      O^T += V (A: 16 dims x tokens) . P^T (B, from the
+//   accumulator)
 //
-// A column is one query of one head: column c of a (sequence, KV head) is query c/group, head c%group of the group, so all
-// heads that share K and V fill the matrix together. A step is 32 tokens of the context, at absolute positions that are
-// multiples of 32: what a query computes depends neither on the chunk nor on the tile of columns it stands in, and a step
-// no part of which it sees changes none of its bits (alpha = 1, p = 0).
+// A column is one query of one head: column c of a (sequence, KV head) is query c/group, head c%group of the group, so
+// all heads that share K and V fill the matrix together. A step is 32 tokens of the context, at absolute positions that
+// are multiples of 32: what a query computes depends neither on the chunk nor on the tile of columns it stands in, and
+// a step no part of which it sees changes none of its bits (alpha = 1, p = 0).
 //
-// K and V codes are widened to bf16 exactly on the way to LDS, without their scale: k's is part of the score scale, v's of
-// the last division. Scores are in units of log2. Rows of LDS tiles are padded by 4 elements: an operand's 16 rows of 8
-// bytes then touch every bank once.
+// K and V codes are widened to bf16 exactly on the way to LDS, without their scale: k's is part of the score scale, v's
+// of the last division. Scores are in units of log2. Rows of LDS tiles are padded by 4 elements: an operand's 16 rows
+// of 8 bytes then touch every bank once.
 //
-// What lies beyond the context or in a block number outside the cache is staged as zeros and hidden by a bias of -inf. A V
-// that is not finite would reach, as 0 * NaN, queries that do not see it: it is staged as 0 and added to those that do.
+// What lies beyond the context or in a block number outside the cache is staged as zeros and hidden by a bias of -inf.
+// A V that is not finite would reach, as 0 * NaN, queries that do not see it: it is staged as 0 and added to those that
+// do.
 #pragma once
 
 #include "kv_cache.h"
@@ -20,7 +22,7 @@
 constexpr int attention_waves = 4;
 constexpr int step_tokens = 32;
 constexpr int tile_pad = 4;
-constexpr int v_row = step_tokens + tile_pad;                // elements of a row of V in LDS
+constexpr int v_row = step_tokens + tile_pad;                        // elements of a row of V in LDS
 constexpr int dim_row(int head_dim) { return head_dim + tile_pad; }  // of K and of Q
 
 // The context of one KV head of one sequence.
@@ -166,9 +168,9 @@ struct AttentionColumns {
   int32_t seen_from[tiles][slots];
   uint32_t seen_span[tiles][slots];  // a column sees positions seen_from .. seen_from + seen_span
 
-  // Reads Q through `staging`, [16][dim_row(head_dim)] of this wave's own. rows: of the heads that share the KV head; query
-  // i of the sequence stands at `position` + i. first: number of the wave's first column; columns from `count` on see
-  // nothing.
+  // Reads Q through `staging`, [16][dim_row(head_dim)] of this wave's own. rows: of the heads that share the KV head;
+  // query i of the sequence stands at `position` + i. first: number of the wave's first column; columns from `count` on
+  // see nothing.
   OCTET_INLINE void begin(const uint16_t* rows, int64_t stride, bool aligned, int group, int64_t first, int64_t count,
                           int64_t position, int64_t window, uint16_t* staging) {
     constexpr int pieces = head_dim / 8;  // of a column
@@ -234,8 +236,7 @@ struct AttentionColumns {
     for (int tile = 0; tile < tiles; tile++) {
       float alpha[slots], base[slots];
       for (int slot = 0; slot < slots; slot++) {
-        const float now =
-            __builtin_fmaxf(largest[tile][slot], MmaAccumulator::column_max(step_largest[tile][slot]));
+        const float now = __builtin_fmaxf(largest[tile][slot], MmaAccumulator::column_max(step_largest[tile][slot]));
         // Nothing seen yet: with any finite base every exp2(-inf - base) is 0.
         base[slot] = now == -__builtin_inff() ? 0.0f : now;
         alpha[slot] = exp2_fast(largest[tile][slot] - base[slot]);
@@ -296,8 +297,8 @@ struct AttentionColumns {
   }
 };
 
-// What O is multiplied with at the end: v_scale / (sum + exp2(sink - largest)), 0 where nothing was seen. sink and largest
-// in units of log2; no sink: -inf.
+// What O is multiplied with at the end: v_scale / (sum + exp2(sink - largest)), 0 where nothing was seen. sink and
+// largest in units of log2; no sink: -inf.
 OCTET_INLINE float softmax_factor(float largest, float sum, float sink, float v_scale) {
   if (largest == -__builtin_inff() && sum == 0.0f) return 0.0f;
   const float base = __builtin_fmaxf(largest, sink);

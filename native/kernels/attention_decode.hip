@@ -5,21 +5,21 @@
 // query i stands at position context_lengths[s] - query_length + i and sees p <= its own (and > its own - window).
 // q, output [sequences*query_length, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16.
 //
-// Two launches. `attention_decode_*`: the context is cut into splits of 512 tokens at absolute positions; a block of 4 waves
-// serves one split, 16 columns (attention.h) of one KV head and one sequence: a wave takes 128 tokens in steps of 32, then
-// the waves are merged in order and O (unscaled), the largest score and the sum go to the workspace.
-// `attention_combine_*`: one block for each row and head adds the splits in a fixed order (wave w takes splits w, w + 4, ...,
-// then the waves in order). The length of a split is fixed, so the bits depend on the context alone. Grid: splits x (KV
-// heads x tiles of 16 columns) x sequences; splits beyond a context leave at once.
+// Two launches. `attention_decode_*`: the context is cut into splits of 512 tokens at absolute positions; a block of 4
+// waves serves one split, 16 columns (attention.h) of one KV head and one sequence: a wave takes 128 tokens in steps of
+// 32, then the waves are merged in order and O (unscaled), the largest score and the sum go to the workspace.
+// `attention_combine_*`: one block for each row and head adds the splits in a fixed order (wave w takes splits w, w +
+// 4, ..., then the waves in order). The length of a split is fixed, so the bits depend on the context alone. Grid:
+// splits x (KV heads x tiles of 16 columns) x sequences; splits beyond a context leave at once.
 //
-// The idea: Dao et al., "Flash-Decoding", 2023. Floor: the cache is read once: 64 sequences of 4,096 tokens, 4 KV heads of
-// 128 dims in FP8: 268 MB, 55 us at 4.86 TB/s; O of the splits adds 2 x 16 x 128 x 4 bytes to every 128 KiB (12 %).
+// The idea: Dao et al., "Flash-Decoding", 2023. Floor: the cache is read once: 64 sequences of 4,096 tokens, 4 KV heads
+// of 128 dims in FP8: 268 MB, 55 us at 4.86 TB/s; O of the splits adds 2 x 16 x 128 x 4 bytes to every 128 KiB (12 %).
 #include "attention.h"
 
 constexpr int split_tokens = 512;
 
 struct AttentionDecodeParams {
-  const uint16_t* q;               // [sequences*query_length, q_heads, head_dim] bf16
+  const uint16_t* q;  // [sequences*query_length, q_heads, head_dim] bf16
   KvCache cache;
   const int32_t* block_table;      // [sequences, block_table_stride]
   const int32_t* context_lengths;  // [sequences]
@@ -83,7 +83,8 @@ OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   // Phase 1: each wave its 128 tokens. K and V of the next step are on their way while this one is computed.
   const int lane = lane_index();
   const int wave = wave_index();
-  const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length, head};
+  const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length,
+                                    head};
   typename Lds::Wave& own = lds.waves[wave];
   Columns state;
   state.begin(params.q + sequence * params.query_length * params.q_stride + head * group * head_dim, params.q_stride,

@@ -1,23 +1,24 @@
-// attention_prefill: causal attention of a chunk of queries of each sequence over the paged cache, in which their own K and
-// V already are:
+// attention_prefill: causal attention of a chunk of queries of each sequence over the paged cache, in which their own K
+// and V already are:
 //
 //   output[t, h] = sum over p seen of softmax(scale * q . k[p] (, sink[h]))[p] * v[p]
 //
-// query i of sequence s (t = query_starts[s] + i) stands at position context_lengths[s] - queries(s) + i and sees p <= its
-// own (and > its own - window). q, output [tokens, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16.
+// query i of sequence s (t = query_starts[s] + i) stands at position context_lengths[s] - queries(s) + i and sees p <=
+// its own (and > its own - window). q, output [tokens, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or
+// bf16.
 //
-// A block of 4 waves serves neighbouring columns (attention.h) of one KV head and one sequence, each wave 32 of them (16 on
-// sm_90), and walks the context from the first position its oldest query sees to its newest query, 32 tokens a step: the
-// block stages K and V in LDS, the next step's are then on their way in registers while every wave computes S^T, the
-// online softmax and O^T. A wave passes over steps none of its columns sees. Grid: column tiles x KV heads x sequences, the
-// longest rows first; blocks beyond the queries of a sequence leave at once.
+// A block of 4 waves serves neighbouring columns (attention.h) of one KV head and one sequence, each wave 32 of them
+// (16 on sm_90), and walks the context from the first position its oldest query sees to its newest query, 32 tokens a
+// step: the block stages K and V in LDS, the next step's are then on their way in registers while every wave computes
+// S^T, the online softmax and O^T. A wave passes over steps none of its columns sees. Grid: column tiles x KV heads x
+// sequences, the longest rows first; blocks beyond the queries of a sequence leave at once.
 //
-// The idea: Dao et al., "FlashAttention", 2022. Floor: 4 q_heads head_dim (context - queries/2) flops a query: 8,192 tokens
-// from empty, 64 heads of 128: 1.1 TFLOP, 1.6 ms at half of 1,409 TFLOP/s (bf16 matrix instructions).
+// The idea: Dao et al., "FlashAttention", 2022. Floor: 4 q_heads head_dim (context - queries/2) flops a query: 8,192
+// tokens from empty, 64 heads of 128: 1.1 TFLOP, 1.6 ms at half of 1,409 TFLOP/s (bf16 matrix instructions).
 #include "attention.h"
 
 struct AttentionPrefillParams {
-  const uint16_t* q;               // [tokens, q_heads, head_dim] bf16
+  const uint16_t* q;  // [tokens, q_heads, head_dim] bf16
   KvCache cache;
   const int32_t* block_table;      // [sequences, block_table_stride]
   const int32_t* query_starts;     // [sequences + 1]
@@ -80,13 +81,14 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   const int64_t wave_high = first < columns ? high(first + wave_columns) : -1;
 
   // Phase 2: Q to registers.
-  const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length, head};
+  const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length,
+                                    head};
   uint16_t* const k_tile = lds.tiles;
   uint16_t* const v_tile = lds.tiles + step_tokens * dim_row(head_dim);
   uint16_t* const staging = lds.tiles + wave * 16 * dim_row(head_dim);
   Columns state;
-  state.begin(params.q + start * params.q_stride + head * group * head_dim, params.q_stride, params.q_aligned, group, first,
-              columns, position0, params.window, staging);
+  state.begin(params.q + start * params.q_stride + head * group * head_dim, params.q_stride, params.q_aligned, group,
+              first, columns, position0, params.window, staging);
   const float scale = params.scale * kv_scale(params.cache, params.cache.k_scales, head) * log2_e;
 
   // Phase 3: the context, step by step.
@@ -203,7 +205,8 @@ extern "C" octet_status octet_attention_prefill(const octet_attention_prefill_ar
                                            args.scale,
                                            args.q_stride % 8 == 0,
                                            args.output_stride % 8 == 0};
-    const int64_t columns = (args.max_queries < args.tokens ? args.max_queries : args.tokens) * (args.q_heads / cache.kv_heads);
+    const int64_t columns =
+        (args.max_queries < args.tokens ? args.max_queries : args.tokens) * (args.q_heads / cache.kv_heads);
     const int64_t block_columns = attention_waves * 16 * prefill_tiles(device.wave_size);
     const Grid grid = {static_cast<uint32_t>((columns + block_columns - 1) / block_columns),
                        static_cast<uint32_t>(cache.kv_heads), static_cast<uint32_t>(args.sequences)};

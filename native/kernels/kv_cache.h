@@ -1,5 +1,5 @@
-// The paged KV cache as kernels see it: addressing, rounding into it, and the launchers' checks of octet_kv_cache. Used by
-// kv_cache, rope and the attention families.
+// The paged KV cache as kernels see it: addressing, rounding into it, and the launchers' checks of octet_kv_cache. Used
+// by kv_cache, rope and the attention families.
 //
 //   K [blocks, kv_heads, block_size, head_dim]   V [blocks, kv_heads, head_dim, block_size]
 //
@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct KvCache {
-  uint8_t* k;             // bytes
+  uint8_t* k;  // bytes
   uint8_t* v;
   const float* k_scales;  // null: bf16
   const float* v_scales;
@@ -116,9 +116,11 @@ inline KvCache kv_cache_of(const char* op, const octet_kv_cache& cache, const De
   require_range(op, "cache.kv_heads", cache.kv_heads, 1, max_heads);
   require(cache.block_size == 16 || cache.block_size == 32 || cache.block_size == 64 || cache.block_size == 128,
           "%s: cache.block_size = %d must be 16, 32, 64 or 128", op, cache.block_size);
-  require(cache.head_dim == 64 || cache.head_dim == 128, "%s: cache.head_dim = %d must be 64 or 128", op, cache.head_dim);
+  require(cache.head_dim == 64 || cache.head_dim == 128, "%s: cache.head_dim = %d must be 64 or 128", op,
+          cache.head_dim);
   require(cache.dtype == OCTET_BF16 || cache.dtype == device.fp8,
-          "%s: cache.dtype = %d must be bf16 (%d) or the FP8 of the device (%d)", op, cache.dtype, OCTET_BF16, device.fp8);
+          "%s: cache.dtype = %d must be bf16 (%d) or the FP8 of the device (%d)", op, cache.dtype, OCTET_BF16,
+          device.fp8);
   if (cache.blocks > 0) {
     require_pointer(op, "cache.k", cache.k);
     require_pointer(op, "cache.v", cache.v);
@@ -148,8 +150,8 @@ inline void require_heads(const char* op, const char* name, const void* pointer,
                           int64_t head_dim) {
   require_pointer(op, name, pointer);
   require(stride >= heads * head_dim && stride <= max_stride,
-          "%s: the token stride of %s = %lld must be at least heads * head_dim = %lld * %lld (and at most %lld)", op, name,
-          static_cast<long long>(stride), static_cast<long long>(heads), static_cast<long long>(head_dim),
+          "%s: the token stride of %s = %lld must be at least heads * head_dim = %lld * %lld (and at most %lld)", op,
+          name, static_cast<long long>(stride), static_cast<long long>(heads), static_cast<long long>(head_dim),
           static_cast<long long>(max_stride));
 }
 

@@ -1,12 +1,13 @@
-// kv_write: k and v rounded into the paged cache at slots[t].   kv_copy: whole blocks of K and V, source to destination.
+// kv_write: k and v rounded into the paged cache at slots[t].   kv_copy: whole blocks of K and V, source to
+// destination.
 //
-// kv_write: a block of threads serves 16 tokens of one head of K or V, a thread 8 dims of one token. In K the threads of a
-// token are neighbours (its dims are contiguous), in V the threads of a chunk (its tokens are). Grid: token tiles x (K heads,
-// then V heads). A value is rounded once: code = nearest even of x/scale, saturated.
-// kv_copy: grid pairs x {K, V}; a block of threads moves one cache block in 16-byte pieces.
+// kv_write: a block of threads serves 16 tokens of one head of K or V, a thread 8 dims of one token. In K the threads
+// of a token are neighbours (its dims are contiguous), in V the threads of a chunk (its tokens are). Grid: token tiles
+// x (K heads, then V heads). A value is rounded once: code = nearest even of x/scale, saturated. kv_copy: grid pairs x
+// {K, V}; a block of threads moves one cache block in 16-byte pieces.
 //
-// Floor: kv_write moves 3 bytes an element: 4 KV heads of 128 dims, 8,192 tokens: 25 MB, 5 us at 4.86 TB/s; a decode step
-// is launch latency.
+// Floor: kv_write moves 3 bytes an element: 4 KV heads of 128 dims, 8,192 tokens: 25 MB, 5 us at 4.86 TB/s; a decode
+// step is launch latency.
 #include "kv_cache.h"
 
 constexpr int kv_copy_threads = 256;

@@ -1,15 +1,16 @@
-// rope: per token, optional RMSNorm of each q and k head (QK-norm), rotary embedding in the rotate-half form, q to q_output,
-// k and v rounded into the paged cache. One launch.
+// rope: per token, optional RMSNorm of each q and k head (QK-norm), rotary embedding in the rotate-half form, q to
+// q_output, k and v rounded into the paged cache. One launch.
 //
 //   y = x / sqrt(mean(x^2) + eps) * weight                      over the head_dim values of a head
 //   out[i] = y[i] cos[i] - y[i + d/2] sin[i];  out[i + d/2] = y[i + d/2] cos[i] + y[i] sin[i]     i < d/2 = head_dim/2
 //
-// All in f32, rounded once. q, k, v [tokens, heads, head_dim] bf16. A block of threads serves 16 tokens of one head; grid:
-// token tiles x (q heads, k heads, v heads). A thread takes 8 dims, so a head of a token is 16 (head_dim 128) or 8
-// neighbouring lanes: sums and the rotation's partner travel by lane exchange within them, in the same order on every wave
-// size. For V, threads that share dims are neighbours along the tokens (kv_cache.h).
+// All in f32, rounded once. q, k, v [tokens, heads, head_dim] bf16. A block of threads serves 16 tokens of one head;
+// grid: token tiles x (q heads, k heads, v heads). A thread takes 8 dims, so a head of a token is 16 (head_dim 128) or
+// 8 neighbouring lanes: sums and the rotation's partner travel by lane exchange within them, in the same order on every
+// wave size. For V, threads that share dims are neighbours along the tokens (kv_cache.h).
 //
-// Floor: 64 q and 4 KV heads of 128 dims, one token: 35 KB; 64 tokens 2.3 MB, 0.5 us at 4.86 TB/s: launch latency rules.
+// Floor: 64 q and 4 KV heads of 128 dims, one token: 35 KB; 64 tokens 2.3 MB, 0.5 us at 4.86 TB/s: launch latency
+// rules.
 #include "kv_cache.h"
 
 struct RopeParams {
@@ -80,7 +81,8 @@ OCTET_INLINE void rope(const RopeParams& params) {
 
   if (!inside) return;
   if (is_q) {
-    bf16x8_store(params.q_output + token * params.q_output_stride + head * head_dim + chunk * kv_chunk, params.aligned, x);
+    bf16x8_store(params.q_output + token * params.q_output_stride + head * head_dim + chunk * kv_chunk, params.aligned,
+                 x);
   } else {
     k_write(params.cache, params.slots[token], head, chunk, x);
   }
