@@ -43,8 +43,7 @@ internal readonly struct ModelJson
         try
         {
             CheckStrings(file, json);
-            using JsonDocument document = JsonDocument.Parse(json, new JsonDocumentOptions { AllowDuplicateProperties = false });
-            var top = new ModelJson(file, "", document.RootElement.Clone());
+            var top = new ModelJson(file, "", JsonElement.Parse(json, new JsonDocumentOptions { AllowDuplicateProperties = false }));
             return top.Element.ValueKind == JsonValueKind.Object
                 ? top
                 : throw new ModelFormatException($"{file}: is not a JSON object but {Describe(top.Element)}; fetch it again");
