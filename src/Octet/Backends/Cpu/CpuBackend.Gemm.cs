@@ -1,0 +1,89 @@
+namespace Octet.Backends;
+
+internal sealed unsafe partial class CpuBackend
+{
+    // Columns of one piece: narrow enough to share one row's columns among threads, wide enough to make waking them worth it.
+    private const int GemmColumns = 48;
+
+    public override void Gemm(DeviceStream stream, in GemmArgs args)
+    {
+        var (m, n, k) = (args.A.Shape[0], args.B.N, args.B.K);
+        var task = new GemmTask
+        {
+            Product = Product(args.A, args.AScales, args.B),
+            M = m,
+            N = n,
+            ColumnBlocks = (n + GemmColumns - 1) / GemmColumns,
+            Bias = Pointer<BFloat16>(args.Bias),
+            Output = Pointer<byte>(args.Output),
+            OutputStride = args.Output.Strides[0],
+            OutputIsFloat32 = args.Output.DType == DType.Float32,
+        };
+        threads.For((m + CpuKernels.PanelRows - 1) / CpuKernels.PanelRows * task.ColumnBlocks, m * n * k, task);
+    }
+
+    public override long GemmWorkspace(in GemmArgs args) => 0;
+
+    private static CpuProduct Product(Tensor a, Tensor? aScales, Weight b) => new()
+    {
+        A = Pointer<byte>(a),
+        AScales = Pointer<float>(aScales),
+        B = Pointer<byte>(b.Values),
+        BScales = Pointer<float>(b.Scales),
+        AStride = a.Strides[0],
+        AScaleStride = aScales?.Strides[0] ?? 0,
+        BStride = b.Values.Strides[^2],
+        BScaleStride = b.Scales?.Strides[^2] ?? 0,
+        K = b.K,
+        ScaleRowOffset = b.Scales is null ? 0 : b.ScaleRowOffset,
+        ScaleColumnOffset = b.Scales is null ? 0 : b.ScaleColumnOffset,
+        Type = b.Values.DType,
+    };
+
+    /// <summary>One panel of rows by one block of columns.</summary>
+    private struct GemmTask : ICpuTask
+    {
+        public CpuProduct Product;
+        public long M, N, ColumnBlocks, OutputStride;
+        public BFloat16* Bias;
+        public byte* Output;
+        public bool OutputIsFloat32;
+
+        public readonly void Run(long index, CpuWorker worker)
+        {
+            var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);
+            var (first, column) = (panel * CpuKernels.PanelRows, block * GemmColumns);
+            var count = (int)Math.Min(CpuKernels.PanelRows, M - first);
+            var columns = (int)Math.Min(GemmColumns, N - column);
+            var rows = stackalloc long[CpuKernels.PanelRows];
+            for (var r = 0; r < count; r++)
+            {
+                rows[r] = first + r;
+            }
+
+            var result = stackalloc float[CpuKernels.PanelRows * CpuKernels.BlockColumns];
+            worker.Kernels.Multiply(worker, in Product, rows, count, panel, column, columns, result);
+            for (var r = 0; r < count; r++)
+            {
+                var begin = ((first + r) * OutputStride) + column;
+                for (var c = 0; c < columns; c++)
+                {
+                    var value = result[(r * CpuKernels.BlockColumns) + c];
+                    if (Bias is not null)
+                    {
+                        value += Bias[column + c];
+                    }
+
+                    if (OutputIsFloat32)
+                    {
+                        ((float*)Output)[begin + c] = value;
+                    }
+                    else
+                    {
+                        ((BFloat16*)Output)[begin + c] = (BFloat16)value;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+namespace Octet.Backends;
+
+internal sealed unsafe partial class CpuBackend
+{
+    // What the contract allows at most.
+    private const int MaxExperts = 512;
+
+    public override void MoeRoute(DeviceStream stream, in MoeRouteArgs args)
+    {
+        var task = new RouteTask
+        {
+            Logits = Pointer<float>(args.Logits),
+            Ids = Pointer<int>(args.Ids),
+            Weights = Pointer<float>(args.Weights),
+            Stride = args.Logits.Strides[0],
+            Experts = (int)args.Logits.Shape[1],
+            TopK = (int)args.Ids.Shape[1],
+            Renormalize = args.Renormalize,
+        };
+        threads.For(args.Logits.Shape[0], args.Logits.ElementCount * (8 + task.TopK), task);
+    }
+
+    public override void MoeSort(DeviceStream stream, in MoeSortArgs args)
+    {
+        var ids = Pointer<int>(args.Ids);
+        var offsets = Pointer<int>(args.ExpertOffsets);
+        var slotPairs = Pointer<int>(args.SlotPairs);
+        var pairSlots = Pointer<int>(args.PairSlots);
+        var (pairs, local) = (args.Ids.ElementCount, (int)args.ExpertOffsets.ElementCount - 1);
+        var next = stackalloc int[MaxExperts];
+        new Span<int>(next, local).Clear();
+        for (long pair = 0; pair < pairs; pair++)
+        {
+            if (LocalExpert(ids[pair], args.FirstExpert, local) is var expert and >= 0)
+            {
+                next[expert]++;
+            }
+        }
+
+        var begin = 0;
+        for (var expert = 0; expert < local; expert++)
+        {
+            offsets[expert] = begin;
+            (next[expert], begin) = (begin, begin + next[expert]);
+        }
+
+        offsets[local] = begin;
+        new Span<int>(slotPairs, checked((int)pairs)).Fill(-1);
+        for (var pair = 0; pair < pairs; pair++)
+        {
+            var expert = LocalExpert(ids[pair], args.FirstExpert, local);
+            pairSlots[pair] = expert < 0 ? -1 : next[expert]++;
+            if (expert >= 0)
+            {
+                slotPairs[pairSlots[pair]] = pair;
+            }
+        }
+    }
+
+    public override long MoeSortWorkspace(in MoeSortArgs args) => 0;
+
+    public override void MoeCombine(DeviceStream stream, in MoeCombineArgs args)
+    {
+        var task = new CombineTask
+        {
+            Y = Pointer<BFloat16>(args.Y),
+            PairSlots = Pointer<int>(args.PairSlots),
+            Weights = Pointer<float>(args.Weights),
+            Output = Pointer<BFloat16>(args.Output),
+            Slots = args.Y.Shape[0],
+            Hidden = args.Output.Shape[1],
+            YStride = args.Y.Strides[0],
+            OutputStride = args.Output.Strides[0],
+            TopK = (int)args.Weights.Shape[1],
+        };
+        threads.For(args.Output.Shape[0], args.Output.ElementCount * task.TopK, task);
+    }
+
+    private static int LocalExpert(int id, int first, int local) => id >= first && id < first + local ? id - first : -1;
+
+    /// <summary>One token.</summary>
+    private struct RouteTask : ICpuTask
+    {
+        public float* Logits, Weights;
+        public int* Ids;
+        public long Stride;
+        public int Experts, TopK;
+        public bool Renormalize;
+
+        public readonly void Run(long index, CpuWorker worker)
+        {
+            var logits = stackalloc float[MaxExperts];
+            var maximum = float.NegativeInfinity;
+            for (var e = 0; e < Experts; e++)
+            {
+                var logit = Logits[(index * Stride) + e];
+                logits[e] = float.IsNaN(logit) ? float.NegativeInfinity : logit;
+                maximum = MathF.Max(maximum, logits[e]);
+            }
+
+            // Without a finite logit every expert is as likely as any other; with an infinite one, all weight is on those.
+            var sum = 0f;
+            for (var e = 0; e < Experts; e++)
+            {
+                logits[e] = logits[e] == maximum ? 0f : logits[e] - maximum;
+                sum += MathF.Exp(logits[e]);
+            }
+
+            // The logits order the experts as their probabilities do, and tell apart what underflows to 0.
+            var weights = Weights + (index * TopK);
+            var ids = Ids + (index * TopK);
+            var chosen = 0f;
+            var taken = stackalloc bool[MaxExperts];
+            new Span<bool>(taken, Experts).Clear();
+            for (var c = 0; c < TopK; c++)
+            {
+                var best = -1;
+                for (var e = 0; e < Experts; e++)
+                {
+                    if (!taken[e] && (best < 0 || logits[e] > logits[best]))
+                    {
+                        best = e;
+                    }
+                }
+
+                taken[best] = true;
+                (ids[c], weights[c]) = (best, MathF.Exp(logits[best]) / sum);
+                chosen += weights[c];
+            }
+
+            for (var c = 0; Renormalize && c < TopK; c++)
+            {
+                weights[c] /= chosen;
+            }
+        }
+    }
+
+    /// <summary>One token.</summary>
+    private struct CombineTask : ICpuTask
+    {
+        public BFloat16* Y, Output;
+        public int* PairSlots;
+        public float* Weights;
+        public long Slots, Hidden, YStride, OutputStride;
+        public int TopK;
+
+        public readonly void Run(long index, CpuWorker worker)
+        {
+            var sum = worker.Scratch(Hidden);
+            new Span<float>(sum, checked((int)Hidden)).Clear();
+            for (var c = 0; c < TopK; c++)
+            {
+                var slot = PairSlots[(index * TopK) + c];
+                if (slot < 0 || slot >= Slots)
+                {
+                    continue;
+                }
+
+                var weight = Weights[(index * TopK) + c];
+                var y = Y + (slot * YStride);
+                for (long i = 0; i < Hidden; i++)
+                {
+                    sum[i] += weight * y[i];
+                }
+            }
+
+            for (long i = 0; i < Hidden; i++)
+            {
+                Output[(index * OutputStride) + i] = (BFloat16)sum[i];
+            }
+        }
+    }
+}

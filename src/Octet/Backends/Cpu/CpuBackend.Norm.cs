@@ -1,0 +1,81 @@
+namespace Octet.Backends;
+
+internal sealed unsafe partial class CpuBackend
+{
+    public override void Norm(DeviceStream stream, in NormArgs args)
+    {
+        var task = new NormTask
+        {
+            X = Pointer<BFloat16>(args.X),
+            Residual = Pointer<BFloat16>(args.Residual),
+            Weight = Pointer<BFloat16>(args.Weight),
+            Output = Pointer<BFloat16>(args.Output),
+            Quantized = Pointer<byte>(args.Quantized?.Values),
+            Scales = Pointer<float>(args.Quantized?.Scales),
+            Hidden = args.X.Shape[1],
+            XStride = args.X.Strides[0],
+            ResidualStride = args.Residual?.Strides[0] ?? 0,
+            OutputStride = args.Output?.Strides[0] ?? 0,
+            QuantizedStride = args.Quantized?.Values.Strides[0] ?? 0,
+            ScaleStride = args.Quantized?.Scales.Strides[0] ?? 0,
+            Eps = args.Eps,
+            Float8 = Properties.Float8,
+        };
+        threads.For(args.X.Shape[0], args.X.ElementCount * 8, task);
+    }
+
+    /// <summary>1 / sqrt(mean(x^2) + eps), summed in f64: one order, and closer than f32 to what the formula says.</summary>
+    private static float InverseRootMeanSquare(float* x, long count, float eps)
+    {
+        var sum = 0.0;
+        for (long i = 0; i < count; i++)
+        {
+            sum += (double)x[i] * x[i];
+        }
+
+        return (float)(1 / Math.Sqrt((sum / count) + eps));
+    }
+
+    /// <summary>One token.</summary>
+    private struct NormTask : ICpuTask
+    {
+        public BFloat16* X, Residual, Weight, Output;
+        public byte* Quantized;
+        public float* Scales;
+        public long Hidden, XStride, ResidualStride, OutputStride, QuantizedStride, ScaleStride;
+        public float Eps;
+        public DType Float8;
+
+        public readonly void Run(long index, CpuWorker worker)
+        {
+            var h = worker.Scratch(Hidden);
+            var x = X + (index * XStride);
+            var residual = Residual is null ? null : Residual + (index * ResidualStride);
+            for (long i = 0; i < Hidden; i++)
+            {
+                h[i] = x[i];
+                if (residual is not null)
+                {
+                    residual[i] = (BFloat16)(h[i] + residual[i]);
+                    h[i] = residual[i];
+                }
+            }
+
+            var inverse = InverseRootMeanSquare(h, Hidden, Eps);
+            for (long i = 0; i < Hidden; i++)
+            {
+                h[i] = h[i] * inverse * Weight[i];
+            }
+
+            for (long i = 0; Output is not null && i < Hidden; i++)
+            {
+                Output[(index * OutputStride) + i] = (BFloat16)h[i];
+            }
+
+            if (Quantized is not null)
+            {
+                QuantizeRow(h, Hidden, Float8, Quantized + (index * QuantizedStride), Scales + (index * ScaleStride));
+            }
+        }
+    }
+}

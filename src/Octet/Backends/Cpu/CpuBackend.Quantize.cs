@@ -1,0 +1,156 @@
+namespace Octet.Backends;
+
+internal sealed unsafe partial class CpuBackend
+{
+    public override void Quantize(DeviceStream stream, in QuantizeArgs args)
+    {
+        var (rows, columns) = (args.X.Shape[0], args.X.Shape[1]);
+        QuantizeBlocks(args.X, args.Output.Values, args.Output.Scales, rows, columns, 1);
+    }
+
+    public override void QuantizeWeight(DeviceStream stream, in QuantizeWeightArgs args)
+    {
+        // A stack of one expert is a matrix behind one more dimension: the last two count.
+        var (rows, columns) = (args.X.Shape[0], args.X.Shape[1]);
+        QuantizeBlocks(args.X, args.Output.Values, args.Output.Scales!, rows, columns, Octet.Float8.Block);
+    }
+
+    public override void Repack(DeviceStream stream, in RepackArgs args)
+    {
+        const int piece = 1 << 16;
+        var task = new RepackTask
+        {
+            X = Pointer<byte>(args.Values),
+            Output = Pointer<byte>(args.OutputValues),
+            Count = args.Values.ElementCount,
+            Piece = piece,
+        };
+        threads.For((task.Count + piece - 1) / piece, task.Count, task);
+        var from = Pointer<float>(args.Scales);
+        var to = Pointer<float>(args.OutputScales);
+        for (long i = 0; i < args.Scales.ElementCount; i++)
+        {
+            to[i] = from[i] * 2f;
+        }
+    }
+
+    private void QuantizeBlocks(Tensor x, Tensor output, Tensor scales, long rows, long columns, int blockRows)
+    {
+        var task = new QuantizeTask
+        {
+            X = Pointer<byte>(x),
+            Output = Pointer<byte>(output),
+            Scales = Pointer<float>(scales),
+            Rows = rows,
+            Columns = columns,
+            XStride = x.Strides[0],
+            OutputStride = output.Strides[^2],
+            ScaleStride = scales.Strides[^2],
+            BlockRows = blockRows,
+            XType = x.DType,
+            OutputType = output.DType,
+        };
+        threads.For((rows + blockRows - 1) / blockRows, rows * columns * 4, task);
+    }
+
+    /// <summary>One row of a block to FP8: codes of value * 1/scale by exact division; NaN and infinities become the NaN code.</summary>
+    private static void Narrow(float* values, int count, float scale, DType type, byte* codes)
+    {
+        var limit = Octet.Float8.Limit(type);
+        for (var i = 0; i < count; i++)
+        {
+            codes[i] = float.IsFinite(values[i])
+                ? Octet.Float8.Narrow(values[i] / scale, type, limit)
+                : Octet.Float8.NaNCode(type);
+        }
+    }
+
+    /// <summary>The largest finite magnitude, at least <paramref name="amax"/>.</summary>
+    private static float LargestMagnitude(float* values, int count, float amax)
+    {
+        for (var i = 0; i < count; i++)
+        {
+            var magnitude = MathF.Abs(values[i]);
+            if (magnitude > amax && float.IsFinite(magnitude))
+            {
+                amax = magnitude;
+            }
+        }
+
+        return amax;
+    }
+
+    /// <summary>A row of singles to FP8 with a scale for each 128 columns.</summary>
+    private static void QuantizeRow(float* values, long columns, DType type, byte* codes, float* scales)
+    {
+        for (long start = 0; start < columns; start += Octet.Float8.Block)
+        {
+            var count = (int)Math.Min(Octet.Float8.Block, columns - start);
+            var scale = Octet.Float8.Scale(LargestMagnitude(values + start, count, 0f), type);
+            scales[start / Octet.Float8.Block] = scale;
+            Narrow(values + start, count, scale, type, codes + start);
+        }
+    }
+
+    /// <summary>One row of blocks: blocks of BlockRows x 128, 1 for activations and 128 for weights.</summary>
+    private struct QuantizeTask : ICpuTask
+    {
+        public byte* X, Output;
+        public float* Scales;
+        public long Rows, Columns, XStride, OutputStride, ScaleStride;
+        public int BlockRows;
+        public DType XType, OutputType;
+
+        public readonly void Run(long index, CpuWorker worker)
+        {
+            var (first, end) = (index * BlockRows, Math.Min(Rows, (index + 1) * BlockRows));
+            var values = stackalloc float[Octet.Float8.Block];
+            for (long start = 0; start < Columns; start += Octet.Float8.Block)
+            {
+                var count = (int)Math.Min(Octet.Float8.Block, Columns - start);
+                var amax = 0f;
+                for (var row = first; row < end; row++)
+                {
+                    Load((row * XStride) + start, count, values);
+                    amax = LargestMagnitude(values, count, amax);
+                }
+
+                var scale = Octet.Float8.Scale(amax, OutputType);
+                Scales[(index * ScaleStride) + (start / Octet.Float8.Block)] = scale;
+                for (var row = first; row < end; row++)
+                {
+                    Load((row * XStride) + start, count, values);
+                    Narrow(values, count, scale, OutputType, Output + (row * OutputStride) + start);
+                }
+            }
+        }
+
+        private readonly void Load(long index, int count, float* values)
+        {
+            for (var i = 0; i < count; i++)
+            {
+                values[i] = XType == DType.Float32 ? ((float*)X)[index + i] : ((BFloat16*)X)[index + i];
+            }
+        }
+    }
+
+    private struct RepackTask : ICpuTask
+    {
+        public byte* X, Output;
+        public long Count, Piece;
+
+        public readonly void Run(long index, CpuWorker worker)
+        {
+            var end = Math.Min(Count, (index + 1) * Piece);
+            for (var i = index * Piece; i < end; i++)
+            {
+                Output[i] = X[i] switch
+                {
+                    0x80 => 0x00,
+                    0x7F or 0xFF => 0x80,
+                    var code => code,
+                };
+            }
+        }
+    }
+}
