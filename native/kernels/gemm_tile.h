@@ -46,7 +46,8 @@ union TileLds {
   float stage[C.waves()][16][C.n / C.waves_n + 4];  // [wave][token][row]: results on their way out
 };
 
-// Columns of k a block walks, and the column at which the weights' first scale block was entered (0..127).
+// Columns of k a block walks (end + segment below 2^31), and the column at which the weights' first scale block was
+// entered (0..127).
 struct TileK {
   int begin, end;           // begin: a multiple of segment
   int segment;              // columns; a multiple of 128
@@ -136,6 +137,7 @@ struct GemmTile {
     }
     int begin = k.begin;
     int end = phase_end(begin, k);
+    int segment_end = min_of(begin + k.segment, k.end);
     if (begin < end) fetch(begin, end, k.scale_column_offset);
     while (begin < end) {
       __syncthreads();  // every wave has read the phase before
@@ -145,7 +147,8 @@ struct GemmTile {
       end = phase_end(begin, k);
       if (begin < end) fetch(begin, end, k.scale_column_offset);
       multiply(lds, segment);
-      if (begin % k.segment == 0 || begin == k.end) {
+      if (begin == segment_end) {
+        segment_end = min_of(begin + k.segment, k.end);
 #pragma unroll
         for (int i = 0; i < tiles_n; i++) {
 #pragma unroll

@@ -1,0 +1,310 @@
+// gemm: output[i, j] = sum over k of a[i, k] * b[j, k] (+ bias[j]): FP8 with block scales, or bf16; f32 accumulation.
+//
+// Layouts: a [m, k] tokens, b [n, k] weights, both with k contiguous; the tile's main loop is in gemm_tile.h.
+// Grid: x counts tiles of n x m (tokens fastest, so that neighbours share weights, and runs of neighbours stay on one XCD),
+// times the K segments where the grid would leave CUs idle. K is cut into segments whose length is a function of n and k
+// alone; each is summed on its own and the sums are added in order, by the block itself or, split, by gemm_reduce from the
+// workspace. So every configuration gives the same bits, and a token's row does not depend on m.
+//
+// Floor at Qwen3-235B's fused QKV of TP8, n = 1280, k = 4096, m = 16: 5.2 MB of weights, 1.1 us at 4.86 TB/s; the split's
+// partial sums add 16 segments x 16 x 1280 x 4 = 1.3 MB each way. At n = k = m = 4096: 137 GFLOP, 98 us at 1,409 TFLOP/s.
+#include "gemm_tile.h"
+
+struct GemmParams {
+  const uint8_t* a;       // [m, k]
+  const float* a_scales;  // [m, ceil(k/128)], FP8
+  octet_weight b;         // [n, k]
+  const uint16_t* bias;   // [n] bf16, or null
+  void* output;           // [m, n]
+  float* partials;        // [segments, m, n rounded up to 4], or null: one block sums all segments
+  int64_t m;
+  int64_t a_stride, a_scale_stride, output_stride;
+  uint32_t tiles_n, tiles_m;
+  int segment;            // columns
+  int segments;
+  octet_dtype output_dtype;
+};
+
+// Every configuration: the kernel's name and its tile.
+// NOTE: 8 waves on the large tile: its LDS lets only one block on a CU, and two waves a SIMD hide each other's latency.
+#define OCTET_GEMM_CONFIGS(X)                                                                          \
+  X(gemm_fp8_m16n64, .fp8 = true, .n = 64, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true)       \
+  X(gemm_fp8_m64n64, .fp8 = true, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)       \
+  X(gemm_fp8_m128n128, .fp8 = true, .n = 128, .m = 128, .waves_n = 2, .waves_m = 4, .aligned = true)   \
+  X(gemm_fp8_any, .fp8 = true, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = false)         \
+  X(gemm_bf16_m16n64, .fp8 = false, .n = 64, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true)     \
+  X(gemm_bf16_m64n64, .fp8 = false, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)     \
+  X(gemm_bf16_m128n128, .fp8 = false, .n = 128, .m = 128, .waves_n = 2, .waves_m = 4, .aligned = true) \
+  X(gemm_bf16_any, .fp8 = false, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = false)
+
+#define OCTET_GEMM_TILE(name, ...) constexpr TileConfig name##_tile{__VA_ARGS__};
+OCTET_GEMM_CONFIGS(OCTET_GEMM_TILE)
+
+constexpr int gemm_reduce_waves = 4;
+
+#if !defined(OCTET_HOST)
+
+struct TokenRows {
+  const GemmParams& p;
+  int64_t first;
+  int element;
+  OCTET_INLINE TileRow operator()(int i) const {
+    const int64_t row = min_of(first + i, p.m - 1);
+    return {p.a + row * p.a_stride * element, p.a_scales + row * p.a_scale_stride};
+  }
+};
+
+OCTET_INLINE int64_t partial_stride(const GemmParams& p) { return ceil_div(p.b.n, 4) * 4; }
+
+// Adds the bias and rounds columns n..n+3 of a row into the output, as far as they lie in it.
+OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x4 value) {
+  const int64_t at = row * p.output_stride + n;
+  const int count = static_cast<int>(min_of<int64_t>(4, p.b.n - n));
+  if (p.bias != nullptr) {
+    for (int i = 0; i < count; i++) value[i] += bf16_to_f32(p.bias[n + i]);
+  }
+  const bool whole = count == 4 && p.output_stride % 4 == 0;
+  if (p.output_dtype == OCTET_F32) {
+    float* output = static_cast<float*>(p.output) + at;
+    if (whole) {
+      *reinterpret_cast<f32x4*>(output) = value;
+    } else {
+      for (int i = 0; i < count; i++) output[i] = value[i];
+    }
+  } else {
+    uint16_t* output = static_cast<uint16_t*>(p.output) + at;
+    if (whole) {
+      const uint32_t low = f32_to_bf16(value[0]) | static_cast<uint32_t>(f32_to_bf16(value[1])) << 16;
+      const uint32_t high = f32_to_bf16(value[2]) | static_cast<uint32_t>(f32_to_bf16(value[3])) << 16;
+      *reinterpret_cast<u32x2*>(output) = u32x2{low, high};
+    } else {
+      for (int i = 0; i < count; i++) output[i] = f32_to_bf16(value[i]);
+    }
+  }
+}
+
+struct GemmStore {
+  const GemmParams& p;
+  int64_t first_n, first_m;
+  int segment;
+  OCTET_INLINE void operator()(int token, int row, f32x4 value) const {
+    const int64_t m = first_m + token, n = first_n + row;
+    if (m >= p.m || n >= p.b.n) return;
+    if (p.partials != nullptr) {
+      *reinterpret_cast<f32x4*>(p.partials + (segment * p.m + m) * partial_stride(p) + n) = value;
+    } else {
+      store_output(p, m, n, value);
+    }
+  }
+};
+
+template <TileConfig C>
+OCTET_INLINE void gemm_kernel(const GemmParams& p) {
+  const uint32_t tiles = p.tiles_n * p.tiles_m;
+  const uint32_t block = xcd_contiguous(blockIdx.x, gridDim.x);
+  const int split = static_cast<int>(block / tiles);
+  const uint32_t tile_index = block % tiles;
+  const int64_t first_n = static_cast<int64_t>(tile_index / p.tiles_m) * C.n;
+  const int64_t first_m = static_cast<int64_t>(tile_index % p.tiles_m) * C.m;
+
+  const int k = static_cast<int>(p.b.k);
+  TileK range{0, k, p.segment, p.b.scale_column_offset};
+  if (p.partials != nullptr) {
+    range.begin = split * p.segment;
+    range.end = min_of(range.begin + p.segment, k);
+  }
+
+  auto& lds = OCTET_LDS(TileLds<C>);
+  GemmTile<C> tile;
+  tile.run(lds, WeightRows(p.b, 0, first_n), TokenRows{p, first_m, GemmTile<C>::element}, range);
+  tile.drain(lds, GemmStore{p, first_n, first_m, split});
+}
+
+#define OCTET_GEMM_KERNEL(name, ...) \
+  OCTET_KERNEL(name, GemmParams, name##_tile.waves() * wave_size) { gemm_kernel<name##_tile>(params); }
+OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
+
+// Adds the partial sums of the segments in order: one thread to four columns of a row.
+OCTET_KERNEL(gemm_reduce, GemmParams, gemm_reduce_waves * wave_size) {
+  const int64_t stride = partial_stride(params), quads = stride / 4;
+  const int64_t quad = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (quad >= params.m * quads) return;
+  const int64_t m = quad / quads, n = quad % quads * 4;
+  f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+  for (int segment = 0; segment < params.segments; segment++) {
+    sum += *reinterpret_cast<const f32x4*>(params.partials + (segment * params.m + m) * stride + n);
+  }
+  store_output(params, m, n, sum);
+}
+
+#endif
+
+#if defined(OCTET_HOST)
+#include <algorithm>
+
+#include "../runtime/check.h"
+#include "../runtime/driver.h"
+
+namespace {
+
+using namespace octet;
+
+struct GemmConfig {
+  const char* kernel;
+  TileConfig tile;
+  size_t lds_bytes;
+};
+
+#define OCTET_GEMM_ENTRY(name, ...) {#name, name##_tile, sizeof(TileLds<name##_tile>)},
+constexpr GemmConfig configs[] = {OCTET_GEMM_CONFIGS(OCTET_GEMM_ENTRY)};
+
+struct GemmPlan {
+  GemmConfig config;
+  int64_t tiles_n, tiles_m;
+  int segment;   // columns
+  int segments;
+  bool split;    // a block for each segment, then gemm_reduce
+};
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Columns of a K segment: as many segments as give a decode step (tiles of 64 rows) about one block for each of the 304 CUs
+// of an MI325X, and at least two scale blocks each. A function of the shape alone, for the bits depend on it.
+int64_t segment_columns(int64_t n, int64_t k) {
+  const int64_t blocks = ceil_div(k, OCTET_SCALE_BLOCK);
+  const int64_t wanted = ceil_div(304, ceil_div(n, 64));
+  int64_t length = 2;
+  while (ceil_div(blocks, length) > wanted) length *= 2;
+  return std::max<int64_t>(std::min(length, blocks), 1) * OCTET_SCALE_BLOCK;
+}
+
+// The largest m for which the grid of 64 x 64 tiles would leave half of the CUs idle.
+int64_t split_rows(int64_t n, int compute_units) { return compute_units / (2 * ceil_div(n, 64)) * 64; }
+
+bool is_aligned(const octet_gemm_args& args) {
+  const int64_t chunk = args.b.dtype == OCTET_BF16 ? 8 : 16;  // elements in 16 bytes
+  return args.a_stride % chunk == 0 && args.b.row_stride % chunk == 0 && args.b.k % chunk == 0 &&
+         args.b.scale_column_offset % chunk == 0;
+}
+
+// The tile: `any` where 16-byte loads do not apply, else the smallest that holds all tokens, but 128 x 128 only where that
+// fills the CUs.
+GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
+  const int64_t n = args.b.n, k = args.b.k;
+  const bool fp8 = args.b.dtype != OCTET_BF16;
+  const bool fills = ceil_div(args.m, 128) * ceil_div(n, 128) >= compute_units;
+  const int m = !is_aligned(args) ? 64 : args.m <= 16 ? 16 : args.m <= 64 || !fills ? 64 : 128;
+  GemmPlan plan{};
+  for (const GemmConfig& config : configs) {
+    if (config.tile.fp8 == fp8 && config.tile.aligned == is_aligned(args) && config.tile.m == m) plan.config = config;
+  }
+  plan.tiles_n = ceil_div(n, plan.config.tile.n);
+  plan.tiles_m = ceil_div(args.m, plan.config.tile.m);
+  plan.segment = static_cast<int>(segment_columns(n, k));
+  plan.segments = static_cast<int>(ceil_div(k, plan.segment));
+  plan.split = plan.segments > 1 && args.m <= split_rows(n, compute_units);
+  return plan;
+}
+
+// [segments, m, n rounded up to 4] f32 for the largest m up to args.m that is split: it never shrinks as m grows.
+size_t workspace_bytes(const octet_gemm_args& args, int compute_units) {
+  const int64_t n = args.b.n, k = args.b.k;
+  if (n == 0 || k == 0) return 0;
+  const int64_t segments = ceil_div(k, segment_columns(n, k));
+  const int64_t rows = std::min(args.m, split_rows(n, compute_units));
+  return segments > 1 ? static_cast<size_t>(segments * rows * ceil_div(n, 4) * 16) : 0;
+}
+
+void check_shape(const octet_gemm_args& args, const DeviceFacts& device) {
+  const octet_weight& b = args.b;
+  require_range("gemm", "m", args.m, 0, INT32_MAX);
+  require_range("gemm", "b.n", b.n, 0, INT32_MAX);
+  require_range("gemm", "b.k", b.k, 0, (1 << 30) - OCTET_SCALE_BLOCK);
+  require(b.experts == 1, "gemm: b.experts = %d must be 1", b.experts);
+  require(b.layout == OCTET_ROW_MAJOR, "gemm: b.layout = %d must be row-major (0)", b.layout);
+  require(b.dtype == OCTET_BF16 || b.dtype == device.fp8, "gemm: b.dtype = %d must be bf16 (%d) or the FP8 of %s (%d)",
+          b.dtype, OCTET_BF16, device.name.c_str(), device.fp8);
+  require(args.output_dtype == OCTET_BF16 || args.output_dtype == OCTET_F32,
+          "gemm: output_dtype = %d must be f32 (%d) or bf16 (%d)", args.output_dtype, OCTET_F32, OCTET_BF16);
+  require_range("gemm", "b.scale_row_offset", b.scale_row_offset, 0, OCTET_SCALE_BLOCK - 1);
+  require_range("gemm", "b.scale_column_offset", b.scale_column_offset, 0, OCTET_SCALE_BLOCK - 1);
+}
+
+// Rows this far apart must stay within 64-bit byte offsets.
+void require_stride(const char* name, int64_t stride, int64_t rows) {
+  require_range("gemm", name, stride, 0, (int64_t{1} << 60) / std::max<int64_t>(rows, 1));
+}
+
+}  // namespace
+
+extern "C" octet_status octet_gemm_workspace(const octet_gemm_args* args, octet_device* device, size_t* size) {
+  return guarded([&] {
+    const auto& checked_args = checked("gemm", args);
+    require(device != nullptr, "gemm: device is null");
+    require(size != nullptr, "gemm: size is null");
+    check_shape(checked_args, facts(device));
+    *size = workspace_bytes(checked_args, facts(device).compute_units);
+  });
+}
+
+extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_stream* stream) {
+  return guarded([&] {
+    const octet_gemm_args& args = checked("gemm", gemm_args);
+    require(stream != nullptr, "gemm: stream is null");
+    const DeviceFacts& device = facts(stream);
+    const octet_weight& b = args.b;
+    check_shape(args, device);
+    require_stride("a_stride", args.a_stride, args.m);
+    require_stride("b.row_stride", b.row_stride, b.n);
+    require_stride("output_stride", args.output_stride, args.m);
+    require(args.m <= 1 || args.output_stride >= b.n, "gemm: output_stride = %lld, rows of b.n = %lld overlap",
+            static_cast<long long>(args.output_stride), static_cast<long long>(b.n));
+    if (args.m == 0 || b.n == 0) return;
+
+    require_pointer("gemm", "output", args.output);
+    require_pointer_or_null("gemm", "bias", args.bias);
+    if (b.k > 0) {
+      require_pointer("gemm", "a", args.a);
+      require_pointer("gemm", "b.data", b.data);
+    }
+    if (b.k > 0 && b.dtype != OCTET_BF16) {
+      require_pointer("gemm", "a_scales", args.a_scales);
+      require_pointer("gemm", "b.scales", b.scales);
+      require_stride("a_scale_stride", args.a_scale_stride, args.m);
+      require_stride("b.scale_row_stride", b.scale_row_stride, b.n);
+    }
+    require_workspace("gemm", args.workspace, args.workspace_size, workspace_bytes(args, device.compute_units));
+
+    const GemmPlan plan = pick_config(args, device.compute_units);
+    const int waves = plan.config.tile.waves();
+    const int64_t tiles = plan.tiles_n * plan.tiles_m;
+    const int64_t blocks = plan.split ? tiles * plan.segments : tiles;
+    require(blocks <= max_blocks(waves * device.wave_size), "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld",
+            static_cast<long long>(args.m), static_cast<long long>(b.n), static_cast<long long>(blocks),
+            static_cast<long long>(max_blocks(waves * device.wave_size)));
+    const GemmParams params{.a = static_cast<const uint8_t*>(args.a),
+                            .a_scales = args.a_scales,
+                            .b = b,
+                            .bias = static_cast<const uint16_t*>(args.bias),
+                            .output = args.output,
+                            .partials = plan.split ? static_cast<float*>(args.workspace) : nullptr,
+                            .m = args.m,
+                            .a_stride = args.a_stride,
+                            .a_scale_stride = args.a_scale_stride,
+                            .output_stride = args.output_stride,
+                            .tiles_n = static_cast<uint32_t>(plan.tiles_n),
+                            .tiles_m = static_cast<uint32_t>(plan.tiles_m),
+                            .segment = plan.segment,
+                            .segments = plan.segments,
+                            .output_dtype = args.output_dtype};
+    launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, waves, plan.config.lds_bytes, params);
+    if (plan.split) {
+      // split_rows bounds m here, so the blocks of the reduction always fit a launch.
+      const int64_t quads = args.m * ceil_div(b.n, 4);
+      const int64_t reduce_blocks = ceil_div(quads, gemm_reduce_waves * device.wave_size);
+      launch(stream, "gemm_reduce", Grid{static_cast<uint32_t>(reduce_blocks)}, gemm_reduce_waves, 0, params);
+    }
+  });
+}
+
+#endif
