@@ -1,5 +1,5 @@
-// Rows in runs of eight columns a lane, so that 16 neighbouring lanes hold a scale block: loads and stores of bf16, and the
-// quantisation to FP8.
+// Rows in runs of eight columns a lane, so that 16 neighbouring lanes hold a scale block: loads of bf16 and f32, stores
+// of bf16, and the quantisation to FP8.
 //
 // count: columns from `column` to the end of the row; those at and beyond it read as 0 and are not written.
 // aligned: every run of eight columns lies on 16 bytes (8 for FP8): one access instead of eight.
@@ -21,6 +21,21 @@ OCTET_INLINE void load_columns(const uint16_t* row, int64_t column, int64_t coun
   }
 }
 
+OCTET_INLINE void load_columns(const float* row, int64_t column, int64_t count, bool aligned, float (&x)[8]) {
+  if (aligned && count >= 8) {
+    const f32x4 low = *reinterpret_cast<const f32x4*>(row + column);
+    const f32x4 high = *reinterpret_cast<const f32x4*>(row + column + 4);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      x[i] = low[i];
+      x[4 + i] = high[i];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; i++) x[i] = i < count ? row[column + i] : 0.0f;
+  }
+}
+
 OCTET_INLINE void store_columns(uint16_t* row, int64_t column, int64_t count, bool aligned, const float (&x)[8]) {
   if (aligned && count >= 8) {
     u32x4 packed;
@@ -37,8 +52,8 @@ OCTET_INLINE void store_columns(uint16_t* row, int64_t column, int64_t count, bo
   }
 }
 
-// The scale of the block that 16 neighbouring lanes hold, the same in each. NaN and inf take no part. Every lane of the wave
-// must call it.
+// The scale of the block that 16 neighbouring lanes hold, the same in each. NaN and inf take no part. Every lane of the
+// wave must call it.
 template <Fp8 E>
 OCTET_INLINE float block_scale(const float (&x)[8]) {
   float amax = 0.0f;
@@ -50,7 +65,8 @@ OCTET_INLINE float block_scale(const float (&x)[8]) {
 }
 
 template <Fp8 E>
-OCTET_INLINE void store_codes(uint8_t* row, int64_t column, int64_t count, bool aligned, const float (&x)[8], float scale) {
+OCTET_INLINE void store_codes(uint8_t* row, int64_t column, int64_t count, bool aligned, const float (&x)[8],
+                              float scale) {
   if (aligned && count >= 8) {
     u32x2 packed = {0, 0};
 #pragma unroll

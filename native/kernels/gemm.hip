@@ -1,13 +1,14 @@
 // gemm: output[i, j] = sum over k of a[i, k] * b[j, k] (+ bias[j]): FP8 with block scales, or bf16; f32 accumulation.
 //
 // Layouts: a [m, k] tokens, b [n, k] weights, both with k contiguous; the tile's main loop is in gemm_tile.h.
-// Grid: x counts tiles of n x m (tokens fastest, so that neighbours share weights, and runs of neighbours stay on one XCD),
-// times the K segments where the grid would leave CUs idle. K is cut into segments whose length is a function of n and k
-// alone; each is summed on its own and the sums are added in order, by the block itself or, split, by gemm_reduce from the
-// workspace. So every configuration gives the same bits, and a token's row does not depend on m.
+// Grid: x counts tiles of n x m (tokens fastest, so that neighbours share weights, and runs of neighbours stay on one
+// XCD), times the K segments where the grid would leave CUs idle. K is cut into segments whose length is a function of
+// n and k alone; each is summed on its own and the sums are added in order, by the block itself or, split, by
+// gemm_reduce from the workspace. So every configuration gives the same bits, and a token's row does not depend on m.
 //
-// Floor at Qwen3-235B's fused QKV of TP8, n = 1280, k = 4096, m = 16: 5.2 MB of weights, 1.1 us at 4.86 TB/s; the split's
-// partial sums add 16 segments x 16 x 1280 x 4 = 1.3 MB each way. At n = k = m = 4096: 137 GFLOP, 98 us at 1,409 TFLOP/s.
+// Floor at Qwen3-235B's fused QKV of TP8, n = 1280, k = 4096, m = 16: 5.2 MB of weights, 1.1 us at 4.86 TB/s; the
+// split's partial sums add 16 segments x 16 x 1280 x 4 = 1.3 MB each way. At n = k = m = 4096: 137 GFLOP, 98 us at
+// 1,409 TFLOP/s.
 #include "gemm_tile.h"
 
 struct GemmParams {
@@ -20,7 +21,7 @@ struct GemmParams {
   int64_t m;
   int64_t a_stride, a_scale_stride, output_stride;
   uint32_t tiles_n, tiles_m;
-  int segment;            // columns
+  int segment;  // columns
   int segments;
   octet_dtype output_dtype;
 };
@@ -125,7 +126,7 @@ OCTET_INLINE void gemm_kernel(const GemmParams& p) {
 OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
 
 // Adds the partial sums of the segments in order: one thread to four columns of a row.
-OCTET_KERNEL(gemm_reduce, GemmParams, gemm_reduce_waves * wave_size) {
+OCTET_KERNEL(gemm_reduce, GemmParams, gemm_reduce_waves* wave_size) {
   const int64_t stride = partial_stride(params), quads = stride / 4;
   const int64_t quad = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (quad >= params.m * quads) return;
@@ -161,15 +162,15 @@ constexpr GemmConfig configs[] = {OCTET_GEMM_CONFIGS(OCTET_GEMM_ENTRY)};
 struct GemmPlan {
   GemmConfig config;
   int64_t tiles_n, tiles_m;
-  int segment;   // columns
+  int segment;  // columns
   int segments;
-  bool split;    // a block for each segment, then gemm_reduce
+  bool split;  // a block for each segment, then gemm_reduce
 };
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Columns of a K segment: as many segments as give a decode step (tiles of 64 rows) about one block for each of the 304 CUs
-// of an MI325X, and at least two scale blocks each. A function of the shape alone, for the bits depend on it.
+// Columns of a K segment: as many segments as give a decode step (tiles of 64 rows) about one block for each of the 304
+// CUs of an MI325X, and at least two scale blocks each. A function of the shape alone, for the bits depend on it.
 int64_t segment_columns(int64_t n, int64_t k) {
   const int64_t blocks = ceil_div(k, OCTET_SCALE_BLOCK);
   const int64_t wanted = ceil_div(304, ceil_div(n, 64));
@@ -187,8 +188,8 @@ bool is_aligned(const octet_gemm_args& args) {
          args.b.scale_column_offset % chunk == 0;
 }
 
-// The tile: `any` where 16-byte loads do not apply, else the smallest that holds all tokens, but 128 x 128 only where that
-// fills the CUs.
+// The tile: `any` where 16-byte loads do not apply, else the smallest that holds all tokens, but 128 x 128 only where
+// that fills the CUs.
 GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
   const bool fp8 = args.b.dtype != OCTET_BF16;
@@ -279,8 +280,9 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
     const int waves = plan.config.tile.waves();
     const int64_t tiles = plan.tiles_n * plan.tiles_m;
     const int64_t blocks = plan.split ? tiles * plan.segments : tiles;
-    require(blocks <= max_blocks(waves * device.wave_size), "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld",
-            static_cast<long long>(args.m), static_cast<long long>(b.n), static_cast<long long>(blocks),
+    require(blocks <= max_blocks(waves * device.wave_size),
+            "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld", static_cast<long long>(args.m),
+            static_cast<long long>(b.n), static_cast<long long>(blocks),
             static_cast<long long>(max_blocks(waves * device.wave_size)));
     const GemmParams params{.a = static_cast<const uint8_t*>(args.a),
                             .a_scales = args.a_scales,

@@ -1,26 +1,30 @@
-// The main loop that dense and grouped GEMM share: one block's tile of D[n][m] = sum over k of W[n][k] * X[m][k], weights on
-// the matrix instruction's A, tokens on its B. One loop serves both because it knows nothing of matrices: two row functors
-// say where each row of the tile lies, and a store functor says where results go (the idea of DeepGEMM's tile scheduler).
+// The main loop that dense and grouped GEMM share: one block's tile of D[n][m] = sum over k of W[n][k] * X[m][k],
+// weights on the matrix instruction's A, tokens on its B. One loop serves both because it knows nothing of matrices:
+// two row functors say where each row of the tile lies, and a store functor says where results go (the idea of
+// DeepGEMM's tile scheduler).
 //
 // A user writes
 //   GemmTile<config> tile;
-//   tile.run(lds, weights, tokens, k);   weights(i), tokens(i): the TileRow of tile row i, always one that may be read (rows
-//                                        beyond a matrix repeat its last); called once a tile. So a gather of token rows,
-//                                        an expert's base, or gate and up rows interleaved by 16 are the functor's affair.
+//   tile.run(lds, weights, tokens, k);   weights(i), tokens(i): the TileRow of tile row i, always one that may be read
+//   (rows
+//                                        beyond a matrix repeat its last); called once a tile. So a gather of token
+//                                        rows, an expert's base, or gate and up rows interleaved by 16 are the
+//                                        functor's affair.
 //   tile.drain(lds, store);              store(token, row, f32x4): rows row..row+3 of one token, tile-relative; or use
 //                                        tile.sum[i][j] with wave_row() + 16*i + MmaAccumulator::row(r) and
-//                                        wave_token() + 16*j + MmaAccumulator::column(r) (then a barrier before LDS is reused).
+//                                        wave_token() + 16*j + MmaAccumulator::column(r) (then a barrier before LDS is
+//                                        reused).
 //
-// K is walked in phases: the longest ranges of at most 128 bytes of k in which neither scale changes. The activations' scale
-// grid starts at column 0, the weights' is shifted by scale_column_offset, so a shard that starts inside a scale block has
-// two phases to each 128 columns. A phase is 128 bytes of k for each row, zero beyond its end: four matrix instructions,
-// whose FP8 partial sum is multiplied by the scale pair into the segment's sum (bf16 accumulates there directly).
-// Segments, a fixed number of columns that depends on the weight's shape only, are summed on their own and then added in
-// order: a block that does one segment and one that does all give the same bits.
+// K is walked in phases: the longest ranges of at most 128 bytes of k in which neither scale changes. The activations'
+// scale grid starts at column 0, the weights' is shifted by scale_column_offset, so a shard that starts inside a scale
+// block has two phases to each 128 columns. A phase is 128 bytes of k for each row, zero beyond its end: four matrix
+// instructions, whose FP8 partial sum is multiplied by the scale pair into the segment's sum (bf16 accumulates there
+// directly). Segments, a fixed number of columns that depends on the weight's shape only, are summed on their own and
+// then added in order: a block that does one segment and one that does all give the same bits.
 //
 // LDS: rows of 128 bytes, 144 apart. NOTE: the 16 bytes of padding shift neighbouring rows by four banks, so the 8-byte
-// operand reads of a matrix instruction (16 rows x 4 groups of 8 bytes) touch each bank equally often, and 8 lanes write
-// one row without conflict. The next phase is fetched into registers while the matrix unit works on this one.
+// operand reads of a matrix instruction (16 rows x 4 groups of 8 bytes) touch each bank equally often, and 8 lanes
+// write one row without conflict. The next phase is fetched into registers while the matrix unit works on this one.
 #pragma once
 
 #include <octet.h>
@@ -30,7 +34,7 @@ struct TileConfig {
   bool fp8;              // else bf16
   int n, m;              // weight rows and tokens of the tile
   int waves_n, waves_m;  // how the waves divide it: n/waves_n and m/waves_m are multiples of 16
-  bool aligned;          // strides, k and the scale column offset are multiples of 16 bytes: loads of 16; else byte by byte
+  bool aligned;  // strides, k and the scale column offset are multiples of 16 bytes: loads of 16; else byte by byte
   constexpr int waves() const { return waves_n * waves_m; }
 };
 
@@ -49,8 +53,8 @@ union TileLds {
 // Columns of k a block walks (end + segment below 2^31), and the column at which the weights' first scale block was
 // entered (0..127).
 struct TileK {
-  int begin, end;           // begin: a multiple of segment
-  int segment;              // columns; a multiple of 128
+  int begin, end;  // begin: a multiple of segment
+  int segment;     // columns; a multiple of 128
   int scale_column_offset;
 };
 
@@ -81,8 +85,8 @@ struct WeightRows {
   }
 };
 
-// Block ids go round-robin over the 8 XCDs, each with an L2 of its own: number the work so that each XCD gets one contiguous
-// run of it. A bijection of 0..blocks-1 for any count.
+// Block ids go round-robin over the 8 XCDs, each with an L2 of its own: number the work so that each XCD gets one
+// contiguous run of it. A bijection of 0..blocks-1 for any count.
 OCTET_INLINE constexpr uint32_t xcd_contiguous(uint32_t block, uint32_t blocks) {
   constexpr uint32_t xcds = 8;
   const uint32_t xcd = block % xcds;
