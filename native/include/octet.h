@@ -292,8 +292,9 @@ typedef struct octet_activation_args {
 } octet_activation_args;
 OCTET_OP(activation);
 
-/* moe_route: p = softmax(logits[t]) over all experts in f32; the top_k largest (ties: lower expert first; NaN counts as
- * -inf), weights in descending order, divided by their sum if renormalize. */
+/* moe_route: p = softmax(logits[t]) over all experts in f32; those of the top_k largest logits in descending order (ties:
+ * lower expert first; NaN counts as -inf), divided by their sum if renormalize. Logits equal to the largest weigh exp(0):
+ * +inf shares all weight with its likes, and a row without a finite logit weighs every expert alike. */
 typedef struct octet_moe_route_args {
   size_t struct_size;
   const float* logits;  /* [tokens, experts] */
@@ -324,7 +325,8 @@ typedef struct octet_moe_sort_args {
 OCTET_OP_WITH_WORKSPACE(moe_sort);
 
 /* moe_gate_up: for each slot s of local expert e with token t = slot_pairs[s]/top_k:
- * y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) in f32; output, scales = quantize(y). Slots without a pair: untouched. */
+ * y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) in f32; output, scales = quantize(y). Slots without a pair: untouched.
+ * gate and up have the same shape and scale_column_offset. */
 typedef struct octet_moe_gate_up_args {
   size_t struct_size;
   const void* x;                  /* [tokens, hidden] FP8, hidden = gate.k */

@@ -1,21 +1,22 @@
 // moe_gate_up, moe_down: the two grouped GEMMs of an MoE layer, over slots sorted by expert.
 //
-//   gate_up: y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) in f32 for each slot of expert e, t = slot_pairs[slot]/top_k; then
-//            FP8 with one scale per slot and 128 columns
+//   gate_up: y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) in f32 for each slot of expert e with t = slot_pairs[slot] /
+//            top_k, then FP8 with one scale per slot and 128 columns
 //   down:    output[slot] = x[slot] . down[e]^T, bf16
 //
 // Layouts: as gemm, with a stack of experts; the main loop is in gemm_tile.h, weights on A, slots on B.
-// Grid: x counts (slot tile, tile of output columns), slot tiles fastest, so that the slot tiles of one expert that share a
-// weight tile run together on one XCD. The number of slot tiles of each expert is known on the device only: the grid covers
-// the most there can be, every block finds its expert and tile from expert_offsets, and those without one leave at once.
-// gate_up: a block owns 128 columns of gate and of up, interleaved by 16 rows, so that a lane holds both factors of its y
-// and the scale's amax is local to the block.
+// Grid: x counts (tile of output columns, slot tile), slot tiles fastest, so that the slot tiles of one expert that
+// share a weight tile run together on one XCD. How many slot tiles an expert has is known on the device only: the grid
+// covers the most there can be, every block finds its expert and tile from expert_offsets, and those without one leave
+// at once.
+// gate_up: a block owns 128 columns of gate and of up, interleaved by 16 rows, so that a lane holds both factors of its
+// y and the scale's amax is local to the block.
 //
-// The sum over k is cut into segments of moe_segment columns, added in order, and no slot sees another: a token's bits do not
-// depend on the batch.
+// The sum over k is cut into segments of moe_segment columns, added in order, and no slot sees another: a token's bits
+// do not depend on the batch.
 //
-// Floor at Qwen3-235B on one GPU: 64 tokens reach 125.9 experts of 18.87 MB: 2.38 GB, 489 us at 4.86 TB/s, two thirds of it
-// gate_up; 16,384 tokens are 4.95 TFLOP, 3.5 ms at 1,409 TFLOP/s.
+// Floor at Qwen3-235B on one GPU: 64 tokens reach 125.9 experts of 18.87 MB: 2.38 GB, 489 us at 4.86 TB/s, two thirds
+// of it gate_up; 16,384 tokens are 4.95 TFLOP, 3.5 ms at 1,409 TFLOP/s.
 #include "gemm_tile.h"
 
 struct MoeGateUpParams {
@@ -44,16 +45,20 @@ struct MoeDownParams {
 };
 
 // Every configuration: the kernel's name and its tile. gate_up's n counts rows of gate and up together.
-#define OCTET_MOE_GATE_UP_CONFIGS(X)                                                                          \
-  X(moe_gate_up_m16, .fp8 = true, .n = 256, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true)             \
-  X(moe_gate_up_m64, .fp8 = true, .n = 256, .m = 64, .waves_n = 4, .waves_m = 2, .aligned = true)             \
+#define OCTET_MOE_GATE_UP_CONFIGS(X)                                                              \
+  X(moe_gate_up_m16, .fp8 = true, .n = 256, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true) \
+  X(moe_gate_up_m64, .fp8 = true, .n = 256, .m = 64, .waves_n = 4, .waves_m = 2, .aligned = true) \
   X(moe_gate_up_any, .fp8 = true, .n = 256, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = false)
-#define OCTET_MOE_DOWN_CONFIGS(X)                                                                             \
-  X(moe_down_m16, .fp8 = true, .n = 128, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true)                \
-  X(moe_down_m64, .fp8 = true, .n = 128, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)                \
+#define OCTET_MOE_DOWN_CONFIGS(X)                                                              \
+  X(moe_down_m16, .fp8 = true, .n = 128, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true) \
+  X(moe_down_m64, .fp8 = true, .n = 128, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true) \
   X(moe_down_any, .fp8 = true, .n = 128, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = false)
 
-constexpr int moe_columns = 128;     // output columns of a block
+#define OCTET_MOE_TILE(name, ...) constexpr TileConfig name##_tile{__VA_ARGS__};
+OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_TILE)
+OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_TILE)
+
+constexpr int moe_columns = 128;  // output columns of a block
 
 template <TileConfig C>
 union GateUpLds {
@@ -72,8 +77,8 @@ struct SlotTile {
   int64_t first, last;
 };
 
-// Tile number `tile` of those that cut every expert's slots into tiles of m, experts in order. Each wave finds it by itself: an
-// inclusive sum over the experts, a wave's worth at a time.
+// Tile number `tile` of those that cut every expert's slots into tiles of m, experts in order. Each wave finds it by
+// itself: an inclusive sum over the experts, a wave's worth at a time.
 OCTET_INLINE SlotTile find_slot_tile(const int32_t* expert_offsets, int experts, int64_t slots, int tile, int m) {
   const int bound = static_cast<int>(slots);
   int before = 0;
@@ -109,13 +114,17 @@ struct GateUpRows {
   }
 };
 
-// The token of each slot.
+// The token of a slot; -1: a slot without a pair.
+OCTET_INLINE int64_t token_of(const MoeGateUpParams& p, int64_t slot) {
+  const int pair = p.slot_pairs[slot];
+  return pair >= 0 && pair / p.top_k < p.tokens ? pair / p.top_k : -1;
+}
+
 struct GatheredRows {
   const MoeGateUpParams& p;
   SlotTile slots;
   OCTET_INLINE TileRow operator()(int i) const {
-    const int pair = p.slot_pairs[min_of(slots.first + i, slots.last)];
-    const int64_t token = min_of(max_of<int64_t>(pair / p.top_k, 0), p.tokens - 1);
+    const int64_t token = max_of<int64_t>(token_of(p, min_of(slots.first + i, slots.last)), 0);
     return {p.x + token * p.x_stride, p.x_scales + token * p.x_scale_stride};
   }
 };
@@ -132,8 +141,8 @@ struct SlotRows {
 template <TileConfig C>
 OCTET_INLINE void moe_gate_up_kernel(const MoeGateUpParams& p) {
   const uint32_t block = xcd_contiguous(blockIdx.x, gridDim.x);
-  const SlotTile slots = find_slot_tile(p.expert_offsets, p.gate.experts, p.tokens * p.top_k,
-                                        static_cast<int>(block % p.slot_tiles), C.m);
+  const SlotTile slots =
+      find_slot_tile(p.expert_offsets, p.gate.experts, p.tokens * p.top_k, static_cast<int>(block % p.slot_tiles), C.m);
   if (slots.expert < 0) return;
   const int64_t first_column = static_cast<int64_t>(block / p.slot_tiles) * moe_columns;
 
@@ -170,7 +179,7 @@ OCTET_INLINE void moe_gate_up_kernel(const MoeGateUpParams& p) {
     for (int i = 0; i < 8; i++) y[i] = i < count && at < C.m ? lds.y[at][threadIdx.x % 16 * 8 + i] : 0.0f;
     const float scale = block_scale<native_fp8>(y);
     const int64_t slot = slots.first + at;
-    if (slot > slots.last || at >= C.m) continue;
+    if (slot > slots.last || at >= C.m || token_of(p, slot) < 0) continue;
     if (threadIdx.x % 16 == 0) p.scales[slot * p.scale_stride + first_column / OCTET_SCALE_BLOCK] = scale;
     store_codes<native_fp8>(p.output + slot * p.output_stride, column, count, aligned, y, scale);
   }
@@ -204,16 +213,12 @@ OCTET_INLINE void moe_down_kernel(const MoeDownParams& p) {
   });
 }
 
-#define OCTET_MOE_GATE_UP_KERNEL(name, ...)                                        \
-  OCTET_KERNEL(name, MoeGateUpParams, (TileConfig{__VA_ARGS__}.waves() * wave_size)) { \
-    moe_gate_up_kernel<TileConfig{__VA_ARGS__}>(params);                           \
-  }
+#define OCTET_MOE_GATE_UP_KERNEL(name, ...) \
+  OCTET_KERNEL(name, MoeGateUpParams, name##_tile.waves() * wave_size) { moe_gate_up_kernel<name##_tile>(params); }
 OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_GATE_UP_KERNEL)
 
-#define OCTET_MOE_DOWN_KERNEL(name, ...)                                         \
-  OCTET_KERNEL(name, MoeDownParams, (TileConfig{__VA_ARGS__}.waves() * wave_size)) { \
-    moe_down_kernel<TileConfig{__VA_ARGS__}>(params);                            \
-  }
+#define OCTET_MOE_DOWN_KERNEL(name, ...) \
+  OCTET_KERNEL(name, MoeDownParams, name##_tile.waves() * wave_size) { moe_down_kernel<name##_tile>(params); }
 OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_KERNEL)
 #endif
 
@@ -230,23 +235,20 @@ constexpr int max_experts = 512;
 
 struct MoeConfig {
   const char* kernel;
-  int m;
-  int waves;
-  size_t lds;
+  TileConfig tile;
+  size_t lds_bytes;
 };
 
-#define OCTET_MOE_GATE_UP_ROW(name, ...) \
-  MoeConfig{#name, TileConfig{__VA_ARGS__}.m, TileConfig{__VA_ARGS__}.waves(), sizeof(GateUpLds<TileConfig{__VA_ARGS__}>)},
-#define OCTET_MOE_DOWN_ROW(name, ...) \
-  MoeConfig{#name, TileConfig{__VA_ARGS__}.m, TileConfig{__VA_ARGS__}.waves(), sizeof(TileLds<TileConfig{__VA_ARGS__}>)},
-constexpr MoeConfig gate_up_configs[] = {OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_GATE_UP_ROW)};
-constexpr MoeConfig down_configs[] = {OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_ROW)};
+#define OCTET_MOE_GATE_UP_ENTRY(name, ...) {#name, name##_tile, sizeof(GateUpLds<name##_tile>)},
+constexpr MoeConfig gate_up_configs[] = {OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_GATE_UP_ENTRY)};
+#define OCTET_MOE_DOWN_ENTRY(name, ...) {#name, name##_tile, sizeof(TileLds<name##_tile>)},
+constexpr MoeConfig down_configs[] = {OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_ENTRY)};
 
 // The small tile while an expert has no more than two of them on average: reading weights twice from L2 costs less than
 // multiplying padding.
 const MoeConfig& pick_config(const MoeConfig (&configs)[3], int64_t slots, int experts, bool aligned) {
   if (!aligned) return configs[2];
-  return slots <= 2 * configs[0].m * int64_t{experts} ? configs[0] : configs[1];
+  return slots <= 2 * configs[0].tile.m * int64_t{experts} ? configs[0] : configs[1];
 }
 
 // The most tiles of m that slots of so many experts can take: every expert that has slots may leave one tile unfilled.
@@ -257,10 +259,10 @@ int64_t slot_tiles(int64_t slots, int experts, int m) {
 void launch_grouped(octet_stream* stream, const char* op, const MoeConfig& config, int64_t slot_tiles, int64_t n,
                     const auto& params) {
   const int64_t blocks = slot_tiles * ((n + moe_columns - 1) / moe_columns);
-  require(blocks <= max_blocks(config.waves * facts(stream).wave_size),
+  require(blocks <= max_blocks(config.tile.waves() * facts(stream).wave_size),
           "%s: %lld slot tiles by %lld columns are too many for one launch", op, static_cast<long long>(slot_tiles),
           static_cast<long long>(n));
-  launch(stream, config.kernel, Grid{static_cast<uint32_t>(blocks)}, config.waves, config.lds, params);
+  launch(stream, config.kernel, Grid{static_cast<uint32_t>(blocks)}, config.tile.waves(), config.lds_bytes, params);
 }
 
 // A stack of FP8 experts in the encoding the device multiplies.
@@ -282,8 +284,8 @@ void require_experts(const char* op, const char* name, const octet_weight& w, oc
   range("scale_column_offset", w.scale_column_offset, 0, OCTET_SCALE_BLOCK - 1);
   range("row_stride", w.row_stride, w.k, max_stride);
   range("expert_stride", w.expert_stride, 0, max_expert_stride);
-  range("scale_row_stride", w.scale_row_stride, (w.scale_column_offset + w.k + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK,
-        max_stride);
+  range("scale_row_stride", w.scale_row_stride,
+        (w.scale_column_offset + w.k + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK, max_stride);
   range("scale_expert_stride", w.scale_expert_stride, 0, max_expert_stride);
 }
 
@@ -315,8 +317,8 @@ const octet_moe_gate_up_args& gate_up_checked(const octet_moe_gate_up_args* poin
   require(gate.n == up.n && gate.k == up.k && gate.experts == up.experts &&
               gate.scale_column_offset == up.scale_column_offset,
           "moe_gate_up: gate [%d, %lld, %lld] with scale_column_offset %d and up [%d, %lld, %lld] with %d must agree",
-          gate.experts, static_cast<long long>(gate.n), static_cast<long long>(gate.k), gate.scale_column_offset, up.experts,
-          static_cast<long long>(up.n), static_cast<long long>(up.k), up.scale_column_offset);
+          gate.experts, static_cast<long long>(gate.n), static_cast<long long>(gate.k), gate.scale_column_offset,
+          up.experts, static_cast<long long>(up.n), static_cast<long long>(up.k), up.scale_column_offset);
   require_range(op, "x_stride", args.x_stride, gate.k, max_stride);
   require_range(op, "x_scale_stride", args.x_scale_stride, scale_columns(gate.k), max_stride);
   require_range(op, "output_stride", args.output_stride, gate.n, max_stride);
@@ -356,7 +358,7 @@ extern "C" octet_status octet_moe_gate_up(const octet_moe_gate_up_args* pointer,
     const int64_t slots = args.tokens * args.top_k;
     const bool aligned = on_sixteen(args.gate) && on_sixteen(args.up) && args.x_stride % 16 == 0;
     const MoeConfig& config = pick_config(gate_up_configs, slots, args.gate.experts, aligned);
-    const int64_t tiles = slot_tiles(slots, args.gate.experts, config.m);
+    const int64_t tiles = slot_tiles(slots, args.gate.experts, config.tile.m);
     const MoeGateUpParams params{
         .x = static_cast<const uint8_t*>(args.x),
         .x_scales = args.x_scales,
@@ -404,7 +406,7 @@ extern "C" octet_status octet_moe_down(const octet_moe_down_args* pointer, octet
     const int64_t slots = args.tokens * args.top_k;
     const MoeConfig& config =
         pick_config(down_configs, slots, args.down.experts, on_sixteen(args.down) && args.x_stride % 16 == 0);
-    const int64_t tiles = slot_tiles(slots, args.down.experts, config.m);
+    const int64_t tiles = slot_tiles(slots, args.down.experts, config.tile.m);
     const MoeDownParams params{
         .x = static_cast<const uint8_t*>(args.x),
         .x_scales = args.x_scales,
@@ -421,7 +423,8 @@ extern "C" octet_status octet_moe_down(const octet_moe_down_args* pointer, octet
   });
 }
 
-extern "C" octet_status octet_moe_down_workspace(const octet_moe_down_args* pointer, octet_device* device, size_t* size) {
+extern "C" octet_status octet_moe_down_workspace(const octet_moe_down_args* pointer, octet_device* device,
+                                                 size_t* size) {
   using namespace octet;
   return guarded([&] {
     require(device != nullptr, "moe_down: device is null");

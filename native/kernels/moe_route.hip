@@ -1,20 +1,21 @@
 // moe_route, moe_sort, moe_combine: which expert serves which token, and the sum of what the experts gave.
 //
-// route: p = softmax(logits[t]) in f32 over all experts, then the top_k largest logits in descending order (ties: the lower
-//   expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the largest count
-//   as exp(0) = 1, so +inf shares all weight among its likes and a row without a finite logit weighs all experts alike.
-//   One wave to a token; a lane holds neighbouring experts, so the lowest lane of a tie has the lowest expert.
+// route: p = softmax(logits[t]) in f32 over all experts, then the top_k largest logits in descending order (ties: the
+// lower expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the
+// largest count as exp(0) = 1, so +inf shares all weight among its likes and a row without a finite logit weighs all
+// experts alike. One wave to a token; a lane holds neighbouring experts, so the lowest lane of a tie has the lowest
+// one.
 //
-// sort: stable counting sort of the pairs p = token*top_k + choice by local expert. One block takes a chunk of 4,096 pairs,
-//   each of its 8 waves 512 neighbouring ones, and every wave counts in LDS for itself: the rank of a pair among those of
-//   its wave comes from ballots, not from atomics, so it is stable. Up to 4,096 pairs one launch does it all; more take a launch
-//   that leaves the counts of each chunk in the workspace [chunks, local_experts], and one that adds them up and places.
+// sort: stable counting sort of the pairs p = token*top_k + choice by local expert. A block takes a chunk of 4,096
+// pairs, each of its 8 waves 512 neighbouring ones, and every wave counts in LDS for itself: the rank of a pair among
+// those of its wave comes from ballots, not from atomics, so it is stable. Up to 4,096 pairs one launch does it all;
+// more take a launch that leaves the counts of each chunk in the workspace, and one that adds them up and places.
 //
-// combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16. A thread
-//   takes eight columns of a token.
+// combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16.
+// A thread takes eight columns of a token.
 //
-// Floors at Qwen3-235B, 16,384 tokens: route 9.4 MB, sort 1.6 MB: launch latency; combine 1.21 GB (8 rows of 4,096 bf16 in, one
-// out), 249 us at 4.86 TB/s.
+// Floors at Qwen3-235B, 16,384 tokens: route 9.4 MB, sort 1.6 MB: launch latency; combine 1.21 GB (8 rows of 4,096 bf16
+// in, one out), 249 us at 4.86 TB/s.
 #include <octet.h>
 #include <stdint.h>
 
@@ -138,8 +139,8 @@ OCTET_INLINE void moe_route_kernel(const MoeRouteParams& p) {
   }
 }
 
-OCTET_KERNEL(moe_route_e128, MoeRouteParams, route_waves * wave_size) { moe_route_kernel<128>(params); }
-OCTET_KERNEL(moe_route_e512, MoeRouteParams, route_waves * wave_size) { moe_route_kernel<max_experts>(params); }
+OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) { moe_route_kernel<128>(params); }
+OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) { moe_route_kernel<max_experts>(params); }
 
 // ---- sort ----
 
@@ -148,11 +149,12 @@ struct SortPairs {
   const MoeSortParams& p;
   int begin, end;
   OCTET_INLINE explicit SortPairs(const MoeSortParams& p)
-      : p(p), begin(static_cast<int>(blockIdx.x) * sort_chunk + wave_index() * sort_wave_pairs),
+      : p(p),
+        begin(static_cast<int>(blockIdx.x) * sort_chunk + wave_index() * sort_wave_pairs),
         end(min_of(begin + sort_wave_pairs, p.pairs)) {}
 
-  // visit(pair, expert, rank, count) for this lane's pair: its local expert, or local_experts where it has no slot here; its rank
-  // among the pairs of that expert in this step, and their number. Lanes beyond the end get pair >= end.
+  // visit(pair, expert, rank, count) for this lane's pair: its local expert, or local_experts where it has no slot
+  // here; its rank among the pairs of that expert in this step, and their number. Lanes beyond the end get pair >= end.
   template <class Visit>
   OCTET_INLINE void each_step(const Visit& visit) const {
     for (int step = begin; step < end; step += wave_size) {
@@ -186,7 +188,7 @@ OCTET_INLINE void sort_count(const MoeSortParams& p, MoeSortLds& lds) {
   __syncthreads();
 }
 
-OCTET_KERNEL(moe_sort_count, MoeSortParams, sort_waves * wave_size) {
+OCTET_KERNEL(moe_sort_count, MoeSortParams, (sort_waves * wave_size)) {
   auto& lds = OCTET_LDS(MoeSortLds);
   sort_count(params, lds);
   for (int e = threadIdx.x; e < params.local_experts; e += blockDim.x) {
@@ -196,7 +198,7 @@ OCTET_KERNEL(moe_sort_count, MoeSortParams, sort_waves * wave_size) {
   }
 }
 
-OCTET_KERNEL(moe_sort_place, MoeSortParams, sort_waves * wave_size) {
+OCTET_KERNEL(moe_sort_place, MoeSortParams, (sort_waves * wave_size)) {
   auto& lds = OCTET_LDS(MoeSortLds);
   const int experts = params.local_experts, chunk = static_cast<int>(blockIdx.x);
   sort_count(params, lds);
@@ -401,7 +403,8 @@ extern "C" octet_status octet_moe_sort(const octet_moe_sort_args* pointer, octet
   });
 }
 
-extern "C" octet_status octet_moe_sort_workspace(const octet_moe_sort_args* pointer, octet_device* device, size_t* size) {
+extern "C" octet_status octet_moe_sort_workspace(const octet_moe_sort_args* pointer, octet_device* device,
+                                                 size_t* size) {
   using namespace octet;
   return guarded([&] {
     const auto& args = sort_checked(pointer);
@@ -423,7 +426,8 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
     require_range(op, "output_stride", args.output_stride, args.hidden, max_stride);
     const int64_t column_blocks = (args.hidden + 8 * combine_threads - 1) / (8 * combine_threads);
     const int64_t blocks = args.tokens * column_blocks;
-    require(blocks <= max_blocks(combine_threads), "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
+    require(blocks <= max_blocks(combine_threads),
+            "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
             static_cast<long long>(args.tokens), static_cast<long long>(args.hidden));
     if (blocks == 0) return;
     require_pointer(op, "y", args.y);
@@ -443,8 +447,8 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
         .column_blocks = static_cast<uint32_t>(column_blocks),
         .aligned = args.y_stride % 8 == 0 && args.output_stride % 8 == 0,
     };
-    launch(stream, "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, combine_threads / facts(stream).wave_size, 0,
-           params);
+    launch(stream, "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, combine_threads / facts(stream).wave_size,
+           0, params);
   });
 }
 #endif

@@ -110,7 +110,10 @@ public readonly struct MoeCombineArgs
 public static partial class Ops
 {
     /// <summary>Router: p = softmax(logits[t]) over all experts; the top_k largest in descending order, optionally renormalised.</summary>
-    /// <remarks>Ties take the lower expert first; NaN counts as -infinity.</remarks>
+    /// <remarks>
+    /// Ordered by logit; ties take the lower expert first; NaN counts as -infinity. Logits equal to the largest weigh exp(0), so
+    /// +infinity shares all weight with its likes, and a row without a finite logit weighs every expert alike.
+    /// </remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
     public static void MoeRoute(DeviceStream stream, in MoeRouteArgs args)
@@ -194,6 +197,9 @@ public static partial class Ops
         var (experts, intermediate) = (args.Gate.Experts, args.Gate.N);
         contract.Weight("gate", args.Gate, intermediate, hidden, experts);
         contract.Weight("up", args.Up, intermediate, hidden, experts);
+        contract.Require(
+            args.Gate.ScaleColumnOffset == args.Up.ScaleColumnOffset,
+            $"gate and up begin {args.Gate.ScaleColumnOffset} and {args.Up.ScaleColumnOffset} columns into a scale block: these must be equal");
         contract.Require(args.Gate.Values.DType == contract.Float8, $"gate {args.Gate.Values} must be {contract.Float8}");
         contract.Slots(tokens, args.TopK, experts, args.ExpertOffsets);
         contract.Vector("slot_pairs", args.SlotPairs, DType.Int32, tokens * args.TopK);
