@@ -126,7 +126,7 @@ OCTET_INLINE void gemm_kernel(const GemmParams& p) {
 OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
 
 // Adds the partial sums of the segments in order: one thread to four columns of a row.
-OCTET_KERNEL(gemm_reduce, GemmParams, gemm_reduce_waves* wave_size) {
+OCTET_KERNEL(gemm_reduce, GemmParams, (gemm_reduce_waves * wave_size)) {
   const int64_t stride = partial_stride(params), quads = stride / 4;
   const int64_t quad = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (quad >= params.m * quads) return;

@@ -12,6 +12,7 @@ internal sealed class CaseContext : IDisposable
     private const byte GuardByte = 0x5A;
 
     private readonly List<Guarded> _tensors = [];
+    private readonly List<Tensor> _large = [];
     private readonly string _op;
     private readonly string _name;
     private double _error;
@@ -69,6 +70,14 @@ internal sealed class CaseContext : IDisposable
     /// <summary>Scratch memory; null for 0 bytes.</summary>
     public Tensor? Workspace(long sizeInBytes) =>
         sizeInBytes == 0 ? null : Guard(DType.Byte, [sizeInBytes], null, isOutput: false);
+
+    /// <summary>A tensor too large to guard, to fill or to read back: its elements are undefined until the case writes some.</summary>
+    public Tensor Large(DType type, params ReadOnlySpan<long> shape)
+    {
+        var tensor = Tensor.Create(Device, type, shape);
+        _large.Add(tensor);
+        return tensor;
+    }
 
     /// <summary>Normal rows as FP8 blocks of the device's encoding, and their exact values.</summary>
     public (QuantizedTensor Tensor, double[] Values) QuantizedInput(long rows, long columns, double deviation = 1)
@@ -271,6 +280,11 @@ internal sealed class CaseContext : IDisposable
         {
             guarded.Whole.Dispose();
         }
+
+        foreach (var tensor in _large)
+        {
+            tensor.Dispose();
+        }
     }
 
     private static long Ceiling(long elements) => (elements + Octet.Float8.Block - 1) / Octet.Float8.Block;
@@ -281,6 +295,9 @@ internal sealed class CaseContext : IDisposable
     {
         var (scaleRows, scaleColumns) = ((rowOffset + rows + rowBlock - 1) / rowBlock, Ceiling(columnOffset + columns));
         var scales = new float[matrices * scaleRows * scaleColumns];
+
+        // Scales differ by up to 16 from block to block, so that a neighbour's scale shows.
+        var factors = Array.ConvertAll(scales, _ => MathF.Pow(2, 4 * Random.NextSingle() - 2));
         long Block(long i)
         {
             var (matrix, row, column) = (i / (rows * columns), i / columns % rows, i % columns);
@@ -289,6 +306,7 @@ internal sealed class CaseContext : IDisposable
 
         for (long i = 0; i < x.Length; i++)
         {
+            x[i] *= factors[Block(i)];
             scales[Block(i)] = Math.Max(scales[Block(i)], Math.Abs(x[i]));
         }
 

@@ -1,6 +1,240 @@
 namespace Octet.Cases;
 
+/// <summary>gemm: BF16 output within its rounding (1e-6 of calc_diff alone); f32 output within the matrix unit's accumulation.</summary>
 internal static class GemmCases
 {
-    public static IEnumerable<Case> All => [];
+    private const double BFloat16Tolerance = 1e-5;
+    private const double Float32Tolerance = 1e-7; // NVIDIA's FP8 matrix unit keeps some 14 bits of a partial sum: (2^-13)^2
+
+    private static readonly int[] Tails = [1, 17, 127, 129];
+    private static readonly int[] AlignedOffsets = [16, 64, 112];
+    private static readonly int[] OddOffsets = [1, 100, 127];
+    private static readonly int[] RowOffsets = [1, 64, 127];
+
+    public static IEnumerable<Case> All =>
+    [
+        Gemm("regular", 16, 64, 256),
+        Gemm("regular", 16, 64, 256, f32: true),
+        Gemm("regular bias", 64, 128, 256, bias: true),
+        Gemm("regular bias", 64, 128, 256, bias: true, f32: true),
+        Gemm("regular", 128, 256, 512, f32: true),
+        Gemm("regular", 16, 64, 256, bf16: true, f32: true),
+        Gemm("regular bias", 64, 128, 512, bf16: true, bias: true),
+        Gemm("regular strides of 16 bytes more", 5, 64, 144, padding: 16),
+        Gemm("regular strides of 16 bytes more", 5, 64, 72, padding: 8, bf16: true),
+        .. from size in Tails select Gemm("tail m", size, 64, 128, f32: true),
+        .. from size in Tails select Gemm("tail n", 5, size, 128, bias: true),
+        .. from size in Tails select Gemm("tail k", 5, 20, size, f32: true),
+        .. from size in Tails select Gemm("tail all", size, size, size, bf16: true, bias: true),
+        Gemm("tail odd strides", 17, 33, 200, padding: 3, f32: true),
+        Gemm("tail odd strides", 17, 33, 200, padding: 3, bf16: true),
+        Gemm("tail last scale block of 16", 17, 144, 272),
+        Gemm("corner no tokens", 0, 64, 128),
+        Gemm("corner no weights", 5, 0, 128),
+        Gemm("corner one of each", 1, 1, 1, bias: true, f32: true),
+        Gemm("corner nothing to sum", 5, 20, 0, bias: true, f32: true),
+        Gemm("corner nothing to sum", 5, 20, 0, bf16: true, bias: true, f32: true),
+        .. from offset in AlignedOffsets select Gemm("corner shard columns", 5, 64, 320, columnOffset: offset, f32: true),
+        .. from offset in OddOffsets select Gemm("corner shard columns", 5, 64, 300, columnOffset: offset, f32: true),
+        .. from offset in RowOffsets select Gemm("corner shard rows", 5, 192, 128, rowOffset: offset, f32: true),
+        Gemm("corner shard rows and columns", 65, 200, 192, rowOffset: 71, columnOffset: 64),
+        Gemm("corner many tokens", 32_768, 16, 16, f32: true),
+        Gemm("corner many tokens", 9_000, 8, 8, bf16: true),
+        Gemm("corner 128 x 128 tiles", 130, 20_000, 16, f32: true),
+        Gemm("corner 128 x 128 tiles", 130, 20_000, 16, bf16: true, f32: true),
+        Rows("corner a row's bits whatever m", 192, 1024, bf16: false),
+        Rows("corner a row's bits whatever m bf16", 192, 1024, bf16: true),
+        Rows("corner a row's bits whatever m in 128 x 128 tiles", 20_000, 272, bf16: false),
+        NaN("corner NaN in a row of a"),
+        Gemm("model QKV TP8", 1, 1280, 4096),
+        Gemm("model QKV TP8", 16, 1280, 4096),
+        Gemm("model O TP8", 16, 512, 1024, f32: true),
+        Gemm("model down TP8 rank 1", 16, 512, 192, columnOffset: 64),
+        Gemm("model router", 17, 128, 4096, bf16: true, f32: true),
+        Gemm("model QKV TP1", 64, 9216, 4096) with { Tier = CaseTier.Full },
+        Gemm("model O TP1", 512, 4096, 8192) with { Tier = CaseTier.Full },
+        Gemm("model prefill", 2048, 4096, 4096) with { Tier = CaseTier.Full },
+        Gemm("model LM head, a sixteenth of its columns", 2, 151_936, 256, bf16: true, f32: true) with { Tier = CaseTier.Full },
+        Far("corner a weight row beyond 2^31 elements") with { Tier = CaseTier.Full },
+    ];
+
+    // a, b and output have rows `padding` elements longer than the op uses; what lies between must stay as it is.
+    private static Case Gemm(
+        string name, int m, int n, int k, bool bf16 = false, bool f32 = false, bool bias = false, int padding = 0, int rowOffset = 0,
+        int columnOffset = 0)
+    {
+        var offsets = (rowOffset, columnOffset) == (0, 0) ? "" : $" from {rowOffset}, {columnOffset}";
+        return new Case("gemm", $"{name} m{m} n{n} k{k}{offsets}{(bf16 ? " bf16" : "")}{(f32 ? " to f32" : "")}", context =>
+        {
+            var (a, aScales, aValues) = Tokens(context, m, k, padding, bf16);
+            var (b, bValues) = Weights(context, n, k, padding, bf16, rowOffset, columnOffset);
+            var biasValues = bias ? context.NormalBFloat16(n) : new BFloat16[n];
+            var wide = context.InOut(new byte[m * (n + padding) * (f32 ? 4 : 2)], m * (n + padding) * (f32 ? 4 : 2));
+            var output = Tensor.Borrow(context.Device, wide.Address, f32 ? DType.Float32 : DType.BFloat16, m, n + padding);
+            var args = new GemmArgs
+            {
+                A = a,
+                AScales = aScales,
+                B = b,
+                Bias = bias ? context.Input(biasValues, n) : null,
+                Output = output.Slice(1, 0, n),
+            };
+            args = args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+            return new CaseBody(() => Ops.Gemm(context.Stream, args), () =>
+            {
+                var actual = context.Values(output);
+                var sample = Sample(context, m, n);
+                context.Compare(
+                    "output", [.. sample.Select(at => actual[at.Row * (n + padding) + at.Column])],
+                    [.. sample.Select(at => Reference(aValues, bValues, at, k + padding, k) + biasValues[at.Column])],
+                    f32 ? Float32Tolerance : BFloat16Tolerance);
+                var between = Enumerable.Range(0, actual.Length).Where(i => i % (n + padding) >= n).Select(i => actual[i]).ToArray();
+                context.Equal<double>("elements between rows", between, new double[between.Length]);
+            });
+        })
+        {
+            Flops = 2.0 * m * n * k,
+            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + (double)m * n * (f32 ? 4 : 2),
+        };
+    }
+
+    // output[i, j] = sum over k of a[i, k] * b[j, k]
+    private static double Reference(double[] a, double[] b, (int Row, int Column) at, int stride, int k)
+    {
+        double sum = 0;
+        for (var i = 0; i < k; i++)
+        {
+            sum += a[(long)at.Row * stride + i] * b[(long)at.Column * stride + i];
+        }
+
+        return sum;
+    }
+
+    // Every element of a small output, 16,384 of a large one.
+    private static (int Row, int Column)[] Sample(CaseContext context, int m, int n)
+    {
+        const int Size = 16_384;
+        return (long)m * n <= 4 * Size
+            ? [.. from row in Enumerable.Range(0, m) from column in Enumerable.Range(0, n) select (row, column)]
+            : [.. Enumerable.Range(0, Size).Select(_ => (context.Random.Next(m), context.Random.Next(n)))];
+    }
+
+    private static (Tensor A, Tensor? Scales, double[] Values) Tokens(CaseContext context, int m, int k, int padding, bool bf16)
+    {
+        if (bf16)
+        {
+            var elements = context.NormalBFloat16((long)m * (k + padding));
+            return (context.Input(elements, m, k + padding).Slice(1, 0, k), null, Array.ConvertAll(elements, x => (double)(float)x));
+        }
+
+        var (tensor, values) = context.QuantizedInput(m, k + padding);
+        return (tensor.Values.Slice(1, 0, k), tensor.Scales.Slice(1, 0, Blocks(k)), values);
+    }
+
+    private static (Weight B, double[] Values) Weights(
+        CaseContext context, int n, int k, int padding, bool bf16, int rowOffset = 0, int columnOffset = 0)
+    {
+        if (bf16)
+        {
+            var elements = context.NormalBFloat16((long)n * (k + padding));
+            var b = new Weight { Values = context.Input(elements, n, k + padding).Slice(1, 0, k) };
+            return (b, Array.ConvertAll(elements, x => (double)(float)x));
+        }
+
+        var (weight, values) = context.WeightInput(n, k + padding, 1, rowOffset, columnOffset);
+        weight = weight with
+        {
+            Values = weight.Values.Slice(1, 0, k),
+            Scales = weight.Scales!.Slice(1, 0, Blocks(columnOffset + k)),
+        };
+        return (weight, values);
+    }
+
+    private static int Blocks(int elements) => (elements + Float8.Block - 1) / Float8.Block;
+
+    // The same rows in batches of several sizes, so in several tiles, split over K or not: the bits must agree.
+    private static Case Rows(string name, int n, int k, bool bf16) => new("gemm", $"{name} n{n} k{k}", context =>
+    {
+        int[] sizes = n > 1000 ? [130, 3] : [1, 16, 17, 64, 65, 130];
+        var (a, aScales, _) = Tokens(context, sizes.Max(), k, 0, bf16);
+        var (b, _) = Weights(context, n, k, 0, bf16);
+        var all = sizes.Select(m =>
+        {
+            var args = new GemmArgs
+            {
+                A = a.Slice(0, 0, m),
+                AScales = aScales?.Slice(0, 0, m),
+                B = b,
+                Output = context.Output(DType.Float32, m, n),
+            };
+            return args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+        }).ToArray();
+        return new CaseBody(
+            () =>
+            {
+                foreach (var args in all)
+                {
+                    Ops.Gemm(context.Stream, args);
+                }
+            },
+            () =>
+            {
+                var largest = context.Read(all.MaxBy(args => args.A.Shape[0]).Output);
+                foreach (var args in all)
+                {
+                    var bytes = context.Read(args.Output);
+                    context.Equal<byte>($"rows of m = {args.A.Shape[0]}", bytes, largest.AsSpan(0, bytes.Length));
+                }
+            });
+    });
+
+    private static Case NaN(string name) => new("gemm", name, context =>
+    {
+        const int M = 18, N = 40, K = 160;
+        var codes = new byte[M * K];
+        Array.Fill(codes, (byte)0x40);
+        codes[16 * K + 130] = Float8.NaNCode(context.Float8);
+        var scales = new float[M * Blocks(K)];
+        Array.Fill(scales, 1f);
+        var (b, bValues) = Weights(context, N, K, 0, bf16: false);
+        var output = context.Output(DType.Float32, M, N);
+        var args = new GemmArgs
+        {
+            A = context.Codes(codes, M, K),
+            AScales = context.Input(scales, M, Blocks(K)),
+            B = b,
+            Output = output,
+        };
+        args = args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+        return new CaseBody(() => Ops.Gemm(context.Stream, args), () =>
+        {
+            var aValues = Array.ConvertAll(codes, code => (double)Float8.Widen(code, context.Float8));
+            context.Compare(
+                "output", output, [.. Sample(context, M, N).Select(at => Reference(aValues, bValues, at, K, K))], Float32Tolerance);
+        });
+    });
+
+    // Weight rows whose last begins beyond 2^31 elements: an offset kept in 32 bits would miss it.
+    private static Case Far(string name) => new("gemm", name, context =>
+    {
+        const int M = 2, N = 5, K = 256;
+        var (a, _, aValues) = Tokens(context, M, K, 0, bf16: true);
+        var b = context.NormalBFloat16(N * K);
+        var weights = context.Large(DType.BFloat16, N, (1L << 29) + 8).Slice(1, 0, K);
+        for (var row = 0; row < N; row++)
+        {
+            context.Stream.Write<BFloat16>(weights.Slice(0, row, 1), b.AsSpan(row * K, K));
+        }
+
+        var output = context.Output(DType.Float32, M, N);
+        var args = new GemmArgs { A = a, B = new Weight { Values = weights }, Output = output };
+        args = args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+        return new CaseBody(() => Ops.Gemm(context.Stream, args), () =>
+        {
+            var bValues = Array.ConvertAll(b, x => (double)(float)x);
+            context.Compare(
+                "output", output,
+                [.. Sample(context, M, N).Select(at => Reference(aValues, bValues, at, K, K))], Float32Tolerance);
+        });
+    });
 }
