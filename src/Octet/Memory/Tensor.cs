@@ -157,6 +157,18 @@ public sealed class Tensor : IDisposable
         return new Tensor(Device, DType, null, this, Address, dimensions, RowMajor(dimensions));
     }
 
+    /// <summary>The last dimension cut in two: [..., outer * inner] as [..., outer, inner].</summary>
+    /// <exception cref="ArgumentException">The last dimension is not contiguous, or not outer * inner long.</exception>
+    public Tensor SplitLast(long outer, long inner)
+    {
+        if (Rank == 0 || outer < 0 || inner < 0 || _shape[^1] != outer * inner || (_strides[^1] != 1 && _shape[^1] > 1))
+        {
+            throw new ArgumentException($"split of the last dimension of {this} into {outer} x {inner}");
+        }
+
+        return new Tensor(Device, DType, null, this, Address, [.. _shape[..^1], outer, inner], [.. _strides[..^1], inner, 1]);
+    }
+
     /// <summary>The elements on the host, behind all work on the device's default stream.</summary>
     public T[] ToArray<T>() where T : unmanaged
     {

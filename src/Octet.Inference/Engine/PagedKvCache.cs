@@ -1,0 +1,101 @@
+using Octet.Inference.Models;
+
+namespace Octet.Inference.Engine;
+
+/// <summary>The KV caches of all layers, cut into blocks of tokens that sequences take and give back.</summary>
+internal sealed class PagedKvCache : IDisposable
+{
+    private readonly Stack<int> _free;
+    private readonly List<Tensor> _owned = [];
+
+    public PagedKvCache(Device device, ModelConfig config, KvEncoding encoding, int blockSize, int blocks)
+    {
+        BlockSize = blockSize;
+        Blocks = blocks;
+        _free = new Stack<int>(Enumerable.Range(0, blocks).Reverse());
+        var type = encoding == KvEncoding.BFloat16 ? DType.BFloat16 : device.Float8;
+        try
+        {
+            // Scale 1 for OCP and 2 for FNUZ: the same bytes on every device.
+            Tensor? scale = encoding == KvEncoding.BFloat16
+                ? null
+                : Own(Tensor.From<float>(device, [device.Float8 == DType.Float8E4M3Fnuz ? 2f : 1f], 1));
+            Layers = new KvCache[config.LayerCount];
+            for (var layer = 0; layer < Layers.Length; layer++)
+            {
+                Layers[layer] = new KvCache
+                {
+                    K = Own(Tensor.Create(device, type, blocks, config.KeyValueHeads, blockSize, config.HeadDim)),
+                    V = Own(Tensor.Create(device, type, blocks, config.KeyValueHeads, config.HeadDim, blockSize)),
+                    KScales = scale,
+                    VScales = scale,
+                };
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The cache of each layer.</summary>
+    public KvCache[] Layers { get; } = [];
+
+    /// <summary>Tokens of a block.</summary>
+    public int BlockSize { get; }
+
+    /// <summary>Blocks in all.</summary>
+    public int Blocks { get; }
+
+    /// <summary>Blocks nobody holds.</summary>
+    public int FreeBlocks => _free.Count;
+
+    /// <summary>Blocks that hold a number of tokens.</summary>
+    public int BlocksFor(long tokens) => checked((int)((tokens + BlockSize - 1) / BlockSize));
+
+    /// <summary>Bytes one token takes in all layers.</summary>
+    public static long BytesPerToken(ModelConfig config, KvEncoding encoding) =>
+        2L * config.LayerCount * config.KeyValueHeads * config.HeadDim * (encoding == KvEncoding.BFloat16 ? 2 : 1);
+
+    /// <summary>Takes blocks; false, and none taken, where there are not as many.</summary>
+    public bool TryTake(int count, out int[] blocks)
+    {
+        blocks = [];
+        if (count > _free.Count)
+        {
+            return false;
+        }
+
+        blocks = new int[count];
+        for (var i = 0; i < count; i++)
+        {
+            blocks[i] = _free.Pop();
+        }
+
+        return true;
+    }
+
+    /// <summary>Gives blocks back.</summary>
+    public void Return(int[] blocks)
+    {
+        for (var i = blocks.Length - 1; i >= 0; i--)
+        {
+            _free.Push(blocks[i]);
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (var tensor in _owned)
+        {
+            tensor.Dispose();
+        }
+    }
+
+    private Tensor Own(Tensor tensor)
+    {
+        _owned.Add(tensor);
+        return tensor;
+    }
+}

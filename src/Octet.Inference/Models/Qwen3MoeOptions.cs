@@ -1,0 +1,33 @@
+namespace Octet.Inference.Models;
+
+/// <summary>How K and V are kept.</summary>
+public enum KvEncoding
+{
+    /// <summary>The device's FP8, scale 1 (OCP) or 2 (FNUZ): half the memory.</summary>
+    Float8,
+
+    /// <summary>BF16.</summary>
+    BFloat16,
+}
+
+/// <summary>How a model is run.</summary>
+public sealed record Qwen3MoeOptions
+{
+    /// <summary>How K and V are kept.</summary>
+    public KvEncoding KvEncoding { get; init; }
+
+    /// <summary>Longest prompt and continuation together, in tokens; null: what the model was made for.</summary>
+    public int? MaxContext { get; init; }
+
+    /// <summary>Tokens in the KV cache over all requests; null: four contexts, within a quarter of the device's memory.</summary>
+    public long? KvCacheTokens { get; init; }
+
+    /// <summary>Prompt tokens read in one step; longer prompts are read in chunks.</summary>
+    public int PrefillChunk { get; init; } = 512;
+
+    /// <summary>Requests that are continued together.</summary>
+    public int MaxBatch { get; init; } = 32;
+
+    /// <summary>Tokens of a KV block: 16, 32, 64 or 128.</summary>
+    public int KvBlockSize { get; init; } = 64;
+}
