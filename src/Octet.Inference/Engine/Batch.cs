@@ -112,6 +112,9 @@ internal sealed class Batch : IDisposable
         stream.Write<int>(BlockTable, _blockTable.AsSpan(0, _sequences.Count * _tableWidth));
     }
 
+    /// <summary>Waits until the device is done with the batch.</summary>
+    public void Synchronize() => _device.Stream.Synchronize();
+
     /// <summary>Marks the batch's tokens as cached.</summary>
     public void Commit()
     {

@@ -1,0 +1,380 @@
+using System.Runtime.CompilerServices;
+using Octet.Inference.Engine;
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models;
+
+/// <summary>
+/// A Qwen3-MoE language model on a device. Any number of texts can be generated at once, from any thread; they are continued
+/// together, and each has the same tokens as if it were alone.
+/// </summary>
+public sealed class Qwen3Moe : IDisposable
+{
+    private readonly Lock _modelLock = new();
+    private readonly Stack<IDisposable> _owned = new();
+    private readonly Lazy<ModelTokenizer> _tokenizer;
+    private readonly Qwen3MoeForward _forward;
+    private readonly PagedKvCache _cache;
+    private readonly Batch _batch;
+    private readonly Generator _generator;
+    private readonly int _prefillChunk;
+    private bool _disposed;
+
+    private Qwen3Moe(
+        string directory, Device device, Qwen3MoeOptions options, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+    {
+        Device = device;
+        Config = ModelConfig.Load(directory);
+        GenerationConfig = GenerationConfig.Load(directory);
+        _tokenizer = new(() => ModelTokenizer.Load(directory));
+        MaxContext = CheckContext(options, Config);
+        _prefillChunk = Math.Min(options.PrefillChunk, MaxContext);
+        try
+        {
+            using (var files = CheckpointFiles.Open(directory))
+            {
+                var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
+                var blocks = KvBlocks(options);
+                _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks));
+                var maxTokens = Math.Max(_prefillChunk, options.MaxBatch);
+                _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, maxTokens, options.MaxBatch, MaxContext));
+                _batch = Own(new Batch(device, maxTokens, options.MaxBatch, MaxContext, options.KvBlockSize));
+            }
+
+            _generator = new Generator(_modelLock, device, _forward, _cache, _batch, _prefillChunk, options.MaxBatch);
+            _owned.Push(_generator);
+        }
+        catch
+        {
+            Release();
+            throw;
+        }
+    }
+
+    /// <summary>The device the model is on.</summary>
+    public Device Device { get; }
+
+    /// <summary>The model's shape: config.json.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>The checkpoint's sampling defaults: generation_config.json.</summary>
+    public GenerationConfig GenerationConfig { get; }
+
+    /// <summary>Longest prompt and continuation together, in tokens.</summary>
+    public int MaxContext { get; }
+
+    /// <summary>Tokens the KV cache holds over all requests.</summary>
+    public long KvCacheTokens => (long)_cache.Blocks * _cache.BlockSize;
+
+    /// <summary>The checkpoint's tokenizer: tokenizer.json, read when first used.</summary>
+    /// <exception cref="ModelFormatException">The file is missing, damaged or of a kind that is not supported.</exception>
+    public ModelTokenizer Tokenizer => _tokenizer.Value;
+
+    internal Qwen3MoeForward Forward => _forward;
+
+    /// <summary>Loads a checkpoint folder in the Hugging Face layout: FP8 block weights, or BF16 (quantised on load).</summary>
+    /// <param name="directory">Holds config.json and model.safetensors (or shards and their index).</param>
+    /// <param name="device">Where the model runs; it must outlive the model.</param>
+    /// <param name="options">How it is run; null: the defaults.</param>
+    /// <param name="progress">Told of every chunk that is loaded.</param>
+    /// <param name="cancellation">Stops loading; nothing is left behind.</param>
+    /// <exception cref="ModelFormatException">The folder is missing, damaged or holds another kind of model; one line with file, values and remedy.</exception>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    /// <exception cref="OctetException">The device failed, or has not enough memory.</exception>
+    public static Qwen3Moe Load(
+        string directory, Device device, Qwen3MoeOptions? options = null, IProgress<LoadProgress>? progress = null,
+        CancellationToken cancellation = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
+        ArgumentNullException.ThrowIfNull(device);
+        return new Qwen3Moe(directory, device, options ?? new(), progress, cancellation);
+    }
+
+    /// <summary>Continues a text, token by token as they come.</summary>
+    /// <param name="prompt">The text; special tokens in it are recognised.</param>
+    /// <param name="options">Sampling; what is null comes from <see cref="GenerationConfig"/>.</param>
+    /// <param name="cancellation">Ends the enumeration; the request leaves the batch at its next step.</param>
+    /// <exception cref="ArgumentException">The prompt is empty or longer than the context, or an option is out of range.</exception>
+    public IAsyncEnumerable<GeneratedToken> GenerateAsync(
+        string prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        return GenerateAsync(Tokenizer.Encode(prompt), options, cancellation);
+    }
+
+    /// <summary>Continues a text given as token ids.</summary>
+    /// <inheritdoc cref="GenerateAsync(string, GenerationOptions?, CancellationToken)"/>
+    public IAsyncEnumerable<GeneratedToken> GenerateAsync(
+        IReadOnlyList<int> prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentNullException.ThrowIfNull(prompt);
+        var request = CreateRequest([.. prompt], options ?? new());
+        return StreamAsync(request, Tokenizer.Stream(), cancellation);
+    }
+
+    /// <summary>The logits of every token of a text: what the model expects next after each.</summary>
+    /// <param name="ids">Token ids, at least one, at most <see cref="MaxContext"/>.</param>
+    /// <param name="rows">Called in order with the number of the first row and the logits [rows, vocabulary] of some rows.</param>
+    /// <param name="chunk">Tokens read in one step; null: the options' prefill chunk.</param>
+    /// <param name="cancellation">Stops between steps.</param>
+    /// <exception cref="ArgumentException">An id is outside the vocabulary, or there are none or too many.</exception>
+    public void Logits(
+        ReadOnlySpan<int> ids, Action<int, ReadOnlySpan<float>> rows, int? chunk = null, CancellationToken cancellation = default)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentNullException.ThrowIfNull(rows);
+        var step = Math.Min(chunk ?? _prefillChunk, _prefillChunk);
+        ArgumentOutOfRangeException.ThrowIfLessThan(step, 1, nameof(chunk));
+        CheckIds(ids);
+        lock (_modelLock)
+        {
+            if (!_cache.TryTake(_cache.BlocksFor(ids.Length), out var blocks))
+            {
+                throw new ArgumentException(
+                    $"{ids.Length} tokens do not fit the free part of the KV cache ({(long)_cache.FreeBlocks * _cache.BlockSize} tokens)");
+            }
+
+            try
+            {
+                Evaluate(new Sequence(ids.ToArray(), blocks), step, rows, cancellation);
+            }
+            finally
+            {
+                _cache.Return(blocks);
+            }
+        }
+    }
+
+    /// <summary>
+    /// exp of the mean over windows of the mean negative log likelihood of tokens 2 to <paramref name="window"/> of each window; windows do
+    /// not overlap, and what is left at the end is not counted.
+    /// </summary>
+    /// <param name="ids">The text.</param>
+    /// <param name="window">Tokens of a window, at least 2.</param>
+    /// <param name="progress">Told of every window.</param>
+    /// <param name="cancellation">Stops between steps.</param>
+    /// <exception cref="ArgumentException">The window is under 2, longer than the context or the text, or an id is outside the vocabulary.</exception>
+    public double Perplexity(
+        ReadOnlySpan<int> ids, int window, IProgress<(int Done, int Total)>? progress = null, CancellationToken cancellation = default)
+    {
+        if (window < 2 || window > MaxContext || window > ids.Length)
+        {
+            throw new ArgumentException($"window = {window} must be 2..{Math.Min(MaxContext, ids.Length)}: the context is {MaxContext} tokens, the text {ids.Length}");
+        }
+
+        var windows = ids.Length / window;
+        double sum = 0;
+        for (var i = 0; i < windows; i++)
+        {
+            var tokens = ids.Slice(i * window, window).ToArray();
+            Logits(tokens, (first, logits) => sum += NegativeLogLikelihood(tokens, first, logits), cancellation: cancellation);
+            progress?.Report((i + 1, windows));
+        }
+
+        return Math.Exp(sum / windows / (window - 1));
+    }
+
+    /// <summary>Ends all generation and frees the model's memory; enumerations in progress throw ObjectDisposedException.</summary>
+    public void Dispose()
+    {
+        if (!_disposed)
+        {
+            _disposed = true;
+            Release();
+        }
+    }
+
+    /// <summary>One layer on a given residual stream, for tests of a layer alone: [tokens, hidden] in and out.</summary>
+    internal BFloat16[] RunLayer(int layer, ReadOnlySpan<BFloat16> residual)
+    {
+        var tokens = residual.Length / Config.HiddenSize;
+        lock (_modelLock)
+        {
+            if (!_cache.TryTake(_cache.BlocksFor(tokens), out var blocks))
+            {
+                throw new ArgumentException($"{tokens} tokens do not fit the KV cache");
+            }
+
+            try
+            {
+                _batch.Clear();
+                _batch.Add(new Sequence(new int[tokens], blocks), tokens);
+                _batch.Upload();
+                return _forward.RunLayer(_batch, layer, residual);
+            }
+            finally
+            {
+                _cache.Return(blocks);
+            }
+        }
+    }
+
+    private static int CheckContext(Qwen3MoeOptions options, ModelConfig config)
+    {
+        var context = options.MaxContext ?? config.MaxContext;
+        if (context < 1 || context > config.MaxContext || options.PrefillChunk < 1 || options.MaxBatch < 1 || options.KvCacheTokens < 1
+            || options.KvBlockSize is not (16 or 32 or 64 or 128))
+        {
+            throw new ArgumentException(
+                $"MaxContext = {context} must be 1..{config.MaxContext}; PrefillChunk = {options.PrefillChunk}, MaxBatch = {options.MaxBatch}, "
+                + $"KvCacheTokens = {options.KvCacheTokens} positive; KvBlockSize = {options.KvBlockSize} one of 16, 32, 64, 128");
+        }
+
+        return context;
+    }
+
+    private int KvBlocks(Qwen3MoeOptions options)
+    {
+        var affordable = Device.Properties.TotalMemory / 4 / PagedKvCache.BytesPerToken(Config, options.KvEncoding);
+        var tokens = options.KvCacheTokens ?? Math.Max(1, Math.Min(4L * MaxContext, affordable));
+        return checked((int)((tokens + options.KvBlockSize - 1) / options.KvBlockSize));
+    }
+
+    private Request CreateRequest(int[] prompt, GenerationOptions options)
+    {
+        CheckIds(prompt);
+        var defaults = GenerationConfig;
+        var temperature = options.Temperature ?? (defaults.Sample ? (float)defaults.Temperature : 0);
+        var topK = options.TopK ?? defaults.TopK;
+        var topP = options.TopP ?? (float)defaults.TopP;
+        if (options.MaxTokens < 1 || !(temperature >= 0 && float.IsFinite(temperature)) || topK < 0 || !(topP > 0))
+        {
+            throw new ArgumentException(
+                $"MaxTokens = {options.MaxTokens} and TopP = {topP} must be positive, Temperature = {temperature} and TopK = {topK} not negative");
+        }
+
+        if (prompt.Length >= MaxContext)
+        {
+            throw new ArgumentException($"the prompt has {prompt.Length} tokens, the context {MaxContext}: no room is left for a continuation");
+        }
+
+        var ends = options.IgnoreEndOfText ? [] : EndTokens();
+        var request = new Request(
+            prompt, Math.Min(options.MaxTokens, MaxContext - prompt.Length), temperature, topK, topP,
+            options.Seed ?? Random.Shared.NextInt64(), ends);
+        return _cache.BlocksFor(request.Capacity) <= _cache.Blocks
+            ? request
+            : throw new ArgumentException(
+                $"prompt and continuation may take {request.Capacity} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
+    }
+
+    private IReadOnlyList<int> EndTokens() =>
+        GenerationConfig.EosTokenIds.Count > 0 ? GenerationConfig.EosTokenIds : Config.EosTokenIds;
+
+    private void CheckIds(ReadOnlySpan<int> ids)
+    {
+        if (ids.IsEmpty)
+        {
+            throw new ArgumentException("the prompt is empty: at least one token is needed");
+        }
+
+        if (ids.Length > MaxContext)
+        {
+            throw new ArgumentException($"{ids.Length} tokens are more than the context of {MaxContext}");
+        }
+
+        for (var i = 0; i < ids.Length; i++)
+        {
+            if (ids[i] < 0 || ids[i] >= Config.VocabularySize)
+            {
+                throw new ArgumentException($"token id {ids[i]} at position {i} is outside the vocabulary 0..{Config.VocabularySize - 1}");
+            }
+        }
+    }
+
+    private async IAsyncEnumerable<GeneratedToken> StreamAsync(
+        Request request, TokenTextStream text, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        using var activity = Telemetry.Activities.StartActivity("generate");
+        activity?.SetTag("octet.prompt_tokens", request.Prompt.Length);
+        _generator.Submit(request);
+        try
+        {
+            var last = 0;
+            await foreach (var token in request.Output.Reader.ReadAllAsync(cancellation).ConfigureAwait(false))
+            {
+                last = token;
+                if (!request.EndTokens.Contains(token))
+                {
+                    yield return new GeneratedToken(token, text.Push(token));
+                }
+            }
+
+            // Bytes that never became a whole character.
+            var rest = text.Flush();
+            if (rest.Length > 0)
+            {
+                yield return new GeneratedToken(last, rest);
+            }
+        }
+        finally
+        {
+            request.Abandon();
+        }
+    }
+
+    private void Evaluate(Sequence sequence, int chunk, Action<int, ReadOnlySpan<float>> rows, CancellationToken cancellation)
+    {
+        var logits = new float[Math.Min(_forward.MaxRows, chunk) * (long)Config.VocabularySize];
+        while (sequence.Pending > 0)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var first = sequence.Cached;
+            _batch.Clear();
+            _batch.Add(sequence, Math.Min(chunk, sequence.Pending));
+            _batch.Upload();
+            _forward.Run(_batch);
+            _batch.Commit();
+            for (var row = 0; row < _batch.Tokens; row += _forward.MaxRows)
+            {
+                var count = Math.Min(_forward.MaxRows, _batch.Tokens - row);
+                var used = logits.AsSpan(0, count * Config.VocabularySize);
+                Device.Stream.Read(_forward.Head(_batch, [.. Enumerable.Range(row, count)]), used);
+                rows(first + row, used);
+            }
+        }
+    }
+
+    private double NegativeLogLikelihood(int[] tokens, int first, ReadOnlySpan<float> logits)
+    {
+        double sum = 0;
+        var width = Config.VocabularySize;
+        for (var row = 0; row < logits.Length / width; row++)
+        {
+            var next = first + row + 1;
+            if (next < tokens.Length)
+            {
+                var line = logits.Slice(row * width, width);
+                double largest = float.NegativeInfinity, total = 0;
+                foreach (var logit in line)
+                {
+                    largest = Math.Max(largest, logit);
+                }
+
+                foreach (var logit in line)
+                {
+                    total += Math.Exp(logit - largest);
+                }
+
+                sum += largest + Math.Log(total) - line[tokens[next]];
+            }
+        }
+
+        return sum;
+    }
+
+    private T Own<T>(T part) where T : IDisposable
+    {
+        _owned.Push(part);
+        return part;
+    }
+
+    private void Release()
+    {
+        while (_owned.TryPop(out var part))
+        {
+            part.Dispose();
+        }
+    }
+}
