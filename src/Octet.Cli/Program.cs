@@ -1,1 +1,13 @@
-Console.WriteLine("octet");
+using System.CommandLine;
+using Octet.Cli;
+
+var root = new RootCommand("Octet: FP8 Mixture-of-Experts inference for .NET on AMD Instinct MI325X.")
+{
+    GenerateCommand.Create(),
+    LogitsCommand.Create(),
+    PerplexityCommand.Create(),
+    DevicesCommand.Create(),
+    CheckCommand.Create(),
+};
+
+return await CommandLine.RunAsync(root, args);

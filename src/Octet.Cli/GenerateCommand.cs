@@ -1,0 +1,92 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Text;
+using Octet.Inference.Engine;
+using Octet.Inference.Models;
+
+namespace Octet.Cli;
+
+/// <summary>octet generate: continues a text; the continuation alone goes to stdout.</summary>
+internal static class GenerateCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("generate", "Continue a text, streaming the tokens as they come");
+        var model = new ModelArguments(command);
+        var prompt = new Option<string>("--prompt") { Description = "The text to continue", Required = true };
+        var maxTokens = new Option<int>("--max-tokens") { Description = "The most tokens to generate", DefaultValueFactory = _ => 128 };
+        var temperature = new Option<float?>("--temperature") { Description = "0: the most likely token; default: generation_config.json" };
+        var topK = new Option<int?>("--top-k") { Description = "Draw among this many; 0: all" };
+        var topP = new Option<float?>("--top-p") { Description = "Draw among the fewest that hold this probability" };
+        var seed = new Option<long?>("--seed") { Description = "The same seed gives the same text" };
+        var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
+        foreach (var option in (Option[])[prompt, maxTokens, temperature, topK, topP, seed, json])
+        {
+            command.Add(option);
+        }
+
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            using var device = model.OpenDevice(parsed);
+            using var loaded = model.Load(parsed, device, cancellation);
+            var text = parsed.GetValue(prompt)!;
+
+            var options = new GenerationOptions
+            {
+                MaxTokens = parsed.GetValue(maxTokens),
+                Temperature = parsed.GetValue(temperature),
+                TopK = parsed.GetValue(topK),
+                TopP = parsed.GetValue(topP),
+                Seed = parsed.GetValue(seed),
+            };
+            await RunAsync(loaded, text, options, parsed.GetValue(json), cancellation);
+            return CommandLine.Success;
+        });
+        return command;
+    }
+
+    private static async Task RunAsync(Qwen3Moe model, string prompt, GenerationOptions options, bool json, CancellationToken cancellation)
+    {
+        var ids = model.Tokenizer.Encode(prompt);
+        var (text, generated) = (new StringBuilder(), new List<int>());
+        var start = Stopwatch.GetTimestamp();
+        var (first, last) = (TimeSpan.Zero, TimeSpan.Zero);
+        await foreach (var token in model.GenerateAsync(ids, options, cancellation))
+        {
+            last = Stopwatch.GetElapsedTime(start);
+            first = generated.Count == 0 ? last : first;
+            generated.Add(token.Id);
+            text.Append(token.Text);
+            if (!json)
+            {
+                Console.Out.Write(token.Text);
+                Console.Out.Flush();
+            }
+        }
+
+        // TPOT: the time of every token but the first; tokens per second over the whole request.
+        var timePerToken = generated.Count > 1 ? (last - first).TotalMilliseconds / (generated.Count - 1) : 0;
+        var rate = last > TimeSpan.Zero ? generated.Count / last.TotalSeconds : 0;
+        if (json)
+        {
+            JsonOutput.Write(writer =>
+            {
+                writer.WriteString("text", text.ToString());
+                writer.WriteStartArray("ids");
+                generated.ForEach(id => writer.WriteNumberValue(id));
+                writer.WriteEndArray();
+                writer.WriteString("device", model.Device.Name);
+                writer.WriteNumber("prompt_tokens", ids.Length);
+                writer.WriteNumber("ttft_ms", Math.Round(first.TotalMilliseconds, 3));
+                writer.WriteNumber("tpot_ms", Math.Round(timePerToken, 3));
+                writer.WriteNumber("tokens_per_second", Math.Round(rate, 3));
+            });
+            return;
+        }
+
+        Console.Out.WriteLine();
+        Console.Error.WriteLine(
+            $"{model.Device}: {ids.Length} prompt tokens, {generated.Count} generated, TTFT {first.TotalMilliseconds:f1} ms, "
+            + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s");
+    }
+}

@@ -1,0 +1,62 @@
+using System.CommandLine;
+using Octet.Backends;
+using Octet.Inference.Models;
+
+namespace Octet.Cli;
+
+/// <summary>The options of every command that runs a model: which, where, and how K and V are kept.</summary>
+internal sealed class ModelArguments
+{
+    private readonly Option<string?> _model = new("--model")
+    {
+        Description = "Checkpoint folder (config.json, model.safetensors or its shards, tokenizer.json); default: the small built-in model",
+    };
+
+    private readonly Option<string> _kv = new("--kv")
+    {
+        Description = "How K and V are kept: fp8 or bf16",
+        DefaultValueFactory = _ => "fp8",
+    };
+
+    public ModelArguments(Command command)
+    {
+        _kv.AcceptOnlyFromAmong("fp8", "bf16");
+        command.Add(_model);
+        command.Add(Device);
+        command.Add(_kv);
+    }
+
+    /// <summary>--device, for commands with and without a model.</summary>
+    public static Option<string?> CreateDevice() => new("--device")
+    {
+        Description = "hip:0, cuda:0, sim, sim:gfx950, sim:sm_90, cpu, cpu:fnuz; default: OCTET_DEVICE, else the best one present",
+    };
+
+    private Option<string?> Device { get; } = CreateDevice();
+
+    /// <summary>The folder that was named, or the built-in model's.</summary>
+    public string Directory(ParseResult parsed) =>
+        parsed.GetValue(_model) ?? Path.Combine(AppContext.BaseDirectory, "models", "tiny-shakespeare");
+
+    /// <summary>Opens the device and says on stderr what a missing native library would add.</summary>
+    public Device OpenDevice(ParseResult parsed)
+    {
+        var device = Octet.Device.Open(parsed.GetValue(Device));
+        if (device.Name == "cpu" && parsed.GetValue(Device) is null && !NativeLibraryLoader.TryLoad(out _))
+        {
+            CommandLine.Complain($"running on cpu; for GPUs and the simulator the native library is missing: {NativeLibraryLoader.Remedy}");
+        }
+
+        return device;
+    }
+
+    /// <summary>Loads the model with a bar on stderr.</summary>
+    public Qwen3Moe Load(ParseResult parsed, Device device, CancellationToken cancellation, Func<Qwen3MoeOptions, Qwen3MoeOptions>? change = null)
+    {
+        var options = new Qwen3MoeOptions { KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8 };
+        using var bar = new ProgressBar("loading");
+        return Qwen3Moe.Load(
+            Directory(parsed), device, change?.Invoke(options) ?? options,
+            bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
+    }
+}

@@ -1,0 +1,50 @@
+using System.CommandLine;
+
+namespace Octet.Cli;
+
+/// <summary>octet perplexity: how well the model predicts a text, over windows.</summary>
+internal static class PerplexityCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("perplexity", "Perplexity of a text over windows that do not overlap: exp of the mean negative log likelihood of tokens 2..N of each");
+        var model = new ModelArguments(command);
+        var ids = new Option<string>("--ids") { Description = TokenIds.Description, Required = true };
+        var window = new Option<int>("--window") { Description = "Tokens of a window", Required = true };
+        var json = new Option<bool>("--json") { Description = "One JSON object" };
+        command.Add(ids);
+        command.Add(window);
+        command.Add(json);
+        command.SetAction((parsed, cancellation) =>
+        {
+            var tokens = TokenIds.Parse(parsed.GetValue(ids)!);
+            var size = parsed.GetValue(window);
+            using var device = model.OpenDevice(parsed);
+            using var loaded = model.Load(parsed, device, cancellation);
+            double perplexity;
+            using (var bar = new ProgressBar("perplexity"))
+            {
+                perplexity = loaded.Perplexity(tokens, size, bar.Report<(int Done, int Total)>(p => p), cancellation);
+            }
+
+            var windows = tokens.Length / size;
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(writer =>
+                {
+                    writer.WriteNumber("perplexity", perplexity);
+                    writer.WriteNumber("tokens", windows * size);
+                    writer.WriteNumber("windows", windows);
+                    writer.WriteString("device", device.Name);
+                });
+            }
+            else
+            {
+                Console.Out.WriteLine($"perplexity {perplexity:f4} over {windows} windows of {size} tokens on {device.Name}");
+            }
+
+            return Task.FromResult(CommandLine.Success);
+        });
+        return command;
+    }
+}

@@ -1,0 +1,38 @@
+using System.Globalization;
+using Octet.Inference.Loading;
+
+namespace Octet.Cli;
+
+/// <summary>--ids: a comma-separated list, or @file.safetensors:tensor of i32 or i64.</summary>
+internal static class TokenIds
+{
+    public const string Description = "Token ids: a comma-separated list, or @file.safetensors:tensor (i32 or i64)";
+
+    public static int[] Parse(string text) => text.StartsWith('@') ? FromFile(text[1..]) : FromList(text);
+
+    private static int[] FromList(string text) => Array.ConvertAll(
+        text.Split(',', StringSplitOptions.TrimEntries),
+        part => int.TryParse(part, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var id)
+            ? id
+            : throw new ArgumentException($"--ids: '{part}' is not a token id; give numbers with commas between, or @file.safetensors:tensor"));
+
+    private static int[] FromFile(string text)
+    {
+        var colon = text.LastIndexOf(':');
+        if (colon <= 0 || colon == text.Length - 1)
+        {
+            throw new ArgumentException($"--ids: '@{text}' must be @file.safetensors:tensor");
+        }
+
+        using var file = SafeTensorsFile.Open(text[..colon]);
+        var tensor = file[text[(colon + 1)..]];
+        return tensor.Type switch
+        {
+            SafeTensorType.Int32 => tensor.As<int>().ToArray(),
+            SafeTensorType.Int64 => Array.ConvertAll(
+                tensor.As<long>().ToArray(),
+                id => id is >= int.MinValue and <= int.MaxValue ? (int)id : throw new ArgumentException($"--ids: {id} in {tensor} is not a token id")),
+            _ => throw new ArgumentException($"--ids: {tensor} must be I32 or I64"),
+        };
+    }
+}
