@@ -9,6 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// No vector is wider than 16 bytes: the widest load every target has.
+using u32x2 = uint32_t __attribute__((ext_vector_type(2)));
+using u32x4 = uint32_t __attribute__((ext_vector_type(4)));
+using f32x2 = float __attribute__((ext_vector_type(2)));
+using f32x4 = float __attribute__((ext_vector_type(4)));
+
 #if defined(OCTET_SIM)
 #include "../sim/device_sim.h"
 #else
@@ -39,12 +45,6 @@ extern __shared__ __attribute__((aligned(16))) char octet_lds[];
 #endif  // OCTET_SIM
 
 // ---- the same on every target ------------------------------------------------------------------------------------
-
-// No vector is wider than 16 bytes: the widest load every target has.
-using u32x2 = uint32_t __attribute__((ext_vector_type(2)));
-using u32x4 = uint32_t __attribute__((ext_vector_type(4)));
-using f32x2 = float __attribute__((ext_vector_type(2)));
-using f32x4 = float __attribute__((ext_vector_type(4)));
 
 OCTET_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 template <class T>

@@ -81,3 +81,12 @@ OCTET_INLINE int atomic_add(int* address, int value) {
 OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
   return __hip_atomic_fetch_add(address, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
+
+// The matrix instructions, D = A B + C on one wave; the lane layouts are in mma.h. All lanes must be active.
+using i16x4 = short __attribute__((ext_vector_type(4)));
+OCTET_INLINE f32x4 mfma_16x16x32_fp8(int64_t a, int64_t b, f32x4 c) {
+  return __builtin_amdgcn_mfma_f32_16x16x32_fp8_fp8(a, b, c, 0, 0, 0);
+}
+OCTET_INLINE f32x4 mfma_16x16x16_bf16(i16x4 a, i16x4 b, f32x4 c) {
+  return __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, c, 0, 0, 0);
+}

@@ -6,8 +6,8 @@
 //   gfx9  16x16x32 fp8:  A[i][k] lane 16*(k/8)+i, byte k%8;  B[k][j] lane 16*(k/8)+j, byte k%8
 //         16x16x16 bf16: A[i][k] lane 16*(k/4)+i, half k%4;  B[k][j] lane 16*(k/4)+j, half k%4
 //         D[i][j] lane 16*(i/4)+j, register i%4
-//   sm_90 two m16n8k32 / m16n8k16 side by side, PTX ISA's fragment layouts
-// In the simulator the wave's lanes exchange operands and the same layouts are followed.
+//   sm_90 two m16n8k32 / m16n8k16 side by side, PTX ISA's fragment layouts (mma_sm90.h)
+// The simulator compiles this very file: only the instruction behind it is emulated, in the same layouts.
 #pragma once
 
 #include "fp8.h"
@@ -15,9 +15,7 @@
 // Accumulator elements of one lane: `elements` of them, element r is D[row(r)][column(r)]. They lie in `columns` different
 // columns, element r in the slot(r)-th of them; column_max and column_sum reduce a value of one slot over the lanes that
 // share its column (on sm_90: columns = 4, slot(r) = r/4*2 + r%2, lanes xor 4, 8, 16).
-#if defined(OCTET_SIM)
-#include "../sim/mma_sim.h"
-#elif defined(OCTET_TARGET_SM_90)
+#if defined(OCTET_TARGET_SM_90)
 #include "mma_sm90.h"
 #else
 
@@ -52,28 +50,27 @@ struct MmaFp8 {
   }
   OCTET_INLINE static B load_b(const uint8_t* tile, int row_stride) { return load_a(tile, row_stride); }
   OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
-    d.value = __builtin_amdgcn_mfma_f32_16x16x32_fp8_fp8(a, b, d.value, 0, 0, 0);
+    d.value = mfma_16x16x32_fp8(a, b, d.value);
   }
 };
 
 struct MmaBf16 {
   static constexpr int k = 16;
-  using Halves = short __attribute__((ext_vector_type(4)));
-  using A = Halves;
-  using B = Halves;
+  using A = i16x4;
+  using B = i16x4;
   // tile: 16 rows of at least 16 contiguous bf16, row_stride elements apart; 8-byte aligned rows.
   OCTET_INLINE static A load_a(const uint16_t* tile, int row_stride) {
     const int lane = lane_index();
-    return *reinterpret_cast<const Halves*>(tile + lane % 16 * row_stride + lane / 16 * 4);
+    return *reinterpret_cast<const i16x4*>(tile + lane % 16 * row_stride + lane / 16 * 4);
   }
   OCTET_INLINE static B load_b(const uint16_t* tile, int row_stride) { return load_a(tile, row_stride); }
   // The operand B whose B[k][j] is bf16(d[k][j]): the D layout is already the B layout, four contiguous k a lane.
   OCTET_INLINE static B to_b(MmaAccumulator d) {
-    return Halves{static_cast<short>(f32_to_bf16(d[0])), static_cast<short>(f32_to_bf16(d[1])),
+    return i16x4{static_cast<short>(f32_to_bf16(d[0])), static_cast<short>(f32_to_bf16(d[1])),
                   static_cast<short>(f32_to_bf16(d[2])), static_cast<short>(f32_to_bf16(d[3]))};
   }
   OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
-    d.value = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, d.value, 0, 0, 0);
+    d.value = mfma_16x16x16_bf16(a, b, d.value);
   }
 };
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace octet {
 
@@ -53,7 +54,9 @@ class Driver {
   virtual void* allocate(int64_t size, octet_memory_kind kind) = 0;
   virtual void release(void* pointer, octet_memory_kind kind) noexcept = 0;
 
+  // A null stream is the device's default stream everywhere.
   virtual void* stream_create() = 0;
+  virtual void stream_borrow(void*) {}  // throws where the native stream cannot be one of this device
   virtual void stream_destroy(void* stream) noexcept = 0;
   virtual void stream_synchronize(void* stream) = 0;
   virtual void stream_wait(void* stream, void* event) = 0;
@@ -73,6 +76,10 @@ class Driver {
   virtual void* graph_end(void* stream) = 0;
   virtual void graph_launch(void* graph, void* stream) = 0;
   virtual void graph_destroy(void* graph) noexcept = 0;
+
+  // The simulator's counters, one row per kernel; a real device has none.
+  virtual std::vector<octet_kernel_counters> counters();
+  virtual void reset_counters();
 };
 
 // How many devices the driver sees; throws Error(OCTET_NO_DEVICE) with the reason where its runtime is absent.

@@ -1,0 +1,86 @@
+// Matrix fragments for sm_90: the 16 x 16 product is two m16n8 instructions side by side, columns 0..7 and 8..15.
+// Included by mma.h only. With g = lane/4 and t = lane%4 (PTX ISA, "matrix fragments for mma.m16n8k32 / m16n8k16"):
+//   A registers: row g, k w*t..; row g+8, k w*t..; row g, k K/2+w*t..; row g+8, k K/2+w*t..   w = 4 codes or 2 bf16
+//   B registers: k w*t.., column g; k K/2+w*t.., column g
+//   D registers: (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1)
+#pragma once
+
+// Elements 0..3 are the left instruction's, 4..7 the right one's.
+struct MmaAccumulator {
+  static constexpr int elements = 8;
+  static constexpr int columns = 4;
+  f32x4 left, right;
+  OCTET_INLINE void clear() { left = right = f32x4{0.0f, 0.0f, 0.0f, 0.0f}; }
+  OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(r < 4 ? &left : &right)[r % 4]; }
+  OCTET_INLINE static int row(int r) { return lane_index() / 4 + r % 4 / 2 * 8; }
+  OCTET_INLINE static int column(int r) { return r / 4 * 8 + lane_index() % 4 * 2 + r % 2; }
+  OCTET_INLINE static constexpr int slot(int r) { return r / 4 * 2 + r % 2; }
+  OCTET_INLINE static float column_max(float x) {
+    x = __builtin_fmaxf(x, __shfl_xor(x, 4));
+    x = __builtin_fmaxf(x, __shfl_xor(x, 8));
+    return __builtin_fmaxf(x, __shfl_xor(x, 16));
+  }
+  OCTET_INLINE static float column_sum(float x) {
+    x += __shfl_xor(x, 4);
+    x += __shfl_xor(x, 8);
+    return x + __shfl_xor(x, 16);
+  }
+};
+
+// The fragments of a tile of 16 rows, `half` bytes being K/2 of a row; the same for both element types.
+OCTET_INLINE u32x4 mma_rows_a(const uint8_t* tile, int row_bytes, int half) {
+  const uint8_t* low = tile + lane_index() / 4 * row_bytes + lane_index() % 4 * 4;
+  const uint8_t* high = low + 8 * row_bytes;
+  return u32x4{*reinterpret_cast<const uint32_t*>(low), *reinterpret_cast<const uint32_t*>(high),
+               *reinterpret_cast<const uint32_t*>(low + half), *reinterpret_cast<const uint32_t*>(high + half)};
+}
+// Registers 0 and 1 are the left instruction's, 2 and 3 the right one's.
+OCTET_INLINE u32x4 mma_rows_b(const uint8_t* tile, int row_bytes, int half) {
+  const u32x4 rows = mma_rows_a(tile, row_bytes, half);
+  return u32x4{rows[0], rows[2], rows[1], rows[3]};
+}
+
+struct MmaFp8 {
+  static constexpr int k = 32;
+  using A = u32x4;
+  using B = u32x4;
+  // tile: 16 rows of at least 32 contiguous codes, row_stride bytes apart; 8-byte aligned rows.
+  OCTET_INLINE static A load_a(const uint8_t* tile, int row_stride) { return mma_rows_a(tile, row_stride, 16); }
+  OCTET_INLINE static B load_b(const uint8_t* tile, int row_stride) { return mma_rows_b(tile, row_stride, 16); }
+  OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
+    mma_m16n8k32_e4m3(d.left, a, u32x2{b[0], b[1]});
+    mma_m16n8k32_e4m3(d.right, a, u32x2{b[2], b[3]});
+  }
+};
+
+struct MmaBf16 {
+  static constexpr int k = 16;
+  using A = u32x4;
+  using B = u32x4;
+  // tile: 16 rows of at least 16 contiguous bf16, row_stride elements apart; 8-byte aligned rows.
+  OCTET_INLINE static A load_a(const uint16_t* tile, int row_stride) {
+    return mma_rows_a(reinterpret_cast<const uint8_t*>(tile), row_stride * 2, 16);
+  }
+  OCTET_INLINE static B load_b(const uint16_t* tile, int row_stride) {
+    return mma_rows_b(reinterpret_cast<const uint8_t*>(tile), row_stride * 2, 16);
+  }
+  // The operand B whose B[k][j] is bf16(d[k][j]). B wants rows 2t and 2t+1 of column g: they lie in lanes 4*(2t)+g/2 and
+  // 4*(2t+1)+g/2, in the register of g's parity; both parities travel in one word.
+  OCTET_INLINE static B to_b(MmaAccumulator d) {
+    const int even = lane_index() % 4 * 8 + lane_index() / 8;
+    const int shift = lane_index() / 4 % 2 * 16;
+    B b;
+    for (int i = 0; i < 4; i++) {
+      const uint32_t pair = static_cast<uint32_t>(f32_to_bf16(d[2 * i])) |
+                            static_cast<uint32_t>(f32_to_bf16(d[2 * i + 1])) << 16;
+      const uint32_t first = __shfl(pair, even) >> shift & 0xFFFF;
+      const uint32_t second = __shfl(pair, even + 4) >> shift & 0xFFFF;
+      b[i] = first | second << 16;
+    }
+    return b;
+  }
+  OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
+    mma_m16n8k16_bf16(d.left, a, u32x2{b[0], b[1]});
+    mma_m16n8k16_bf16(d.right, a, u32x2{b[2], b[3]});
+  }
+};

@@ -1,0 +1,319 @@
+// The sim driver: a device whose memory and launches are simulated on the CPU. Streams run what they are given at once;
+// a graph is a list of recorded steps. One launch runs at a time, its blocks on OCTET_SIM_THREADS threads (all cores by
+// default) with the same results for every number of threads. OCTET_SIM_CHECKS=0 switches the checks off.
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "../sim/memory.h"
+#include "../sim/runner.h"
+#include "../sim/source_line.h"
+#include "check.h"
+#include "driver.h"
+
+namespace octet {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Step = std::function<void()>;
+
+struct SimEvent {
+  Clock::time_point time;
+  bool recorded = false;
+};
+
+struct SimGraph {
+  std::vector<Step> steps;
+};
+
+struct SimStream {
+  bool capturing = false;
+  std::vector<Step> steps;
+};
+
+// A value of the environment between low and high, else the default.
+int environment(const char* name, int low, int high, int otherwise) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return otherwise;
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  require(end != text && *end == '\0' && value >= low && value <= high, "%s = '%s' must be a number %d..%d", name, text, low,
+          high);
+  return static_cast<int>(value);
+}
+
+// Threads that stay for the life of the device. run(n, work) calls work(0..n-1), one call on the caller's own thread.
+class Workers {
+ public:
+  explicit Workers(int helpers) {
+    for (int i = 0; i < helpers; i++) threads_.emplace_back([this, i] { serve(i + 1); });
+  }
+  ~Workers() {
+    {
+      const std::lock_guard lock(mutex_);
+      closing_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  void run(int count, const std::function<void(int)>& work) {
+    {
+      const std::lock_guard lock(mutex_);
+      work_ = &work;
+      wanted_ = running_ = count - 1;
+      round_++;
+    }
+    if (count > 1) wake_.notify_all();
+    work(0);
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [&] { return running_ == 0; });
+  }
+
+ private:
+  void serve(int index) {
+    uint64_t seen = 0;
+    std::unique_lock lock(mutex_);
+    while (true) {
+      wake_.wait(lock, [&] { return closing_ || (round_ != seen && index <= wanted_); });
+      if (closing_) return;
+      seen = round_;
+      const auto* work = work_;
+      lock.unlock();
+      (*work)(index);
+      lock.lock();
+      if (--running_ == 0) done_.notify_one();
+    }
+  }
+
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(int)>* work_ = nullptr;
+  int wanted_ = 0, running_ = 0;
+  uint64_t round_ = 0;
+  bool closing_ = false;
+};
+
+class SimDriver final : public Driver {
+ public:
+  explicit SimDriver(Target target) {
+    facts.target = target;
+    facts.name = target == Target::gfx942 ? "simulated gfx942" : target == Target::gfx950 ? "simulated gfx950" : "simulated sm_90";
+    facts.fp8 = target == Target::gfx942 ? OCTET_F8_E4M3_FNUZ : OCTET_F8_E4M3;
+    facts.wave_size = target == Target::sm_90 ? 32 : 64;
+    facts.compute_units = target == Target::gfx942 ? 304 : target == Target::gfx950 ? 256 : 132;
+    facts.shared_memory = target == Target::gfx942 ? 64 << 10 : target == Target::gfx950 ? 160 << 10 : 227 << 10;
+    facts.total_memory = sim::Memory::capacity;
+    checks_ = environment("OCTET_SIM_CHECKS", 0, 1, 1) == 1;
+    const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const int threads = environment("OCTET_SIM_THREADS", 1, 256, std::min(cores, 256));
+    for (int i = 0; i < threads; i++) runners_.push_back(std::make_unique<sim::Runner>());
+    workers_ = std::make_unique<Workers>(threads - 1);
+  }
+
+  void* allocate(int64_t size, octet_memory_kind kind) override {
+    if (kind == OCTET_DEVICE_MEMORY) return memory_.allocate(size);
+    void* pointer = std::aligned_alloc(256, (static_cast<size_t>(size) + 256) / 256 * 256);
+    if (pointer == nullptr)
+      fail(OCTET_OUT_OF_MEMORY, "sim: no %lld bytes of host memory", static_cast<long long>(size));
+    return pointer;
+  }
+
+  void release(void* pointer, octet_memory_kind kind) noexcept override {
+    if (kind == OCTET_DEVICE_MEMORY)
+      memory_.release(pointer);
+    else
+      std::free(pointer);
+  }
+
+  void* stream_create() override {
+    auto made = std::make_unique<SimStream>();
+    const std::lock_guard lock(mutex_);
+    streams_.insert(made.get());
+    return made.release();
+  }
+  void stream_borrow(void* native) override {
+    const std::lock_guard lock(mutex_);
+    require(native == nullptr || streams_.contains(static_cast<SimStream*>(native)),
+            "octet_stream_borrow: %p is not a stream of this simulated device", native);
+  }
+  void stream_destroy(void* stream) noexcept override {
+    const std::lock_guard lock(mutex_);
+    streams_.erase(static_cast<SimStream*>(stream));
+    delete static_cast<SimStream*>(stream);
+  }
+  void stream_synchronize(void* stream) override {
+    require(!of(stream).capturing, "octet_stream_synchronize: the stream is recording a graph");
+  }
+  void stream_wait(void*, void*) override {}  // whatever was recorded has already run
+
+  void copy(void* stream, void* destination, const void* source, int64_t size, octet_copy_kind kind) override {
+    const auto to = reinterpret_cast<uintptr_t>(destination), from = reinterpret_cast<uintptr_t>(source);
+    const auto bytes = static_cast<size_t>(size);
+    if (kind != OCTET_DEVICE_TO_HOST) require_device("destination", to, bytes);
+    if (kind != OCTET_HOST_TO_DEVICE) require_device("source", from, bytes);
+    submit(stream, [=, this] {
+      std::memmove(destination, source, bytes);
+      if (kind == OCTET_HOST_TO_DEVICE) memory_.mark_written(to, bytes);
+      if (kind == OCTET_DEVICE_TO_DEVICE) memory_.copy_written(to, from, bytes);
+    });
+  }
+
+  void fill(void* stream, void* destination, int byte, int64_t size) override {
+    const auto to = reinterpret_cast<uintptr_t>(destination);
+    const auto bytes = static_cast<size_t>(size);
+    require_device("destination", to, bytes);
+    submit(stream, [=, this] {
+      std::memset(destination, byte, bytes);
+      memory_.mark_written(to, bytes);
+    });
+  }
+
+  void launch(void* stream, const char* kernel, Grid grid, int threads, size_t lds_bytes, const void* params,
+              size_t params_size) override {
+    const OctetSimKernel& record = sim::find_kernel(facts.target, kernel);
+    if (params_size != record.params_size || threads > record.max_threads)
+      fail(OCTET_INTERNAL, "%s: launched with %zu bytes of parameters and %d threads, made for %zu and at most %d", kernel,
+           params_size, threads, record.params_size, record.max_threads);
+    std::vector<char> bytes(static_cast<const char*>(params), static_cast<const char*>(params) + params_size);
+    submit(stream, [=, this, &record, bytes = std::move(bytes)] {
+      run(sim::Launch{&record, grid, threads, facts.wave_size, lds_bytes, bytes.data(), facts.fp8, &memory_, checks_});
+    });
+  }
+
+  void* event_create() override { return new SimEvent; }
+  void event_destroy(void* event) noexcept override { delete static_cast<SimEvent*>(event); }
+  void event_record(void* event, void* stream) override {
+    auto* recorded = static_cast<SimEvent*>(event);
+    submit(stream, [recorded] {
+      recorded->time = Clock::now();
+      recorded->recorded = true;
+    });
+  }
+  void event_synchronize(void*) override {}
+  float event_elapsed(void* start, void* stop) override {
+    const auto *from = static_cast<SimEvent*>(start), *to = static_cast<SimEvent*>(stop);
+    require(from->recorded && to->recorded, "octet_event_elapsed: the %s event was never recorded",
+            from->recorded ? "stop" : "start");
+    return std::chrono::duration<float, std::milli>(to->time - from->time).count();
+  }
+
+  void graph_begin(void* stream) override {
+    require(stream != nullptr, "octet_graph_begin: the default stream cannot record");
+    require(!of(stream).capturing, "octet_graph_begin: the stream is already recording");
+    of(stream).capturing = true;
+  }
+  void* graph_end(void* stream) override {
+    require(of(stream).capturing, "octet_graph_end: the stream is not recording");
+    of(stream).capturing = false;
+    return new SimGraph{std::exchange(of(stream).steps, {})};
+  }
+  void graph_launch(void* graph, void* stream) override {
+    require(!of(stream).capturing, "octet_graph_launch: the stream is recording");
+    for (const Step& step : static_cast<SimGraph*>(graph)->steps) {
+      const std::lock_guard lock(mutex_);
+      step();
+    }
+  }
+  void graph_destroy(void* graph) noexcept override { delete static_cast<SimGraph*>(graph); }
+
+  std::vector<octet_kernel_counters> counters() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<octet_kernel_counters> rows;
+    for (const auto& [name, c] : counters_) {
+      octet_kernel_counters row{};
+      std::snprintf(row.kernel, sizeof(row.kernel), "%s", name.c_str());
+      row.launches = c.launches;
+      row.blocks = c.blocks;
+      row.global_read_bytes = c.global_read_bytes;
+      row.global_write_bytes = c.global_write_bytes;
+      row.global_transactions = c.global_transactions;
+      row.lds_accesses = c.lds_accesses;
+      row.lds_bank_conflicts = c.lds_bank_conflicts;
+      row.mfma = c.mfma;
+      row.barriers = c.barriers;
+      rows.push_back(row);
+    }
+    return rows;
+  }
+  void reset_counters() override {
+    const std::lock_guard lock(mutex_);
+    counters_.clear();
+  }
+
+ private:
+  SimStream& of(void* stream) { return stream == nullptr ? default_stream_ : *static_cast<SimStream*>(stream); }
+
+  void require_device(const char* what, uintptr_t address, size_t size) const {
+    require(memory_.contains(address, size), "sim: the %s, %zu bytes at %p, is not inside one live buffer: %s", what, size,
+            reinterpret_cast<void*>(address), memory_.in_range(address) ? memory_.describe(address).c_str() : "host memory");
+  }
+
+  void submit(void* stream, Step step) {
+    if (of(stream).capturing) {
+      of(stream).steps.push_back(std::move(step));
+      return;
+    }
+    const std::lock_guard lock(mutex_);
+    step();
+  }
+
+  // Blocks are handed out in ascending order. After a fault the blocks before it still run, so that the fault reported is
+  // that of the lowest block whatever the number of threads.
+  void run(const sim::Launch& launch) {
+    const uint64_t blocks = launch.blocks();
+    std::atomic<uint64_t> next{0}, limit{blocks};
+    std::mutex fault_mutex;
+    sim::Fault first;
+    const int workers = static_cast<int>(std::min<uint64_t>(blocks, runners_.size()));
+    const std::function<void(int)> work = [&](int index) {
+      sim::Runner& runner = *runners_[static_cast<size_t>(index)];
+      while (true) {
+        const uint64_t block = next.fetch_add(1);
+        if (block >= limit.load()) return;
+        sim::Fault fault;
+        if (runner.run(launch, block, fault)) continue;
+        const std::lock_guard lock(fault_mutex);
+        if (block < limit.load()) {
+          limit.store(block);
+          first = fault;
+        }
+      }
+    };
+    workers_->run(workers, work);
+    sim::Counters& total = counters_[launch.kernel->name];
+    total.launches++;
+    for (int i = 0; i < workers; i++) total.add(runners_[static_cast<size_t>(i)]->take_counters());
+    if (launch.checks) memory_.clear_shadow();
+    if (limit.load() == blocks) return;
+    const uint32_t x = static_cast<uint32_t>(first.block % launch.grid.x);
+    const uint32_t y = static_cast<uint32_t>(first.block / launch.grid.x % launch.grid.y);
+    const uint32_t z = static_cast<uint32_t>(first.block / launch.grid.x / launch.grid.y);
+    fail(OCTET_KERNEL_FAULT, "kernel %s, block (%u, %u, %u), thread %d (wave %d, lane %d), %s: %s", launch.kernel->name, x, y,
+         z, first.thread, first.thread / launch.wave_size, first.thread % launch.wave_size,
+         sim::source_line(first.site).c_str(), first.what.c_str());
+  }
+
+  sim::Memory memory_;
+  std::vector<std::unique_ptr<sim::Runner>> runners_;
+  std::unique_ptr<Workers> workers_;
+  std::map<std::string, sim::Counters> counters_;
+  std::set<SimStream*> streams_;
+  SimStream default_stream_;
+  std::mutex mutex_;  // one step at a time
+  bool checks_ = true;
+};
+
+}  // namespace
+
+std::unique_ptr<Driver> open_sim(Target target) { return std::make_unique<SimDriver>(target); }
+
+}  // namespace octet

@@ -1,0 +1,72 @@
+// What kernels call (device_sim.h): a lane's place in the launch, barriers, and the collectives that gather a wave.
+#include <cstring>
+
+#include "runner.h"
+
+using namespace octet::sim;
+
+// The matrix of one emulated instruction, from the registers of all lanes.
+namespace octet::sim {
+void emulate_mma(const Launch& launch, Meeting kind, Exchange& exchange);
+}
+
+#define SITE reinterpret_cast<uintptr_t>(__builtin_return_address(0))
+
+extern "C" {
+
+unsigned octet_sim_thread_index(void) { return static_cast<unsigned>(current_lane->thread); }
+unsigned octet_sim_block_index(int axis) { return current_runner->block_index[axis]; }
+unsigned octet_sim_block_size(void) { return static_cast<unsigned>(current_runner->launch->threads); }
+unsigned octet_sim_grid_size(int axis) {
+  const octet::Grid& grid = current_runner->launch->grid;
+  return axis == 0 ? grid.x : axis == 1 ? grid.y : grid.z;
+}
+char* octet_sim_lds(void) { return current_runner->lds; }
+
+void octet_sim_block_barrier(void) { current_runner->meet(*current_lane, Meeting::barrier, SITE); }
+void octet_sim_wave_barrier(void) { current_runner->meet(*current_lane, Meeting::wave_barrier, SITE); }
+
+// As ds_bpermute and shfl.sync do, the source lane counts modulo the wave.
+uint32_t octet_sim_shuffle(uint32_t value, int source) {
+  Lane& lane = *current_lane;
+  Wave& wave = *lane.wave;
+  Exchange& exchange = wave.exchange[wave.parity];
+  exchange.words[lane.index] = value;
+  current_runner->meet(lane, Meeting::shuffle, SITE);
+  return exchange.words[static_cast<unsigned>(source) % static_cast<unsigned>(wave.size)];
+}
+
+uint64_t octet_sim_ballot(bool predicate) {
+  Lane& lane = *current_lane;
+  Wave& wave = *lane.wave;
+  Exchange& exchange = wave.exchange[wave.parity];
+  // Lanes that have left vote no.
+  if (wave.waiting == 0) std::memset(exchange.words, 0, sizeof(exchange.words));
+  exchange.words[lane.index] = predicate;
+  current_runner->meet(lane, Meeting::ballot, SITE);
+  uint64_t bits = 0;
+  for (int i = 0; i < wave.size; i++) bits |= uint64_t{exchange.words[i]} << i;
+  return bits;
+}
+
+static void mma(Meeting kind, uintptr_t site, const uint32_t* a, const uint32_t* b, float* d) {
+  Lane& lane = *current_lane;
+  Wave& wave = *lane.wave;
+  Runner& runner = *current_runner;
+  Exchange& exchange = wave.exchange[wave.parity];
+  std::memcpy(exchange.a[lane.index], a, wave.size == 64 ? 8 : 16);
+  std::memcpy(exchange.b[lane.index], b, 8);
+  std::memcpy(exchange.d[lane.index], d, 16);
+  const bool last = wave.waiting + 1 == wave.live;
+  runner.meet(lane, kind, site);
+  if (last) {
+    emulate_mma(*runner.launch, kind, exchange);
+    runner.counters.mfma++;
+  }
+  std::memcpy(d, exchange.d[lane.index], 16);
+}
+
+void octet_sim_mma_fp8(const uint32_t* a, const uint32_t* b, float* d) { mma(Meeting::mma_fp8, SITE, a, b, d); }
+void octet_sim_mma_bf16(const uint32_t* a, const uint32_t* b, float* d) { mma(Meeting::mma_bf16, SITE, a, b, d); }
+
+}  // extern "C"
