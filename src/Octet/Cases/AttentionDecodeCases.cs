@@ -1,6 +1,132 @@
 namespace Octet.Cases;
 
+/// <summary>attention_decode: every row within the rounding of P and of the output.</summary>
 internal static class AttentionDecodeCases
 {
-    public static IEnumerable<Case> All => [];
+    private static readonly AttentionShape Small = new(4, 2);
+    private static readonly AttentionShape Single = new(1, 1) { HeadDim = 64 };
+
+    public static IEnumerable<Case> All =>
+    [
+        Decode("regular 4q 2kv, contexts 100 to 600", Small, [100, 257, 600]),
+        Decode("regular head_dim 64, block 32, scale per head", Small with { HeadDim = 64, BlockSize = 32, ScalePerHead = true }, [70, 530]),
+        Decode("regular bf16, block 64", Small with { Fp8 = false, BlockSize = 64 }, [33, 515]),
+        Decode("regular bf16, head_dim 64, block 128", Small with { Fp8 = false, HeadDim = 64, BlockSize = 128 }, [200, 1025]),
+        Decode("regular 3 queries", Small, [100, 513], queryLength: 3),
+        Decode("regular window 100", Small with { Window = 100, BlockSize = 32 }, [50, 613, 1100], queryLength: 2),
+        Decode("regular sinks", Small with { Sinks = true }, [20, 600]),
+        Decode("regular sinks and window 7", Small with { Sinks = true, Window = 7 }, [3, 519], queryLength: 4),
+        Decode("tail 1q 1kv, contexts 1, 17, 127, 129", Single, [1, 17, 127, 129]),
+        Decode("tail 17q 17kv", new(17, 17) { HeadDim = 64 }, [129]),
+        Decode("tail group 3", new(3, 1) { HeadDim = 64 }, [65], queryLength: 4),
+        Decode("tail group 16, 4 queries", new(16, 1), [140], queryLength: 4),
+        Decode("tail rows 3 apart", Small, [40, 41], padding: 3),
+        Decode("tail rows 8 apart", Small, [40, 41], padding: 8),
+        Decode("corner no sequences", Small, []),
+        Decode("corner empty contexts", Small, [0, 5, 0]),
+        Decode("corner nothing but empty contexts", Small, [0, 0], queryLength: 2),
+        Decode("corner fewer tokens than queries", Small, [2, 1], queryLength: 4),
+        Decode("corner bounds far above the contexts", Single, [10, 600], maxContext: 600, boundary: true),
+        Decode("corner blocks outside the cache", Small, [100, 620], edit: p =>
+        {
+            p.SetBlock(0, 2, -1);
+            p.SetBlock(0, 3, int.MaxValue);
+            p.SetBlock(1, 0, int.MinValue);
+        }),
+        Decode("corner no block inside the cache", Small, [20], edit: p =>
+        {
+            p.SetBlock(0, 0, -1);
+            p.SetBlock(0, 1, p.Shape.FirstBlock + p.Pages.Blocks);
+        }),
+        Decode("corner NaN in K and in V", Small, [40, 40], queryLength: 3, edit: p =>
+        {
+            p.Pages.SetK(p.Block(0, 2), 0, 6, 5, float.NaN);  // position 38 of 40: the first query does not see it
+            p.Pages.SetV(p.Block(1, 2), 1, 7, 9, float.NaN);
+        }),
+        Decode("corner infinity in V, bf16", Small with { Fp8 = false }, [40], queryLength: 3, edit: p =>
+            p.Pages.SetV(p.Block(0, 2), 1, 6, 9, float.NegativeInfinity)),
+        Decode("corner scores of thousands", Small, [300], deviation: 300),
+        Decode("corner 70,000 blocks before the first", Single with { FirstBlock = 70_000, BlockSize = 16 }, [130]),
+        Decode("corner addresses beyond 2 GiB, bf16", Single with { FirstBlock = 1 << 28, Fp8 = false }, [77]),
+        Decode("corner context 4,097", Single with { BlockSize = 128 }, [4097]),
+        Decode("corner context 262,144", new(2, 1) { HeadDim = 64, BlockSize = 128 }, [262_144]) with { Tier = CaseTier.Full },
+        Decode("model 64q 4kv, context 300", new(64, 4) { BlockSize = 64 }, [300], sample: 7),
+        Decode("model TP2 32q 2kv, context 520", new(32, 2) { BlockSize = 64 }, [520], sample: 7),
+        Decode("model TP4 16q 1kv, contexts 33 to 200", new(16, 1) { BlockSize = 64 }, [33, 64, 200], sample: 3),
+        Decode("model TP8 8q 1kv, context 1,500", new(8, 1) { BlockSize = 64 }, [1500]),
+        Decode("model 64q 4kv, 64 contexts of 4,096", new(64, 4) { BlockSize = 64 }, [.. Enumerable.Repeat(4096, 64)], sample: 511)
+            with { Tier = CaseTier.Full },
+        SameBits("corner same bits in any batch", Small with { BlockSize = 32 }, [600, 31, 90]),
+    ];
+
+    private static Case Decode(
+        string name, AttentionShape shape, int[] contexts, int queryLength = 1, int padding = 0, long maxContext = 0, bool boundary = false,
+        double deviation = 1, int sample = 1, Action<AttentionProblem>? edit = null) => new("attention_decode", name, context =>
+    {
+        var problem = new AttentionProblem(context, shape, contexts);
+        edit?.Invoke(problem);
+        var rows = contexts.SelectMany((length, s) => Enumerable.Range(0, queryLength).Select(i => (s, (long)length - queryLength + i))).ToArray();
+        var q = Array.ConvertAll(problem.Queries(rows.Length), x => (BFloat16)(float)(x * deviation));
+        var width = shape.QHeads * shape.HeadDim;
+        var output = context.InOut(new BFloat16[rows.Length * (width + padding)], rows.Length, width + padding);
+        var args = new AttentionDecodeArgs
+        {
+            Q = KvCases.Heads(context, q, rows.Length, shape.QHeads, shape.HeadDim, padding),
+            Cache = problem.Pages.Upload(written: false).Cache,
+            BlockTable = problem.BlockTable(),
+            ContextLengths = context.Input(contexts, contexts.Length),
+            QueryLength = queryLength,
+            MaxContext = problem.MaxContext + (boundary ? 2 * shape.BlockSize : 0),
+            Scale = problem.Scale,
+            Window = shape.Window,
+            Sinks = problem.Sinks is { } sinks ? context.Input(sinks, sinks.Length) : null,
+            Output = Tensor.Borrow(
+                output.Device, output.Address, output.DType, [rows.Length, shape.QHeads, shape.HeadDim], [width + padding, shape.HeadDim, 1]),
+        };
+        var withWorkspace = args with { Workspace = context.Workspace(Ops.AttentionDecodeWorkspace(context.Device, args)) };
+        return new CaseBody(
+            () => Ops.AttentionDecode(context.Stream, withWorkspace),
+            () => problem.Compare(rows, q, KvCases.Dense(context, output, width), sample));
+    })
+    {
+        Flops = contexts.Sum(length => 4.0 * length * queryLength * shape.QHeads * shape.HeadDim),
+        Bytes = contexts.Sum(length => 2.0 * length * shape.KvHeads * shape.HeadDim * (shape.Fp8 ? 1 : 2)),
+    };
+
+    // The first sequence alone, and among others: the same bits.
+    private static Case SameBits(string name, AttentionShape shape, int[] contexts) => new("attention_decode", name, context =>
+    {
+        var problem = new AttentionProblem(context, shape, contexts);
+        var q = problem.Queries(contexts.Length);
+        var (together, alone) = (Output(context, shape, contexts.Length), Output(context, shape, 1));
+        var all = new AttentionDecodeArgs
+        {
+            Q = context.Input(q, contexts.Length, shape.QHeads, shape.HeadDim),
+            Cache = problem.Pages.Upload(written: false).Cache,
+            BlockTable = problem.BlockTable(),
+            ContextLengths = context.Input(contexts, contexts.Length),
+            MaxContext = problem.MaxContext + shape.BlockSize,
+            Scale = problem.Scale,
+            Output = together,
+        };
+        all = all with { Workspace = context.Workspace(Ops.AttentionDecodeWorkspace(context.Device, all)) };
+        var one = all with
+        {
+            Q = all.Q.Slice(0, 0, 1),
+            BlockTable = all.BlockTable.Slice(0, 0, 1),
+            ContextLengths = all.ContextLengths.Slice(0, 0, 1),
+            MaxContext = contexts[0],
+            Output = alone,
+        };
+        return new CaseBody(
+            () =>
+            {
+                Ops.AttentionDecode(context.Stream, all);
+                Ops.AttentionDecode(context.Stream, one);
+            },
+            () => context.Equal<byte>("the first sequence", context.Read(alone), context.Read(together.Slice(0, 0, 1))));
+    });
+
+    private static Tensor Output(CaseContext context, AttentionShape shape, int rows) =>
+        context.Output(DType.BFloat16, rows, shape.QHeads, shape.HeadDim);
 }

@@ -128,6 +128,25 @@ public sealed class Tensor : IDisposable
         return new Tensor(device, type, null, null, address, dimensions, RowMajor(dimensions));
     }
 
+    /// <summary>A tensor over memory the caller owns and keeps alive, with gaps between rows; it is never freed here.</summary>
+    /// <param name="device">The device that can address the memory.</param>
+    /// <param name="address">Address of the first element, aligned to 16 bytes for use by ops.</param>
+    /// <param name="type">The element type.</param>
+    /// <param name="shape">Elements in each dimension.</param>
+    /// <param name="strides">Elements between neighbours in each dimension, not negative.</param>
+    /// <exception cref="ArgumentException">The strides are not one for each dimension, or one is negative.</exception>
+    public static Tensor Borrow(Device device, nint address, DType type, ReadOnlySpan<long> shape, ReadOnlySpan<long> strides)
+    {
+        var dense = Borrow(device, address, type, shape);
+        if (strides.Length != shape.Length || strides.ContainsAnyInRange(long.MinValue, -1))
+        {
+            throw new ArgumentException(
+                $"strides [{string.Join(", ", strides.ToArray())}] must be {shape.Length} numbers, none negative", nameof(strides));
+        }
+
+        return new Tensor(device, type, null, null, address, dense._shape, strides.ToArray());
+    }
+
     /// <summary>A view of <paramref name="length"/> indices of one dimension from <paramref name="start"/>; it shares the memory.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The range lies outside the dimension.</exception>
     public Tensor Slice(int dimension, long start, long length)
