@@ -25,7 +25,7 @@ constexpr int kv_tokens = 16;  // tokens of a block that writes into the cache
 constexpr int kv_chunk = 8;    // dims a thread writes
 
 #if !defined(OCTET_HOST)
-#include "fp8.h"
+#include "columns.h"
 
 OCTET_INLINE int64_t kv_slots(const KvCache& cache) { return cache.blocks << cache.block_shift; }
 OCTET_INLINE int64_t k_element(const KvCache& cache, int64_t block, int head, int token) {
@@ -38,28 +38,10 @@ OCTET_INLINE float kv_scale(const KvCache& cache, const float* scales, int head)
   return scales ? scales[cache.scale_per_head ? head : 0] : 1.0f;
 }
 
-// 8 bf16 of a row as four pairs; `aligned`: they lie on 16 bytes.
-OCTET_INLINE u32x4 bf16x8_pairs(const uint16_t* source, bool aligned) {
-  if (aligned) return *reinterpret_cast<const u32x4*>(source);
-  u32x4 pairs;
-  for (int i = 0; i < 4; i++) pairs[i] = source[2 * i] | static_cast<uint32_t>(source[2 * i + 1]) << 16;
-  return pairs;
-}
-OCTET_INLINE void bf16x8_load(const uint16_t* source, bool aligned, float (&x)[8]) {
-  const u32x4 pairs = bf16x8_pairs(source, aligned);
-  for (int i = 0; i < 8; i++) x[i] = bits_float(i % 2 ? pairs[i / 2] & 0xFFFF0000u : pairs[i / 2] << 16);
-}
-OCTET_INLINE void bf16x8_put(uint16_t* output, bool aligned, u32x4 pairs) {
-  if (aligned) {
-    *reinterpret_cast<u32x4*>(output) = pairs;
-  } else {
-    for (int i = 0; i < 8; i++) output[i] = static_cast<uint16_t>(pairs[i / 2] >> i % 2 * 16);
-  }
-}
-OCTET_INLINE void bf16x8_store(uint16_t* output, bool aligned, const float (&x)[8]) {
-  u32x4 pairs;
-  for (int i = 0; i < 4; i++) pairs[i] = f32_to_bf16(x[2 * i]) | static_cast<uint32_t>(f32_to_bf16(x[2 * i + 1])) << 16;
-  bf16x8_put(output, aligned, pairs);
+// Saturated where x is finite, even if x/scale is not; NaN and infinities give the NaN code.
+OCTET_INLINE uint8_t kv_code(float x, float scale) {
+  constexpr float limit = fp8_limit<native_fp8>;
+  return f32_to_fp8<native_fp8>(is_finite(x) ? __builtin_fminf(__builtin_fmaxf(x / scale, -limit), limit) : x);
 }
 
 // Rounds a chunk of one head of a token into the cache; a slot outside it writes nothing.
@@ -67,10 +49,10 @@ OCTET_INLINE void k_write(const KvCache& cache, int64_t slot, int head, int chun
   if (slot < 0 || slot >= kv_slots(cache)) return;
   const int token = static_cast<int>(slot & ((1 << cache.block_shift) - 1));
   const int64_t element = k_element(cache, slot >> cache.block_shift, head, token) + chunk * kv_chunk;
-  if (!cache.k_scales) return bf16x8_store(reinterpret_cast<uint16_t*>(cache.k) + element, true, x);
+  if (!cache.k_scales) return store_columns(reinterpret_cast<uint16_t*>(cache.k), element, kv_chunk, true, x);
   const float scale = kv_scale(cache, cache.k_scales, head);
   u32x2 codes = {0, 0};
-  for (int i = 0; i < 8; i++) codes[i / 4] |= static_cast<uint32_t>(f32_to_fp8<native_fp8>(x[i] / scale)) << i % 4 * 8;
+  for (int i = 0; i < 8; i++) codes[i / 4] |= uint32_t{kv_code(x[i], scale)} << i % 4 * 8;
   *reinterpret_cast<u32x2*>(cache.k + element) = codes;
 }
 OCTET_INLINE void v_write(const KvCache& cache, int64_t slot, int head, int chunk, const float (&x)[8]) {
@@ -81,7 +63,7 @@ OCTET_INLINE void v_write(const KvCache& cache, int64_t slot, int head, int chun
   for (int i = 0; i < 8; i++) {
     const int64_t at = element + (static_cast<int64_t>(i) << cache.block_shift);
     if (cache.v_scales) {
-      cache.v[at] = f32_to_fp8<native_fp8>(x[i] / scale);
+      cache.v[at] = kv_code(x[i], scale);
     } else {
       reinterpret_cast<uint16_t*>(cache.v)[at] = f32_to_bf16(x[i]);
     }
@@ -96,7 +78,7 @@ OCTET_INLINE void v_write_tokens(const KvCache& cache, const uint16_t* v, int64_
   const int chunk = static_cast<int>(threadIdx.x) / kv_tokens;
   if (token >= tokens) return;
   float x[8];
-  bf16x8_load(v + token * v_stride + head * cache.head_dim + chunk * kv_chunk, aligned, x);
+  load_columns(v + token * v_stride, head * cache.head_dim + chunk * kv_chunk, kv_chunk, aligned, x);
   v_write(cache, slots[token], head, chunk, x);
 }
 #endif

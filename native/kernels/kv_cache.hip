@@ -43,7 +43,8 @@ OCTET_KERNEL(kv_write, KvWriteParams, 256) {
   const int chunk = static_cast<int>(threadIdx.x) % chunks;
   if (token >= params.tokens) return;
   float x[8];
-  bf16x8_load(params.k + token * params.k_stride + head * params.cache.head_dim + chunk * kv_chunk, params.aligned, x);
+  load_columns(params.k + token * params.k_stride, head * params.cache.head_dim + chunk * kv_chunk, kv_chunk,
+               params.aligned, x);
   k_write(params.cache, params.slots[token], head, chunk, x);
 }
 

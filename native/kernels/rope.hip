@@ -32,11 +32,6 @@ struct RopeParams {
 };
 
 #if !defined(OCTET_HOST)
-OCTET_INLINE void f32x8_load(const float* source, float (&x)[8]) {
-  const f32x4 low = reinterpret_cast<const f32x4*>(source)[0], high = reinterpret_cast<const f32x4*>(source)[1];
-  for (int i = 0; i < 8; i++) x[i] = i < 4 ? low[i % 4] : high[i % 4];
-}
-
 template <int head_dim>
 OCTET_INLINE void rope(const RopeParams& params) {
   constexpr int lanes = head_dim / kv_chunk;  // of one head of a token
@@ -56,7 +51,7 @@ OCTET_INLINE void rope(const RopeParams& params) {
 
   const uint16_t* row = is_q ? params.q + token * params.q_stride : params.k + token * params.k_stride;
   float x[8];
-  bf16x8_load(row + head * head_dim + chunk * kv_chunk, params.aligned, x);
+  load_columns(row, head * head_dim + chunk * kv_chunk, kv_chunk, params.aligned, x);
 
   const uint16_t* norm = is_q ? params.q_norm : params.k_norm;
   if (norm) {
@@ -65,15 +60,16 @@ OCTET_INLINE void rope(const RopeParams& params) {
     for (int mask = lanes / 2; mask > 0; mask /= 2) squares += __shfl_xor(squares, mask);
     const float inverse = rsqrt_fast(squares / head_dim + params.eps);
     float weight[8];
-    bf16x8_load(norm + chunk * kv_chunk, true, weight);
+    load_columns(norm, chunk * kv_chunk, kv_chunk, true, weight);
     for (int i = 0; i < 8; i++) x[i] = x[i] * inverse * weight[i];
   }
 
   const int64_t position = min_of(max_of(int64_t{params.positions[token]}, int64_t{0}), params.max_position - 1);
-  const float* table = params.cos_sin + position * head_dim + chunk % (lanes / 2) * kv_chunk;
+  const float* table = params.cos_sin + position * head_dim;
+  const int angle = chunk % (lanes / 2) * kv_chunk;
   float cosine[8], sine[8];
-  f32x8_load(table, cosine);
-  f32x8_load(table + head_dim / 2, sine);
+  load_columns(table, angle, kv_chunk, true, cosine);
+  load_columns(table, head_dim / 2 + angle, kv_chunk, true, sine);
   for (int i = 0; i < 8; i++) {
     const float partner = __shfl_xor(x[i], lanes / 2);
     x[i] = x[i] * cosine[i] + (chunk < lanes / 2 ? -partner : partner) * sine[i];
@@ -81,8 +77,8 @@ OCTET_INLINE void rope(const RopeParams& params) {
 
   if (!inside) return;
   if (is_q) {
-    bf16x8_store(params.q_output + token * params.q_output_stride + head * head_dim + chunk * kv_chunk, params.aligned,
-                 x);
+    store_columns(params.q_output + token * params.q_output_stride, head * head_dim + chunk * kv_chunk, kv_chunk,
+                  params.aligned, x);
   } else {
     k_write(params.cache, params.slots[token], head, chunk, x);
   }

@@ -140,6 +140,6 @@ internal sealed class CachePages
         }
 
         var quotient = value / scales[scales.Length == 1 ? 0 : head];
-        bytes[element] = float.IsFinite(quotient) ? Octet.Float8.Narrow(quotient, _type, Octet.Float8.Limit(_type)) : Octet.Float8.NaNCode(_type);
+        bytes[element] = float.IsFinite(value) ? Octet.Float8.Narrow(quotient, _type, Octet.Float8.Limit(_type)) : Octet.Float8.NaNCode(_type);
     }
 }
