@@ -52,7 +52,7 @@ internal static class AttentionPrefillCases
         Prefill("model 64q 4kv, 5 of 40", new(64, 4) { BlockSize = 64 }, [(5, 40)], sample: 7),
         Prefill("model TP8 8q 1kv, 40 of 170", new(8, 1) { BlockSize = 64 }, [(40, 170)], sample: 7),
         Prefill("model TP8 8q 1kv, 4,096 tokens", new(8, 1) { BlockSize = 64 }, [(4096, 4096)], sample: 1021) with { Tier = CaseTier.Full },
-        .. Chunks.Select(chunk => SameBits($"corner same bits in chunks of {chunk}", Small with { BlockSize = 32 }, 130, chunk)),
+        .. Chunks.Select(chunk => SameBits($"corner same bits in chunks of {chunk}", Small with { BlockSize = 32 }, 70, chunk)),
     ];
 
     private static Case Prefill(
