@@ -105,8 +105,8 @@ OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds,
     const int width = pass == 2 ? 10 : 11;
     const int bins = 1 << width;
 
-    // The weights of the next bits, among the logits that share the bits found.
-    __syncthreads();
+    // The weights of the next bits, among the logits that share the bits found. The histogram's last readers are behind a
+    // barrier already, that of the pass before.
     for (int i = thread; i < bins; i += threads) lds.histogram[i] = 0;
     __syncthreads();
     for_each_logit(params, [&](int64_t, float x) {

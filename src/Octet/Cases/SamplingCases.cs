@@ -45,6 +45,7 @@ internal static class SamplingCases
         Sampling("model vocabulary 151936 temperature", 151_936, 1, _ => new Row(1, 0, 1)),
         Sampling("model vocabulary 151936 top-p 0.95", 151_936, 8, _ => new Row(1, 0, 0.95f)) with { Tier = CaseTier.Full },
         Frequencies(),
+        Precision(),
     ];
 
     // The settings of one row.
@@ -56,7 +57,9 @@ internal static class SamplingCases
             stride = Math.Max(stride, vocabulary);
             var logits = context.Normal((long)rows * stride, 3);
             edit?.Invoke(logits);
-            return Prepare(context, logits, vocabulary, stride, [.. Enumerable.Range(0, rows).Select(settings)], (ids, expected) =>
+            var (seeds, counters) = Draws(context, rows);
+            Row[] each = [.. Enumerable.Range(0, rows).Select(settings)];
+            return Prepare(context, logits, vocabulary, stride, each, seeds, counters, (ids, expected) =>
                 context.Equal<int>("ids", ids, expected));
         })
         {
@@ -67,20 +70,22 @@ internal static class SamplingCases
     private static Case Frequencies() => new("sampling", "regular frequencies of 2048 draws", context =>
     {
         float[] row = [0, 1, 2, -1, 1.5f];
-        const int Draws = 2048;
-        var logits = new float[Draws * row.Length];
+        const int Count = 2048;
+        var logits = new float[Count * row.Length];
         for (var i = 0; i < logits.Length; i++)
         {
             logits[i] = row[i % row.Length];
         }
 
-        return Prepare(context, logits, row.Length, row.Length, [.. Enumerable.Repeat(new Row(2, 0, 1), Draws)], (ids, expected) =>
+        var (seeds, counters) = Draws(context, Count);
+        Row[] each = [.. Enumerable.Repeat(new Row(2, 0, 1), Count)];
+        return Prepare(context, logits, row.Length, row.Length, each, seeds, counters, (ids, expected) =>
         {
             context.Equal<int>("ids", ids, expected);
             var shares = new double[row.Length];
             foreach (var id in ids)
             {
-                shares[id] += 1.0 / Draws;
+                shares[id] += 1.0 / Count;
             }
 
             var sum = row.Sum(x => Math.Exp(x / 2));
@@ -88,16 +93,33 @@ internal static class SamplingCases
         });
     });
 
-    private static CaseBody Prepare(
-        CaseContext context, float[] logits, int vocabulary, int stride, Row[] rows, Action<int[], int[]> verify)
+    // Logits that cancel the noise: all scores are 0 but for one of 2e-5, which only draws exact to that find. The noise is
+    // largest where u is next to 1, and there f32 has no digits left unless -log(u) is taken from 1 - u.
+    private static Case Precision() => new("sampling", "regular scores 2e-5 apart", context =>
     {
-        var seeds = Array.ConvertAll(rows, _ => context.Random.NextInt64(long.MinValue, long.MaxValue));
-        var counters = new long[rows.Length];
-        for (var i = 0; i < counters.Length; i++)
+        const int Vocabulary = 4096;
+        var rows = Enumerable.Repeat(new Row(1, 0, 1), 8).ToArray();
+        var (seeds, counters) = Draws(context, rows.Length);
+        var logits = new float[rows.Length * Vocabulary];
+        for (var i = 0; i < logits.Length; i++)
         {
-            counters[i] = i % 3 == 0 ? i : (1L << 33) + i;
+            var (row, id) = (i / Vocabulary, i % Vocabulary);
+            logits[i] = (float)((id == 500 * row + 7 ? 2e-5 : 0) - Gumbel(Philox(seeds[row], counters[row], (uint)id)));
         }
 
+        return Prepare(context, logits, Vocabulary, Vocabulary, rows, seeds, counters, (ids, expected) =>
+            context.Equal<int>("ids", ids, expected));
+    });
+
+    // Seeds of 64 bits, counters within and beyond 32.
+    private static (long[] Seeds, long[] Counters) Draws(CaseContext context, int rows) => (
+        [.. Enumerable.Range(0, rows).Select(_ => context.Random.NextInt64(long.MinValue, long.MaxValue))],
+        [.. Enumerable.Range(0, rows).Select(i => i % 3 == 0 ? i : (1L << 33) + i)]);
+
+    private static CaseBody Prepare(
+        CaseContext context, float[] logits, int vocabulary, int stride, Row[] rows, long[] seeds, long[] counters,
+        Action<int[], int[]> verify)
+    {
         var args = new SamplingArgs
         {
             Logits = context.Input(logits, rows.Length, stride).Slice(1, 0, vocabulary),
