@@ -276,16 +276,32 @@ struct GemmTile {
   OCTET_INLINE static void multiply(const TileLds<C>& lds, MmaAccumulator (&segment)[tiles_n][tiles_m]) {
     constexpr int pitch = tile_pitch / element;
     typename Mma::B b[tiles_m][steps];
+    float token_scale[tiles_m][MmaAccumulator::columns];
 #pragma unroll
     for (int j = 0; j < tiles_m; j++) {
+      const int first = C.n + wave_token() + 16 * j;
 #pragma unroll
-      for (int s = 0; s < steps; s++) b[j][s] = Mma::load_b(operand(lds, C.n + wave_token() + 16 * j, s), pitch);
+      for (int s = 0; s < steps; s++) b[j][s] = Mma::load_b(operand(lds, first, s), pitch);
+      if constexpr (C.fp8) {
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          token_scale[j][MmaAccumulator::slot(r)] = lds.tile.scales[first + MmaAccumulator::column(r)];
+        }
+      }
     }
 #pragma unroll
     for (int i = 0; i < tiles_n; i++) {
+      const int first = wave_row() + 16 * i;
       typename Mma::A a[steps];
+      float weight_scale[MmaAccumulator::elements];
 #pragma unroll
-      for (int s = 0; s < steps; s++) a[s] = Mma::load_a(operand(lds, wave_row() + 16 * i, s), pitch);
+      for (int s = 0; s < steps; s++) a[s] = Mma::load_a(operand(lds, first, s), pitch);
+      if constexpr (C.fp8) {
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          weight_scale[r] = lds.tile.scales[first + MmaAccumulator::row(r)];
+        }
+      }
 #pragma unroll
       for (int j = 0; j < tiles_m; j++) {
         if constexpr (C.fp8) {
@@ -295,9 +311,8 @@ struct GemmTile {
           for (int s = 0; s < steps; s++) Mma::mma(block, a[s], b[j][s]);
 #pragma unroll
           for (int r = 0; r < MmaAccumulator::elements; r++) {
-            const float weight_scale = lds.tile.scales[wave_row() + 16 * i + MmaAccumulator::row(r)];
-            const float token_scale = lds.tile.scales[C.n + wave_token() + 16 * j + MmaAccumulator::column(r)];
-            segment[i][j][r] = __builtin_fmaf(block[r], weight_scale * token_scale, segment[i][j][r]);
+            const float scale = weight_scale[r] * token_scale[j][MmaAccumulator::slot(r)];
+            segment[i][j][r] = __builtin_fmaf(block[r], scale, segment[i][j][r]);
           }
         } else {
 #pragma unroll
