@@ -1,0 +1,107 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Octet.Inference.Loading;
+
+namespace Octet.Tests.Cli;
+
+/// <summary>The octet command as a user runs it: a process, its exit code, stdout and stderr.</summary>
+public sealed class CommandTests
+{
+    [Fact]
+    public async Task Generate_writes_the_continuation_to_stdout_and_the_summary_to_stderr()
+    {
+        var (code, output, error) = await Run("generate", "--prompt", "ROMEO:\n", "--temperature", "0", "--max-tokens", "20", "--device", "cpu");
+        Assert.Equal(0, code);
+        Assert.StartsWith("I'll not be a", output, StringComparison.Ordinal);
+        Assert.Contains("TTFT", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Generate_as_json_has_the_promised_fields()
+    {
+        var (code, output, _) = await Run("generate", "--prompt", "KING", "--max-tokens", "5", "--seed", "7", "--device", "cpu", "--json");
+        Assert.Equal(0, code);
+        using var json = JsonDocument.Parse(output);
+        foreach (var field in (string[])["text", "ids", "device", "prompt_tokens", "ttft_ms", "tpot_ms", "tokens_per_second"])
+        {
+            Assert.True(json.RootElement.TryGetProperty(field, out _), field);
+        }
+    }
+
+    [Fact]
+    public async Task Devices_names_hip_and_cuda_as_absent_with_reason_and_remedy()
+    {
+        var (code, output, _) = await Run("devices", "--json");
+        Assert.Equal(0, code);
+        using var json = JsonDocument.Parse(output);
+        var devices = json.RootElement.GetProperty("devices").EnumerateArray().ToArray();
+        Assert.Contains(devices, d => d.GetProperty("name").GetString() == "cpu" && d.GetProperty("present").GetBoolean());
+        foreach (var driver in (string[])["hip", "cuda"])
+        {
+            var device = devices.First(d => d.GetProperty("name").GetString()!.StartsWith(driver, StringComparison.Ordinal));
+            if (!device.GetProperty("present").GetBoolean())
+            {
+                Assert.NotEmpty(device.GetProperty("reason").GetString()!);
+                Assert.NotEmpty(device.GetProperty("remedy").GetString()!);
+            }
+        }
+    }
+
+    [Fact]
+    public async Task Logits_writes_one_row_for_each_token()
+    {
+        var folder = Directory.CreateTempSubdirectory("octet-").FullName;
+        var path = Path.Combine(folder, "logits.safetensors");
+        var (code, output, _) = await Run(
+            "logits", "--ids", $"@{TinyModel.Golden("golden.safetensors")}:line.ids", "--output", path, "--device", "cpu");
+        Assert.Equal((0, ""), (code, output));
+        using (var file = SafeTensorsFile.Open(path))
+        {
+            Assert.Equal([18, 1024], file["logits"].Shape.ToArray());
+        }
+
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Theory]
+    [InlineData("generate")]
+    [InlineData("generate", "--prompt", "x", "--max-tokens", "many")]
+    [InlineData("generate", "--prompt", "x", "--kv", "fp4")]
+    [InlineData("generate", "--prompt", "x", "--device", "tpu:0")]
+    [InlineData("generate", "--prompt", "x", "--device", "hip:99")]
+    [InlineData("generate", "--prompt", "", "--device", "cpu")]
+    [InlineData("generate", "--prompt", "x", "--model", "/nonexistent", "--device", "cpu")]
+    [InlineData("generate", "--prompt", "x", "--temperature", "-1", "--device", "cpu")]
+    [InlineData("logits", "--ids", "1,x", "--output", "octet-unwritten.safetensors", "--device", "cpu")]
+    [InlineData("logits", "--ids", "1,5000", "--output", "octet-unwritten.safetensors", "--device", "cpu")]
+    [InlineData("logits", "--ids", "@missing.safetensors:ids", "--output", "octet-unwritten.safetensors", "--device", "cpu")]
+    [InlineData("perplexity", "--ids", "1,2,3", "--window", "1", "--device", "cpu")]
+    [InlineData("check", "--op", "convolution")]
+    [InlineData("frobnicate")]
+    public async Task Bad_input_is_exit_code_2_and_a_message_without_a_stack_trace(params string[] arguments)
+    {
+        var (code, output, error) = await Run(arguments);
+        Assert.Equal((2, ""), (code, output));
+        Assert.StartsWith("octet: ", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
+        Assert.False(File.Exists("octet-unwritten.safetensors"));
+    }
+
+    private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
+    {
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add("exec");
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "Octet.Cli.dll"));
+        foreach (var argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        start.Environment.Remove("OCTET_DEVICE");
+        using var process = Process.Start(start)!;
+        var output = process.StandardOutput.ReadToEndAsync();
+        var error = process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, await output, await error);
+    }
+}
