@@ -180,9 +180,7 @@ class SimDriver final : public Driver {
   void launch(void* stream, const char* kernel, Grid grid, int threads, size_t lds_bytes, const void* params,
               size_t params_size) override {
     const OctetSimKernel& record = sim::find_kernel(facts.target, kernel);
-    if (params_size != record.params_size || threads > record.max_threads)
-      fail(OCTET_INTERNAL, "%s: launched with %zu bytes of parameters and %d threads, made for %zu and at most %d", kernel,
-           params_size, threads, record.params_size, record.max_threads);
+    sim::require_launch(record, threads, params_size);
     std::vector<char> bytes(static_cast<const char*>(params), static_cast<const char*>(params) + params_size);
     submit(stream, [=, this, &record, bytes = std::move(bytes)] {
       run(sim::Launch{&record, grid, threads, facts.wave_size, lds_bytes, bytes.data(), facts.fp8, &memory_, checks_});

@@ -74,6 +74,12 @@ const OctetSimKernel& find_kernel(Target target, const char* name) {
   return *found->second;
 }
 
+void require_launch(const OctetSimKernel& kernel, int threads, size_t params_size) {
+  if (params_size != kernel.params_size || threads > kernel.max_threads)
+    fail(OCTET_INTERNAL, "%s: launched with %zu bytes of parameters and %d threads, made for %zu and at most %d", kernel.name,
+         params_size, threads, kernel.params_size, kernel.max_threads);
+}
+
 void Counters::add(const Counters& other) {
   launches += other.launches;
   blocks += other.blocks;

@@ -133,6 +133,8 @@ class Runner {
 
 // The kernel's record for the target; throws OCTET_INTERNAL when the library has none.
 const OctetSimKernel& find_kernel(Target target, const char* name);
+// Throws OCTET_INTERNAL when a launch does not fit the kernel's record.
+void require_launch(const OctetSimKernel& kernel, int threads, size_t params_size);
 
 // The lane this thread is running, null outside of a kernel.
 extern thread_local constinit Lane* current_lane __attribute__((tls_model("initial-exec")));
