@@ -6,7 +6,7 @@ internal static class CaseList
     public static IReadOnlyList<Case> All { get; } =
     [
         .. QuantizeCases.All, .. EmbeddingCases.All, .. NormCases.All, .. GemmCases.All, .. ActivationCases.All,
-        .. MoeCases.All, .. RopeCases.All, .. KvCases.All, .. AttentionPrefillCases.All, .. AttentionDecodeCases.All,
+        .. MoeRouteCases.All, .. MoeCases.All, .. RopeCases.All, .. KvCases.All, .. AttentionPrefillCases.All, .. AttentionDecodeCases.All,
         .. SamplingCases.All,
     ];
 }

@@ -52,13 +52,13 @@ internal static class NormCases
         var stride = hidden + padding;
 
         // Rows lie `padding` elements apart; what lies between must stay as it is.
-        var wideResidual = residual ? context.InOut(Widen(added, hidden, stride), tokens, stride) : null;
+        var wideResidual = residual ? context.InOut(Rows.Widen(added, hidden, stride), tokens, stride) : null;
         var wideOutput = output ? context.InOut(new BFloat16[tokens * stride], tokens, stride) : null;
         var wideCodes = quantized ? context.CodesInOut(new byte[tokens * stride], tokens, stride) : null;
         var scales = quantized ? context.Output(DType.Float32, tokens, blocks) : null;
         var args = new NormArgs
         {
-            X = context.Input(Widen(x, hidden, stride), tokens, stride).Slice(1, 0, hidden),
+            X = context.Input(Rows.Widen(x, hidden, stride), tokens, stride).Slice(1, 0, hidden),
             Residual = wideResidual?.Slice(1, 0, hidden),
             Weight = context.Input(weight, hidden),
             Eps = Eps,
@@ -71,18 +71,18 @@ internal static class NormCases
             var y = Reference(h, weight, Eps);
             if (wideResidual is not null)
             {
-                context.Equal<double>("residual", context.Values(wideResidual), Widen([.. h.Select(v => (double)v)], hidden, stride));
+                context.Equal<double>("residual", context.Values(wideResidual), Rows.Widen([.. h.Select(v => (double)v)], hidden, stride));
             }
 
             if (wideOutput is not null)
             {
-                context.Compare("output", wideOutput, Widen(y, hidden, stride), OutputTolerance);
+                context.Compare("output", wideOutput, Rows.Widen(y, hidden, stride), OutputTolerance);
             }
 
             if (wideCodes is not null)
             {
-                var (codes, expectedScales) = Quantize(y, hidden, context.Float8);
-                context.CompareCodes("quantized", context.Read(wideCodes), Widen(codes, hidden, stride));
+                var (codes, expectedScales) = Rows.Quantize(y, hidden, context.Float8);
+                context.CompareCodes("quantized", context.Read(wideCodes), Rows.Widen(codes, hidden, stride));
                 context.Compare("scales", scales!, expectedScales, ScaleTolerance);
             }
         });
@@ -112,46 +112,5 @@ internal static class NormCases
         }
 
         return y;
-    }
-
-    // One scale per row and 128 columns.
-    private static (byte[] Codes, double[] Scales) Quantize(double[] y, int hidden, DType encoding)
-    {
-        var codes = new byte[y.Length];
-        var scales = new List<double>();
-        for (var row = 0; row < y.Length; row += hidden)
-        {
-            for (var column = 0; column < hidden; column += Float8.Block)
-            {
-                var block = y.AsSpan(row + column, Math.Min(Float8.Block, hidden - column));
-                double amax = 0;
-                foreach (var value in block)
-                {
-                    amax = double.IsFinite(value) ? Math.Max(amax, Math.Abs(value)) : amax;
-                }
-
-                var scale = Float8.Scale((float)amax, encoding);
-                scales.Add(scale);
-                for (var i = 0; i < block.Length; i++)
-                {
-                    codes[row + column + i] = double.IsFinite(block[i])
-                        ? Float8.Narrow((float)(block[i] / scale), encoding, Float8.Limit(encoding)) : Float8.NaNCode(encoding);
-                }
-            }
-        }
-
-        return (codes, [.. scales]);
-    }
-
-    // Rows of `columns` moved `stride` apart, zeros between.
-    private static T[] Widen<T>(T[] elements, int columns, int stride)
-    {
-        var wide = new T[elements.Length / columns * stride];
-        for (var i = 0; i < elements.Length; i++)
-        {
-            wide[i / columns * stride + i % columns] = elements[i];
-        }
-
-        return wide;
     }
 }

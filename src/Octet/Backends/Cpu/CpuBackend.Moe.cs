@@ -102,8 +102,7 @@ internal sealed unsafe partial class CpuBackend
             var sum = 0f;
             for (var e = 0; e < Experts; e++)
             {
-                logits[e] = logits[e] == maximum ? 0f : logits[e] - maximum;
-                sum += MathF.Exp(logits[e]);
+                sum += Exponential(logits[e], maximum);
             }
 
             // The logits order the experts as their probabilities do, and tell apart what underflows to 0.
@@ -124,7 +123,7 @@ internal sealed unsafe partial class CpuBackend
                 }
 
                 taken[best] = true;
-                (ids[c], weights[c]) = (best, MathF.Exp(logits[best]) / sum);
+                (ids[c], weights[c]) = (best, Exponential(logits[best], maximum) / sum);
                 chosen += weights[c];
             }
 
@@ -133,6 +132,8 @@ internal sealed unsafe partial class CpuBackend
                 weights[c] /= chosen;
             }
         }
+
+        private static float Exponential(float logit, float maximum) => logit == maximum ? 1f : MathF.Exp(logit - maximum);
     }
 
     /// <summary>One token.</summary>

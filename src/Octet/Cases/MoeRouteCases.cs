@@ -1,0 +1,239 @@
+namespace Octet.Cases;
+
+/// <summary>moe_route, moe_sort, moe_combine: chosen experts and slots exactly, weights and sums within their roundings.</summary>
+internal static class MoeRouteCases
+{
+    private const double WeightTolerance = 1e-10; // exp and a few roundings in f32: calc_diff is the square of the relative error
+    private const double OutputTolerance = 1e-5; // BF16 rounding alone is 1e-6
+
+    private static readonly int[] Tails = [1, 17, 127, 129];
+
+    public static IEnumerable<Case> All => [.. Routes, .. Sorts, .. Combines];
+
+    private static IEnumerable<Case> Routes =>
+    [
+        Route("regular", 16, 128, 8),
+        Route("regular weights as they are", 16, 128, 8, renormalize: false),
+        Route("regular the small model", 32, 16, 4),
+        Route("regular rows 3 apart", 5, 60, 6, padding: 3),
+        .. from size in Tails select Route("tail tokens", size, 32, 2),
+        .. from size in Tails select Route("tail experts", 5, size, Math.Min(size, 8)),
+        Route("corner every expert chosen", 3, 16, 16, renormalize: false),
+        Route("corner the most experts", 9, 512, 16),
+        Route("corner all logits equal", 2, 200, 16, logits => logits.AsSpan().Fill(-1.5f)),
+        Route("corner few distinct logits", 9, 300, 16, logits => Round(logits)),
+        Route("corner zeros of both signs tie", 2, 70, 8, logits => Alternate(logits, 0f, -0f)),
+        Route("corner some NaN", 4, 64, 8, logits => Alternate(logits.AsSpan(0, 128), float.NaN, 1f)),
+        Route("corner fewer finite logits than choices", 2, 70, 4, logits => Alternate(logits.AsSpan(2), float.NegativeInfinity, float.NaN)),
+        Route("corner no finite logit", 2, 70, 3, logits => Alternate(logits, float.NaN, float.NegativeInfinity)),
+        Route("corner infinite logits", 2, 130, 4, logits => (logits[7], logits[129], logits[137]) = (1f / 0f, 1f / 0f, 1f / 0f)),
+        Route("corner huge logits", 4, 128, 8, logits => Scale(logits, 1e30f), renormalize: false),
+        Route("corner no tokens", 0, 128, 8),
+        Route("corner many tokens", 8_192, 8, 2),
+        Route("model 64 tokens", 64, 128, 8),
+        Route("model 16,384 tokens", 16_384, 128, 8) with { Tier = CaseTier.Full },
+    ];
+
+    private static IEnumerable<Case> Sorts =>
+    [
+        Sort("regular", 16, 8, 128),
+        Sort("regular the small model", 32, 4, 16),
+        .. from size in Tails select Sort("tail tokens", size, 3, 20),
+        .. from size in Tails select Sort("tail experts", 33, 2, size),
+        .. from rank in Enumerable.Range(0, 4) select Sort("regular expert-parallel", 40, 8, 128, 32 * rank, 32),
+        Sort("corner one local expert of many", 50, 8, 512, 511, 1),
+        Sort("corner the most experts and choices", 100, 16, 512),
+        Sort("corner one expert gets all", 600, 8, 128, ids: ids => ids.AsSpan().Fill(77)),
+        Sort("corner all experts are elsewhere", 20, 8, 128, 64, 32, ids => ids.AsSpan().Fill(63)),
+        Sort("corner ids that are no expert", 300, 4, 16, 8, 8, Spoil),
+        Sort("corner no tokens", 0, 8, 128),
+        Sort("corner a chunk exactly", 4096, 1, 64),
+        Sort("corner a chunk and one pair", 4097, 1, 64),
+        Sort("corner chunks of one expert", 3000, 4, 8, ids: ids => ids.AsSpan().Fill(3)),
+        Sort("corner many tokens", 32_768, 2, 128),
+        Sort("corner many pairs, expert-parallel", 32_768, 16, 512, 128, 64, Spoil) with { Tier = CaseTier.Full },
+        Sort("model 64 tokens", 64, 8, 128),
+        Sort("model 16,384 tokens", 16_384, 8, 128) with { Tier = CaseTier.Full },
+    ];
+
+    private static IEnumerable<Case> Combines =>
+    [
+        Combine("regular", 16, 8, 256),
+        Combine("regular rows 8 apart", 5, 4, 256, padding: 8),
+        .. from size in Tails select Combine("tail tokens", size, 2, 24),
+        .. from size in Tails select Combine("tail hidden", 5, 3, size, padding: 1),
+        Combine("tail hidden", 2, 2, 2049),
+        Combine("corner one choice", 7, 1, 64),
+        Combine("corner the most choices", 7, 16, 64),
+        Combine("corner half of the experts are elsewhere", 40, 8, 128, present: 0.5),
+        Combine("corner all experts are elsewhere", 10, 8, 128, present: 0),
+        Combine("corner NaN and infinity", 6, 2, 64, edit: y => (y[3], y[200]) = ((BFloat16)float.NaN, (BFloat16)float.PositiveInfinity)),
+        Combine("corner no tokens", 0, 8, 128),
+        Combine("corner many tokens", 16_384, 2, 8),
+        Combine("model hidden 4096", 17, 8, 4096),
+        Combine("model hidden 4096", 4096, 8, 4096) with { Tier = CaseTier.Full },
+    ];
+
+    private static void Round(float[] logits)
+    {
+        for (var i = 0; i < logits.Length; i++)
+        {
+            logits[i] = MathF.Round(logits[i]);
+        }
+    }
+
+    private static void Scale(float[] logits, float factor)
+    {
+        for (var i = 0; i < logits.Length; i++)
+        {
+            logits[i] *= factor;
+        }
+    }
+
+    private static void Alternate(Span<float> logits, float even, float odd)
+    {
+        for (var i = 0; i < logits.Length; i++)
+        {
+            logits[i] = i % 2 == 0 ? even : odd;
+        }
+    }
+
+    private static void Spoil(int[] ids)
+    {
+        int[] wrong = [-1, int.MinValue, int.MaxValue, 512, 100_000];
+        for (var i = 0; i < ids.Length; i += 3)
+        {
+            ids[i] = wrong[i / 3 % wrong.Length];
+        }
+    }
+
+    private static Case Route(
+        string name, int tokens, int experts, int topK, Action<float[]>? edit = null, bool renormalize = true, int padding = 0) =>
+        new("moe_route", $"{name} {tokens} of {experts}, top {topK}", context =>
+    {
+        var logits = context.Normal((long)tokens * experts, 2);
+        edit?.Invoke(logits);
+        var ids = context.Output(DType.Int32, tokens, topK);
+        var weights = context.Output(DType.Float32, tokens, topK);
+        var args = new MoeRouteArgs
+        {
+            Logits = context.Input(Rows.Widen(logits, experts, experts + padding), tokens, experts + padding).Slice(1, 0, experts),
+            Ids = ids,
+            Weights = weights,
+            Renormalize = renormalize,
+        };
+        return new CaseBody(() => Ops.MoeRoute(context.Stream, args), () =>
+        {
+            var (expectedIds, expectedWeights) = (new List<double>(), new List<double>());
+            foreach (var token in logits.Chunk(experts))
+            {
+                double[] row = [.. token.Select(x => float.IsNaN(x) ? double.NegativeInfinity : x)];
+                var exponentials = Array.ConvertAll(row, x => x == row.Max() ? 1 : Math.Exp(x - row.Max()));
+                var chosen = Enumerable.Range(0, experts).OrderByDescending(e => row[e]).ThenBy(e => e).Take(topK).ToArray();
+                var sum = renormalize ? chosen.Sum(e => exponentials[e]) : exponentials.Sum();
+                expectedIds.AddRange(chosen.Select(e => (double)e));
+                expectedWeights.AddRange(chosen.Select(e => exponentials[e] / sum));
+            }
+
+            context.Equal<double>("ids", context.Values(ids), [.. expectedIds]);
+            context.Compare("weights", weights, [.. expectedWeights], WeightTolerance);
+        });
+    })
+    {
+        Bytes = tokens * (4.0 * experts + 8.0 * topK),
+    };
+
+    private static Case Sort(
+        string name, int tokens, int topK, int experts, int first = 0, int? localExperts = null, Action<int[]>? ids = null) =>
+        new("moe_sort", $"{name} {tokens} x {topK}, experts {first} to {first + (localExperts ?? experts) - 1} of {experts}", context =>
+    {
+        var chosen = new int[tokens * topK];
+        for (var pair = 0; pair < chosen.Length; pair++)
+        {
+            chosen[pair] = context.Random.Next(experts);
+        }
+
+        ids?.Invoke(chosen);
+        var local = localExperts ?? experts;
+        var args = new MoeSortArgs
+        {
+            Ids = context.Input(chosen, tokens, topK),
+            ExpertOffsets = context.Output(DType.Int32, local + 1),
+            SlotPairs = context.Output(DType.Int32, tokens * topK),
+            PairSlots = context.Output(DType.Int32, tokens * topK),
+            Experts = experts,
+            FirstExpert = first,
+        };
+        args = args with { Workspace = context.Workspace(Ops.MoeSortWorkspace(context.Device, args)) };
+        return new CaseBody(() => Ops.MoeSort(context.Stream, args), () =>
+        {
+            var slots = ExpertSlots.Of(chosen, first, local);
+            context.Equal<double>("expert_offsets", context.Values(args.ExpertOffsets), Array.ConvertAll(slots.Offsets, x => (double)x));
+            context.Equal<double>("slot_pairs", context.Values(args.SlotPairs), Array.ConvertAll(slots.SlotPairs, x => (double)x));
+            context.Equal<double>("pair_slots", context.Values(args.PairSlots), Array.ConvertAll(slots.PairSlots, x => (double)x));
+        });
+    })
+    {
+        Bytes = 12.0 * tokens * topK,
+    };
+
+    private static Case Combine(
+        string name, int tokens, int topK, int hidden, int padding = 0, double present = 1, Action<BFloat16[]>? edit = null) =>
+        new("moe_combine", $"{name} {tokens} x {topK}, {hidden}", context =>
+    {
+        var (slots, stride) = (tokens * topK, hidden + padding);
+        var y = context.NormalBFloat16((long)slots * hidden);
+        edit?.Invoke(y);
+        var weights = context.Normal(slots);
+        var pairSlots = Enumerable.Range(0, slots).ToArray();
+        context.Random.Shuffle(pairSlots);
+        pairSlots = Array.ConvertAll(pairSlots, slot => context.Random.NextDouble() < present ? slot : -1);
+        var wide = context.InOut(new BFloat16[tokens * stride], tokens, stride);
+        var args = new MoeCombineArgs
+        {
+            Y = context.Input(Rows.Widen(y, hidden, stride), slots, stride).Slice(1, 0, hidden),
+            PairSlots = context.Input(pairSlots, slots),
+            Weights = context.Input(weights, tokens, topK),
+            Output = wide.Slice(1, 0, hidden),
+        };
+        return new CaseBody(() => Ops.MoeCombine(context.Stream, args), () =>
+        {
+            var expected = new double[tokens * hidden];
+            for (var pair = 0; pair < slots; pair++)
+            {
+                for (var column = 0; column < hidden && pairSlots[pair] >= 0; column++)
+                {
+                    expected[pair / topK * hidden + column] += (double)weights[pair] * y[pairSlots[pair] * hidden + column];
+                }
+            }
+
+            context.Compare("output", wide, Rows.Widen(expected, hidden, stride), OutputTolerance);
+        });
+    })
+    {
+        Bytes = 2.0 * tokens * hidden * (topK + 1),
+    };
+}
+
+/// <summary>The slots of an expert-sorted batch: what moe_sort gives.</summary>
+/// <param name="Offsets">[local experts + 1] where each expert's slots begin.</param>
+/// <param name="SlotPairs">Pair of each slot, -1 for none.</param>
+/// <param name="PairSlots">Slot of each pair, -1 for none.</param>
+internal sealed record ExpertSlots(int[] Offsets, int[] SlotPairs, int[] PairSlots)
+{
+    /// <summary>Sorts the pairs whose expert is one of the <paramref name="local"/> from <paramref name="first"/>.</summary>
+    public static ExpertSlots Of(int[] ids, int first, int local)
+    {
+        int[] pairs = [.. Enumerable.Range(0, ids.Length).Where(p => ids[p] >= first && ids[p] < first + local).OrderBy(p => ids[p])];
+        var offsets = Enumerable.Range(0, local + 1).Select(e => pairs.Count(p => ids[p] < first + e)).ToArray();
+        int[] slotPairs = [.. pairs, .. Enumerable.Repeat(-1, ids.Length - pairs.Length)];
+        var pairSlots = new int[ids.Length];
+        pairSlots.AsSpan().Fill(-1);
+        for (var slot = 0; slot < pairs.Length; slot++)
+        {
+            pairSlots[pairs[slot]] = slot;
+        }
+
+        return new ExpertSlots(offsets, slotPairs, pairSlots);
+    }
+}
