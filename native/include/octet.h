@@ -174,7 +174,8 @@ typedef struct octet_weight {
   int32_t reserved;
 } octet_weight;
 
-/* Paged KV cache of one layer. slot = block*block_size + offset in the block. FP8: value = code * scale. */
+/* Paged KV cache of one layer. slot = block*block_size + offset in the block. FP8: value = code * scale. Fill k and v once
+ * when they are allocated: V is read in runs of 16 bytes that may reach past a context. What lies there changes no result. */
 typedef struct octet_kv_cache {
   void* k;                /* [blocks, kv_heads, block_size, head_dim] dtype */
   void* v;                /* [blocks, kv_heads, head_dim, block_size] dtype */

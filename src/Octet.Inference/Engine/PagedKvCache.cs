@@ -30,6 +30,10 @@ internal sealed class PagedKvCache : IDisposable
                     KScales = scale,
                     VScales = scale,
                 };
+
+                // Attention reads V in runs of 16 bytes, which may reach past a context into what nobody has written yet.
+                device.Stream.Fill(Layers[layer].K, 0);
+                device.Stream.Fill(Layers[layer].V, 0);
             }
         }
         catch

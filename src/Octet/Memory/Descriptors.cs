@@ -45,7 +45,8 @@ public sealed record Weight
 
 /// <summary>
 /// The paged KV cache of one layer. slot = block * BlockSize + offset in the block. K pages are [block, head, token, dim], V
-/// pages [block, head, dim, token], so that the reduced dimension of each product is contiguous.
+/// pages [block, head, dim, token], so that the reduced dimension of each product is contiguous. Fill both once when they are
+/// allocated: V is read in runs of 16 bytes that may reach past a context; what lies there changes no result.
 /// </summary>
 public sealed record KvCache
 {
