@@ -7,7 +7,7 @@ internal sealed unsafe partial class CpuBackend
     public override void AttentionPrefill(DeviceStream stream, in AttentionPrefillArgs args)
     {
         var attention = Attention(args.Q, args.Cache, args.BlockTable, args.Sinks, args.Output, args.MaxContext, args.Scale, args.Window);
-        var queries = CpuKernels.PanelRows / attention.Group;
+        var queries = CpuKernels.AttentionRows / attention.Group;
         var task = new PrefillTask
         {
             Attention = attention,
@@ -154,8 +154,8 @@ internal sealed unsafe partial class CpuBackend
             // The totals lie behind the scratch memory of AttendSplit.
             var (stride, rows) = (Attention.PartialStride, queries * Attention.Group);
             var scratch = CpuKernels.AttentionScratch(in Attention);
-            var totals = worker.Scratch(scratch + (2L * CpuKernels.PanelRows * stride)) + scratch;
-            var partials = totals + (CpuKernels.PanelRows * stride);
+            var totals = worker.Scratch(scratch + (2L * CpuKernels.AttentionRows * stride)) + scratch;
+            var partials = totals + (CpuKernels.AttentionRows * stride);
             var position = ContextLengths[sequence] - length + first;
             var (visible, end) = Attention.Visible(position, position + queries - 1);
             Clear(totals, rows, stride);
@@ -209,7 +209,7 @@ internal sealed unsafe partial class CpuBackend
         {
             var (sequence, kvHead) = (index / Decode.Attention.KvHeads, (int)(index % Decode.Attention.KvHeads));
             var (stride, rows) = (Decode.Attention.PartialStride, Decode.QueryLength * Decode.Attention.Group);
-            var totals = worker.Scratch(CpuKernels.PanelRows * stride);
+            var totals = worker.Scratch(CpuKernels.AttentionRows * stride);
             var position = (long)Decode.ContextLengths[sequence] - Decode.QueryLength;
             var (visible, end) = Decode.Attention.Visible(position, position + Decode.QueryLength - 1);
             Clear(totals, rows, stride);

@@ -1,16 +1,21 @@
 namespace Octet.Backends;
 
+// Scores and weighted sums are products of tiles like those of a weight: rows are queries times heads; columns are the
+// positions of a page of K, then the elements of V.
 internal sealed unsafe partial class CpuKernels<TLanes>
 {
+    // Singles of the totals of one tile.
+    private const int TileTotals = TileRows * TileColumns * Lanes;
+
     public override void AttendSplit(
         CpuWorker worker, in CpuAttention attention, int* table, int kvHead, long firstRow, int queries, long firstPosition,
         long split, float* partials)
     {
         var (dim, group, rows) = (attention.HeadDim, attention.Group, queries * attention.Group);
         var q = worker.Scratch(AttentionScratch(in attention));
-        var scores = q + (PanelRows * dim);               // [rows, SplitTokens]
-        var page = scores + (PanelRows * SplitTokens);    // [block_size, head_dim]
-        var values = page + (Float8.Block * dim);         // [3, SplitTokens]
+        var scores = q + (AttentionRows * dim);           // [rows, SplitTokens]
+        var page = scores + (AttentionRows * SplitTokens); // [block_size, head_dim]
+        var values = page + (Float8.Block * dim);         // [TileColumns, SplitTokens]
         var (first, end) = attention.Visible(firstPosition, firstPosition + queries - 1);
         var begin = split * SplitTokens;
         (first, end) = (Math.Max(first, begin), Math.Min(end, begin + SplitTokens));
@@ -29,11 +34,10 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         for (var row = 0; row < rows; row++)
         {
             var head = attention.Q + ((firstRow + (row / group)) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
-            WidenCodes<BFloat16Codes>((byte*)head, dim, default, q + (row * dim));
+            Widen<BFloat16Codes>((byte*)head, dim, q + (row * dim));
         }
 
         // Scores: a page of K at a time.
-        var widening = new Float8Widening(attention.Type);
         var scale = attention.Scale * HeadScale(attention.KScales, attention.ScaleCount, kvHead);
         for (var position = first; position < end;)
         {
@@ -50,7 +54,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             else
             {
                 var k = ((((block * attention.KvHeads) + kvHead) * attention.BlockSize) + offset) * dim;
-                Widen(attention.K, k, tokens * dim, attention.Type, in widening, page);
+                Widen(attention.K, k, tokens * dim, attention.Type, page);
                 Score(q, rows, page, tokens, dim, scale, scores + (position - begin));
             }
 
@@ -67,27 +71,25 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             }
         }
 
-        // Weighted sums of V: three of its rows (one for each element of a head) at a time.
+        // Weighted sums of V: four of its rows (one for each element of a head) at a time.
         var valueScale = HeadScale(attention.VScales, attention.ScaleCount, kvHead);
-        for (var d = 0; d < dim; d += 3)
+        for (var d = 0; d < dim; d += TileColumns)
         {
-            var width = Math.Min(3, dim - d);
-            for (var i = 0; i < width; i++)
+            for (var i = 0; i < TileColumns; i++)
             {
-                WidenValues(in attention, in widening, table, kvHead, d + i, first, end, values + (i * SplitTokens));
+                WidenValues(in attention, table, kvHead, d + i, first, end, values + (i * SplitTokens));
             }
 
             for (var query = 0; query < queries; query++)
             {
                 var (low, high) = attention.Visible(firstPosition + query, firstPosition + query);
                 var (from, to) = ((int)(Math.Max(low, begin) - begin), (int)(Math.Min(high, end) - begin));
-                for (var head = 0; head < group && from < to; head += 2)
+                for (var head = 0; head < group && from < to; head += TileRows)
                 {
                     var row = (query * group) + head;
-                    var next = Math.Min(head + 1, group - 1) - head;
                     WeighValues(
-                        scores + (row * SplitTokens), next * SplitTokens, values, from, to, width, valueScale,
-                        partials + ((long)row * attention.PartialStride) + Lanes + d, next * attention.PartialStride);
+                        scores + (row * SplitTokens), Math.Min(TileRows, group - head), values, from, to, valueScale,
+                        partials + ((long)row * attention.PartialStride) + Lanes + d, attention.PartialStride);
                 }
             }
         }
@@ -105,24 +107,43 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
     private static void Score(float* q, int rows, float* page, int tokens, int dim, float scale, float* scores)
     {
-        for (var row = 0; row < rows; row += 2)
+        var totals = stackalloc float[TileTotals];
+        for (var row = 0; row < rows; row += TileRows)
         {
-            var next = Math.Min(1, rows - 1 - row);
-            var s0 = scores + (row * SplitTokens);
-            var s1 = scores + ((row + next) * SplitTokens);
-            for (var token = 0; token < tokens; token += 3)
+            for (var token = 0; token < tokens; token += TileColumns)
             {
-                var (t1, t2) = (Math.Min(token + 1, tokens - 1), Math.Min(token + 2, tokens - 1));
-                var tile = Multiply2x3(
-                    q + (row * dim), q + ((row + next) * dim), page + (token * dim), page + (t1 * dim), page + (t2 * dim), 0, dim);
-                s0[token] = TLanes.Sum(tile.S00) * scale;
-                s0[t1] = TLanes.Sum(tile.S01) * scale;
-                s0[t2] = TLanes.Sum(tile.S02) * scale;
-                s1[token] = TLanes.Sum(tile.S10) * scale;
-                s1[t1] = TLanes.Sum(tile.S11) * scale;
-                s1[t2] = TLanes.Sum(tile.S12) * scale;
+                var (height, width) = (Math.Min(TileRows, rows - row), Math.Min(TileColumns, tokens - token));
+                new Span<float>(totals, TileTotals).Clear();
+                AddUnscaled(q + (row * dim), dim, height, page + (token * dim), dim, width, dim, totals);
+                for (var r = 0; r < height; r++)
+                {
+                    for (var c = 0; c < width; c++)
+                    {
+                        scores[((row + r) * SplitTokens) + token + c] = Fold(totals + (((r * TileColumns) + c) * Lanes)) * scale;
+                    }
+                }
             }
         }
+    }
+
+    /// <summary>totals += A times B, both singles, length whole lanes.</summary>
+    private static void AddUnscaled(float* a, int aStride, int rows, float* b, int bStride, int columns, int length, float* totals)
+    {
+        var ones = stackalloc float[TileColumns] { 1f, 1f, 1f, 1f };
+        AddTile<SingleCodes>(new CpuTile
+        {
+            A = a,
+            AStride = aStride,
+            Rows = rows,
+            B = (byte*)b,
+            BStride = bStride * sizeof(float),
+            Columns = columns,
+            Length = length,
+            RowScales = ones,
+            ColumnScales = ones,
+            Totals = totals,
+            TotalStride = TileColumns * Lanes,
+        });
     }
 
     /// <summary>Scores from..to-1 become exp(score - maximum), with zeros around them up to whole lanes; partial gets maximum and sum.</summary>
@@ -143,21 +164,27 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             return;
         }
 
-        var total = TLanes.Broadcast(0f);
-        for (var i = start; i < end; i += Lanes)
+        new Span<float>(scores + start, from - start).Fill(float.NegativeInfinity);
+        new Span<float>(scores + to, end - to).Fill(float.NegativeInfinity);
+        var sums = stackalloc float[Lanes];
+        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
         {
-            var p = TLanes.Exp(TLanes.Subtract(TLanes.Load(scores + i), TLanes.Broadcast(maximum)));
-            p = TLanes.Keep(p, from - i, to - i);
-            TLanes.Store(scores + i, p);
-            total = TLanes.Add(total, p);
+            var sum = TLanes.Broadcast(0f);
+            for (var i = start + lane; i < end; i += Lanes)
+            {
+                var p = TLanes.Exp(TLanes.Subtract(TLanes.Load(scores + i), TLanes.Broadcast(maximum)));
+                TLanes.Store(scores + i, p);
+                sum = TLanes.Add(sum, p);
+            }
+
+            TLanes.Store(sums + lane, sum);
         }
 
-        (partial[0], partial[1]) = (maximum, TLanes.Sum(total));
+        (partial[0], partial[1]) = (maximum, Fold(sums));
     }
 
     /// <summary>Element d of V at positions first..end-1 of the split; zeros where the block table names no block.</summary>
-    private static void WidenValues(
-        in CpuAttention attention, in Float8Widening widening, int* table, int kvHead, int d, long first, long end, float* values)
+    private static void WidenValues(in CpuAttention attention, int* table, int kvHead, int d, long first, long end, float* values)
     {
         var begin = first / SplitTokens * SplitTokens;
         for (var position = first / attention.BlockSize * attention.BlockSize; position < end; position += attention.BlockSize)
@@ -171,47 +198,51 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             }
 
             var v = ((((block * attention.KvHeads) + kvHead) * attention.HeadDim) + d) * attention.BlockSize;
-            Widen(attention.V, v, tokens, attention.Type, in widening, values + (position - begin));
+            Widen(attention.V, v, tokens, attention.Type, values + (position - begin));
         }
     }
 
     /// <summary>
-    /// output = scale * sum over positions from..to-1 of p * V for two heads and three elements. Positions outside take no part
+    /// output = scale * sum over positions from..to-1 of p * V for some heads and four elements. Positions outside take no part
     /// even where V is not finite there, so a token is not spoilt by one it cannot see.
     /// </summary>
     private static void WeighValues(
-        float* p, int nextP, float* values, int from, int to, int width, float scale, float* output, int nextOutput)
+        float* p, int heads, float* values, int from, int to, float scale, float* output, int outputStride)
     {
-        var (start, end) = (from / Lanes * Lanes, (int)Padded(to));
+        var totals = stackalloc float[TileTotals];
+        new Span<float>(totals, TileTotals).Clear();
         var (inner, innerEnd) = ((int)Padded(from), to / Lanes * Lanes);
-        var v0 = values;
-        var v1 = values + SplitTokens;
-        var v2 = values + (2 * SplitTokens);
-        var tile = inner < innerEnd ? Multiply2x3(p, p + nextP, v0, v1, v2, inner, innerEnd) : default;
-        for (var i = start; i < end; i += Lanes)
+        if (inner < innerEnd)
         {
-            if (i >= inner && i < innerEnd)
+            AddUnscaled(p + inner, SplitTokens, heads, values + inner, SplitTokens, TileColumns, innerEnd - inner, totals);
+        }
+
+        var edge = stackalloc float[TileColumns * Lanes];
+        for (var start = from / Lanes * Lanes; start < to; start = Math.Max(start + Lanes, innerEnd))
+        {
+            if (start >= inner && start < innerEnd)
             {
-                i = innerEnd - Lanes;
                 continue;
             }
 
-            var (x, y) = (TLanes.Load(p + i), TLanes.Load(p + nextP + i));
-            var w = TLanes.Keep(TLanes.Load(v0 + i), from - i, to - i);
-            tile.S00 = TLanes.MultiplyAdd(x, w, tile.S00);
-            tile.S10 = TLanes.MultiplyAdd(y, w, tile.S10);
-            w = TLanes.Keep(TLanes.Load(v1 + i), from - i, to - i);
-            tile.S01 = TLanes.MultiplyAdd(x, w, tile.S01);
-            tile.S11 = TLanes.MultiplyAdd(y, w, tile.S11);
-            w = TLanes.Keep(TLanes.Load(v2 + i), from - i, to - i);
-            tile.S02 = TLanes.MultiplyAdd(x, w, tile.S02);
-            tile.S12 = TLanes.MultiplyAdd(y, w, tile.S12);
+            new Span<float>(edge, TileColumns * Lanes).Clear();
+            for (var position = Math.Max(start, from); position < Math.Min(start + Lanes, to); position++)
+            {
+                for (var c = 0; c < TileColumns; c++)
+                {
+                    edge[(c * Lanes) + position - start] = values[(c * SplitTokens) + position];
+                }
+            }
+
+            AddUnscaled(p + start, SplitTokens, heads, edge, Lanes, TileColumns, Lanes, totals);
         }
 
-        for (var i = 0; i < width; i++)
+        for (var head = 0; head < heads; head++)
         {
-            output[i] = scale * TLanes.Sum(i == 0 ? tile.S00 : i == 1 ? tile.S01 : tile.S02);
-            output[nextOutput + i] = scale * TLanes.Sum(i == 0 ? tile.S10 : i == 1 ? tile.S11 : tile.S12);
+            for (var c = 0; c < TileColumns; c++)
+            {
+                output[((long)head * outputStride) + c] = scale * Fold(totals + (((head * TileColumns) + c) * Lanes));
+            }
         }
     }
 }

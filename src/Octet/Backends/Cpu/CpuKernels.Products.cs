@@ -1,304 +1,268 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Octet.Backends;
 
 /// <summary>
-/// The inner loops over sixteen lanes of any vector width. Every product is a dot of two rows: a lane sums each sixteenth
-/// column of a 128-wide block, the block's sum is scaled into a second accumulator, and the lanes are folded once at the end.
-/// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
+/// The inner loops for one vector width. Every product is a dot of two rows: each of sixteen lanes sums every sixteenth column
+/// of a 128-wide block, the block's sum is scaled into a second accumulator, and the lanes are folded once at the end. The
+/// order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
 /// </summary>
 internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     where TLanes : unmanaged, ILanes<TLanes>
 {
-    // Up to this many rows a weight is widened in registers, four rows at a time; beyond, once per panel into scratch memory.
-    private const int DirectRows = 8;
+    // A tile of 3 rows by 4 columns: twelve accumulators and what they are made from fit AVX2's sixteen registers.
+    private const int TileRows = 3;
+    private const int TileColumns = 4;
 
-    // Columns of B that are widened together in a panel: two tiles of three.
-    private const int TileColumns = 6;
+    // Columns of B that are widened together for a panel of rows.
+    private const int WideColumns = 2 * TileColumns;
 
     public override void Multiply(
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
     {
-        var paddedK = product.PaddedK;
-        var a = worker.Scratch((PanelRows * paddedK) + (TileColumns * Float8.Block) + (PanelRows * TileColumns * Lanes));
-        var widening = new Float8Widening(product.Type);
+        switch (product.Type)
+        {
+            case DType.BFloat16:
+                Multiply<BFloat16Codes>(worker, in product, rows, count, panel, firstColumn, columns, result);
+                break;
+            case DType.Float8E4M3Fnuz:
+                Multiply<FnuzCodes>(worker, in product, rows, count, panel, firstColumn, columns, result);
+                break;
+            default:
+                Multiply<OcpCodes>(worker, in product, rows, count, panel, firstColumn, columns, result);
+                break;
+        }
+    }
+
+    private static void Multiply<TCodes>(
+        CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
+        where TCodes : struct, ICodes
+    {
+        var stride = product.PaddedK;
+        var a = worker.Scratch((PanelRows * stride) + (WideColumns * Float8.Block) + (PanelRows * WideColumns * Lanes));
+        var b = a + (PanelRows * stride);
+        var totals = b + (WideColumns * Float8.Block);
         if (worker.Panel != panel)
         {
-            WidenRows(in product, in widening, rows, count, a, paddedK);
+            WidenRows<TCodes>(in product, rows, count, a, stride);
             worker.Panel = panel;
         }
 
-        if (count > DirectRows)
+        for (var column = 0; column < columns; column += WideColumns)
         {
-            MultiplyPanel(in product, in widening, rows, count, firstColumn, columns, a, paddedK, result);
-            return;
-        }
-
-        for (var c = 0; c < columns; c++)
-        {
-            if (count == 1 && product.Type == DType.BFloat16)
-            {
-                MultiplyRow<BFloat16Codes>(in product, in widening, rows[0], firstColumn + c, a, result + c);
-            }
-            else if (count == 1)
-            {
-                MultiplyRow<Float8Codes>(in product, in widening, rows[0], firstColumn + c, a, result + c);
-            }
-            else
-            {
-                for (var r = 0; r < count; r += 4)
-                {
-                    var panelRows = a + (r * paddedK);
-                    var results = result + (r * BlockColumns) + c;
-                    var four = Math.Min(4, count - r);
-                    if (product.Type == DType.BFloat16)
-                    {
-                        MultiplyRows<BFloat16Codes>(in product, in widening, rows + r, four, firstColumn + c, panelRows, paddedK, results);
-                    }
-                    else
-                    {
-                        MultiplyRows<Float8Codes>(in product, in widening, rows + r, four, firstColumn + c, panelRows, paddedK, results);
-                    }
-                }
-            }
-        }
-    }
-
-    /// <summary>Rows of A as singles, each segment filled up with zeros to whole lanes; an odd count gets one more row of zeros.</summary>
-    private static void WidenRows(in CpuProduct product, in Float8Widening widening, long* rows, int count, float* a, long paddedK)
-    {
-        for (var r = 0; r < count; r++)
-        {
-            var padded = a + (r * paddedK);
-            for (long start = 0, length; start < product.K; start += length)
-            {
-                length = product.SegmentLength(start);
-                Widen(product.A, (rows[r] * product.AStride) + start, (int)length, product.Type, in widening, padded);
-                padded += Padded(length);
-            }
-        }
-
-        if (count % 2 != 0)
-        {
-            new Span<float>(a + (count * paddedK), checked((int)paddedK)).Clear();
-        }
-    }
-
-    /// <summary>length elements from an index on as singles, zeros up to whole lanes.</summary>
-    private static void Widen(byte* source, long index, int length, DType type, in Float8Widening widening, float* destination)
-    {
-        if (type == DType.BFloat16)
-        {
-            WidenCodes<BFloat16Codes>(source + (index * BFloat16Codes.Size), length, in widening, destination);
-        }
-        else
-        {
-            WidenCodes<Float8Codes>(source + index, length, in widening, destination);
-        }
-    }
-
-    private static void WidenCodes<TCodes>(byte* source, int length, in Float8Widening widening, float* destination)
-        where TCodes : struct, ICodes
-    {
-        var i = 0;
-        for (; i + Lanes <= length; i += Lanes)
-        {
-            TLanes.Store(destination + i, TCodes.Load(source + (i * TCodes.Size), in widening));
-        }
-
-        if (i < length)
-        {
-            TLanes.Store(destination + i, LoadTail<TCodes>(source + (i * TCodes.Size), length - i, in widening));
-        }
-    }
-
-    /// <summary>Fewer than sixteen elements and zeros: nothing behind the last one is read.</summary>
-    private static TLanes LoadTail<TCodes>(byte* source, int count, in Float8Widening widening) where TCodes : struct, ICodes
-    {
-        var codes = stackalloc byte[Lanes * 2];
-        new Span<byte>(codes, Lanes * 2).Clear();
-        Buffer.MemoryCopy(source, codes, Lanes * 2, count * TCodes.Size);
-        return TCodes.Load(codes, in widening);
-    }
-
-    private static void MultiplyRow<TCodes>(
-        in CpuProduct product, in Float8Widening widening, long row, long column, float* a, float* result)
-        where TCodes : struct, ICodes
-    {
-        var total = TLanes.Broadcast(0f);
-        for (long start = 0, length; start < product.K; start += length)
-        {
-            length = product.SegmentLength(start);
-            var b = product.B + (((column * product.BStride) + start) * TCodes.Size);
-            var sum = TLanes.Broadcast(0f);
-            var k = 0;
-            for (; k + Lanes <= length; k += Lanes)
-            {
-                sum = TLanes.MultiplyAdd(TLanes.Load(a + k), TCodes.Load(b + (k * TCodes.Size), in widening), sum);
-            }
-
-            if (k < length)
-            {
-                sum = TLanes.MultiplyAdd(TLanes.Load(a + k), LoadTail<TCodes>(b + (k * TCodes.Size), (int)length - k, in widening), sum);
-            }
-
-            total = TLanes.MultiplyAdd(sum, TLanes.Broadcast(product.AScale(row, start) * product.BScale(column, start)), total);
-            a += Padded(length);
-        }
-
-        *result = TLanes.Sum(total);
-    }
-
-    /// <summary>One to four rows; those that are missing repeat the last.</summary>
-    private static void MultiplyRows<TCodes>(
-        in CpuProduct product, in Float8Widening widening, long* rows, int count, long column, float* a, long paddedK, float* result)
-        where TCodes : struct, ICodes
-    {
-        var (r1, r2, r3) = (Math.Min(1, count - 1), Math.Min(2, count - 1), Math.Min(3, count - 1));
-        var a0 = a;
-        var a1 = a + (r1 * paddedK);
-        var a2 = a + (r2 * paddedK);
-        var a3 = a + (r3 * paddedK);
-        TLanes t0 = TLanes.Broadcast(0f), t1 = t0, t2 = t0, t3 = t0;
-        for (long start = 0, padded = 0, length; start < product.K; start += length, padded += Padded(length))
-        {
-            length = product.SegmentLength(start);
-            var b = product.B + (((column * product.BStride) + start) * TCodes.Size);
-            TLanes s0 = TLanes.Broadcast(0f), s1 = s0, s2 = s0, s3 = s0;
-            for (var k = 0; k < length; k += Lanes)
-            {
-                var codes = b + (k * TCodes.Size);
-                var w = k + Lanes <= length ? TCodes.Load(codes, in widening) : LoadTail<TCodes>(codes, (int)length - k, in widening);
-                s0 = TLanes.MultiplyAdd(TLanes.Load(a0 + padded + k), w, s0);
-                s1 = TLanes.MultiplyAdd(TLanes.Load(a1 + padded + k), w, s1);
-                s2 = TLanes.MultiplyAdd(TLanes.Load(a2 + padded + k), w, s2);
-                s3 = TLanes.MultiplyAdd(TLanes.Load(a3 + padded + k), w, s3);
-            }
-
-            var scale = product.BScale(column, start);
-            t0 = TLanes.MultiplyAdd(s0, TLanes.Broadcast(product.AScale(rows[0], start) * scale), t0);
-            t1 = TLanes.MultiplyAdd(s1, TLanes.Broadcast(product.AScale(rows[r1], start) * scale), t1);
-            t2 = TLanes.MultiplyAdd(s2, TLanes.Broadcast(product.AScale(rows[r2], start) * scale), t2);
-            t3 = TLanes.MultiplyAdd(s3, TLanes.Broadcast(product.AScale(rows[r3], start) * scale), t3);
-        }
-
-        result[0] = TLanes.Sum(t0);
-        result[r1 * BlockColumns] = TLanes.Sum(t1);
-        result[r2 * BlockColumns] = TLanes.Sum(t2);
-        result[r3 * BlockColumns] = TLanes.Sum(t3);
-    }
-
-    private static void MultiplyPanel(
-        in CpuProduct product, in Float8Widening widening, long* rows, int count, long firstColumn, int columns, float* a,
-        long paddedK, float* result)
-    {
-        var b = a + (PanelRows * paddedK);
-        var totals = b + (TileColumns * Float8.Block);
-        var scales = stackalloc float[TileColumns];
-        for (var tile = 0; tile < columns; tile += TileColumns)
-        {
-            var width = Math.Min(TileColumns, columns - tile);
-            new Span<float>(b, (TileColumns * Float8.Block) + (PanelRows * TileColumns * Lanes)).Clear();
-            new Span<float>(scales, TileColumns).Clear();
-            for (long start = 0, padded = 0, length; start < product.K; start += length, padded += Padded(length))
-            {
-                length = product.SegmentLength(start);
-                for (var c = 0; c < width; c++)
-                {
-                    var column = firstColumn + tile + c;
-                    Widen(product.B, (column * product.BStride) + start, (int)length, product.Type, in widening, b + (c * Float8.Block));
-                    scales[c] = product.BScale(column, start);
-                }
-
-                for (var r = 0; r < count; r += 2)
-                {
-                    var scale0 = product.AScale(rows[r], start);
-                    var scale1 = r + 1 < count ? product.AScale(rows[r + 1], start) : 0f;
-                    for (var c = 0; c < width; c += 3)
-                    {
-                        AddTile(
-                            a + (r * paddedK) + padded, paddedK, b + (c * Float8.Block), (int)Padded(length),
-                            scale0, scale1, scales + c, totals + (((r * TileColumns) + c) * Lanes));
-                    }
-                }
-            }
-
+            var width = Math.Min(WideColumns, columns - column);
+            new Span<float>(totals, (count + TileRows - 1) / TileRows * TileRows * WideColumns * Lanes).Clear();
+            AddProducts<TCodes>(in product, rows, count, firstColumn + column, width, a, stride, b, totals);
             for (var r = 0; r < count; r++)
             {
                 for (var c = 0; c < width; c++)
                 {
-                    result[(r * BlockColumns) + tile + c] = TLanes.Sum(TLanes.Load(totals + (((r * TileColumns) + c) * Lanes)));
+                    result[(r * BlockColumns) + column + c] = Fold(totals + (((r * WideColumns) + c) * Lanes));
                 }
             }
         }
     }
 
-    /// <summary>totals += scale of the row * scale of the column * products of two rows of A and three of B over one segment.</summary>
-    private static void AddTile(
-        float* a, long aStride, float* b, int length, float scale0, float scale1, float* scales, float* totals)
+    /// <summary>totals += A times a few rows of B, segment by segment.</summary>
+    private static void AddProducts<TCodes>(
+        in CpuProduct product, long* rows, int count, long firstColumn, int width, float* a, long aStride, float* wide, float* totals)
+        where TCodes : struct, ICodes
     {
-        var tile = Multiply2x3(a, a + aStride, b, b + Float8.Block, b + (2 * Float8.Block), 0, length);
-        AddScaled(totals, tile.S00, scale0 * scales[0]);
-        AddScaled(totals + Lanes, tile.S01, scale0 * scales[1]);
-        AddScaled(totals + (2 * Lanes), tile.S02, scale0 * scales[2]);
-        totals += TileColumns * Lanes;
-        AddScaled(totals, tile.S10, scale1 * scales[0]);
-        AddScaled(totals + Lanes, tile.S11, scale1 * scales[1]);
-        AddScaled(totals + (2 * Lanes), tile.S12, scale1 * scales[2]);
+        var rowScales = stackalloc float[TileRows];
+        var columnScales = stackalloc float[WideColumns];
+        for (long start = 0, padded = 0, length; start < product.K; start += length, padded += Padded(length))
+        {
+            length = product.SegmentLength(start);
+            var steps = (int)Padded(length);
+            var codes = product.B + (((firstColumn * product.BStride) + start) * TCodes.Size);
+
+            // Few rows use the codes once: they are widened in registers. Codes that do not fill whole lanes are not read beyond.
+            var direct = count <= TileRows && steps == length;
+            for (var c = 0; c < WideColumns; c++)
+            {
+                columnScales[c] = c < width ? product.BScale(firstColumn + c, start) : 0f;
+                if (!direct && c < width)
+                {
+                    Widen<TCodes>(codes + (c * product.BStride * TCodes.Size), (int)length, wide + (c * Float8.Block));
+                }
+            }
+
+            for (var r = 0; r < count; r += TileRows)
+            {
+                for (var i = 0; i < TileRows; i++)
+                {
+                    rowScales[i] = product.AScale(rows[Math.Min(r + i, count - 1)], start);
+                }
+
+                for (var c = 0; c < width; c += TileColumns)
+                {
+                    var tile = new CpuTile
+                    {
+                        A = a + (r * aStride) + padded,
+                        AStride = aStride,
+                        Rows = Math.Min(TileRows, count - r),
+                        B = direct ? codes + (c * product.BStride * TCodes.Size) : (byte*)(wide + (c * Float8.Block)),
+                        BStride = direct ? product.BStride * TCodes.Size : Float8.Block * sizeof(float),
+                        Columns = Math.Min(TileColumns, width - c),
+                        Length = steps,
+                        RowScales = rowScales,
+                        ColumnScales = columnScales + c,
+                        Totals = totals + (((r * WideColumns) + c) * Lanes),
+                        TotalStride = WideColumns * Lanes,
+                    };
+                    if (direct)
+                    {
+                        AddTile<TCodes>(in tile);
+                    }
+                    else
+                    {
+                        AddTile<SingleCodes>(in tile);
+                    }
+                }
+            }
+        }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddScaled(float* total, TLanes sum, float scale) =>
-        TLanes.Store(total, TLanes.MultiplyAdd(sum, TLanes.Broadcast(scale), TLanes.Load(total)));
-
-    /// <summary>Two rows by three over columns start to end - 1, whole lanes: twelve accumulators of eight lanes fill AVX2's registers.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Tile Multiply2x3(float* a0, float* a1, float* b0, float* b1, float* b2, int start, int end)
+    /// <summary>Rows of A as singles, each segment filled up with zeros to whole lanes.</summary>
+    private static void WidenRows<TCodes>(in CpuProduct product, long* rows, int count, float* a, long stride)
+        where TCodes : struct, ICodes
     {
-        TLanes s00 = TLanes.Broadcast(0f), s01 = s00, s02 = s00, s10 = s00, s11 = s00, s12 = s00;
-        for (var k = start; k < end; k += Lanes)
+        for (var r = 0; r < count; r++)
         {
-            var (x, y) = (TLanes.Load(a0 + k), TLanes.Load(a1 + k));
-            var w = TLanes.Load(b0 + k);
-            s00 = TLanes.MultiplyAdd(x, w, s00);
-            s10 = TLanes.MultiplyAdd(y, w, s10);
-            w = TLanes.Load(b1 + k);
-            s01 = TLanes.MultiplyAdd(x, w, s01);
-            s11 = TLanes.MultiplyAdd(y, w, s11);
-            w = TLanes.Load(b2 + k);
-            s02 = TLanes.MultiplyAdd(x, w, s02);
-            s12 = TLanes.MultiplyAdd(y, w, s12);
+            var padded = a + (r * stride);
+            for (long start = 0, length; start < product.K; start += length)
+            {
+                length = product.SegmentLength(start);
+                Widen<TCodes>(product.A + (((rows[r] * product.AStride) + start) * TCodes.Size), (int)length, padded);
+                padded += Padded(length);
+            }
+        }
+    }
+
+    /// <summary>Elements as singles, with zeros up to whole lanes; nothing behind the last element is read.</summary>
+    private static void Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
+    {
+        var full = length / Lanes * Lanes;
+        for (var i = 0; i < full; i += TLanes.Count)
+        {
+            TLanes.Store(destination + i, TCodes.Load<TLanes>(source + (i * TCodes.Size)));
         }
 
-        return new Tile { S00 = s00, S01 = s01, S02 = s02, S10 = s10, S11 = s11, S12 = s12 };
+        if (full < length)
+        {
+            var tail = stackalloc byte[Lanes * sizeof(float)];
+            new Span<byte>(tail, Lanes * sizeof(float)).Clear();
+            Buffer.MemoryCopy(source + (full * TCodes.Size), tail, Lanes * sizeof(float), (length - full) * TCodes.Size);
+            for (var i = 0; i < Lanes; i += TLanes.Count)
+            {
+                TLanes.Store(destination + full + i, TCodes.Load<TLanes>(tail + (i * TCodes.Size)));
+            }
+        }
     }
 
-    private ref struct Tile
+    /// <summary>The same for a type known at run time; the index counts elements.</summary>
+    private static void Widen(byte* source, long index, int length, DType type, float* destination)
     {
-        public TLanes S00, S01, S02, S10, S11, S12;
+        switch (type)
+        {
+            case DType.BFloat16:
+                Widen<BFloat16Codes>(source + (index * BFloat16Codes.Size), length, destination);
+                break;
+            case DType.Float8E4M3Fnuz:
+                Widen<FnuzCodes>(source + index, length, destination);
+                break;
+            default:
+                Widen<OcpCodes>(source + index, length, destination);
+                break;
+        }
     }
 
-    /// <summary>How the elements of a weight are read.</summary>
-    private interface ICodes
+    /// <summary>The sum of sixteen lanes: i and i + 8, then 4 further, 2 further and 1 further, at every width.</summary>
+    private static float Fold(float* lanes)
     {
-        static abstract int Size { get; }
-
-        static abstract TLanes Load(byte* source, in Float8Widening widening);
+        var four = (Vector128.Load(lanes) + Vector128.Load(lanes + 8)) + (Vector128.Load(lanes + 4) + Vector128.Load(lanes + 12));
+        return (four.GetElement(0) + four.GetElement(2)) + (four.GetElement(1) + four.GetElement(3));
     }
 
-    private readonly struct Float8Codes : ICodes
+    /// <summary>Adds a tile's scaled products to its totals. Rows and columns that are missing repeat the last, into totals nobody reads.</summary>
+    private static void AddTile<TCodes>(in CpuTile tile) where TCodes : struct, ICodes
     {
-        public static int Size => 1;
+        var b0 = tile.B;
+        var b1 = b0 + (tile.Columns > 1 ? tile.BStride : 0);
+        var b2 = b1 + (tile.Columns > 2 ? tile.BStride : 0);
+        var b3 = b2 + (tile.Columns > 3 ? tile.BStride : 0);
+        if (tile.Rows == 1)
+        {
+            AddRow<TCodes>(in tile, tile.A, b0, b1, b2, b3);
+            return;
+        }
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static TLanes Load(byte* source, in Float8Widening widening) => TLanes.WidenFloat8(source, in widening);
+        var a0 = tile.A;
+        var a1 = a0 + tile.AStride;
+        var a2 = a1 + (tile.Rows > 2 ? tile.AStride : 0);
+        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+        {
+            TLanes s00 = TLanes.Broadcast(0f), s01 = s00, s02 = s00, s03 = s00;
+            TLanes s10 = s00, s11 = s00, s12 = s00, s13 = s00, s20 = s00, s21 = s00, s22 = s00, s23 = s00;
+            for (long k = lane, end = tile.Length; k < end; k += Lanes)
+            {
+                var x = TLanes.Load(a0 + k);
+                var y = TLanes.Load(a1 + k);
+                var z = TLanes.Load(a2 + k);
+                var w = TCodes.Load<TLanes>(b0 + (k * TCodes.Size));
+                s00 = TLanes.MultiplyAdd(x, w, s00);
+                s10 = TLanes.MultiplyAdd(y, w, s10);
+                s20 = TLanes.MultiplyAdd(z, w, s20);
+                w = TCodes.Load<TLanes>(b1 + (k * TCodes.Size));
+                s01 = TLanes.MultiplyAdd(x, w, s01);
+                s11 = TLanes.MultiplyAdd(y, w, s11);
+                s21 = TLanes.MultiplyAdd(z, w, s21);
+                w = TCodes.Load<TLanes>(b2 + (k * TCodes.Size));
+                s02 = TLanes.MultiplyAdd(x, w, s02);
+                s12 = TLanes.MultiplyAdd(y, w, s12);
+                s22 = TLanes.MultiplyAdd(z, w, s22);
+                w = TCodes.Load<TLanes>(b3 + (k * TCodes.Size));
+                s03 = TLanes.MultiplyAdd(x, w, s03);
+                s13 = TLanes.MultiplyAdd(y, w, s13);
+                s23 = TLanes.MultiplyAdd(z, w, s23);
+            }
+
+            AddScaled(in tile, 0, lane, s00, s01, s02, s03);
+            AddScaled(in tile, 1, lane, s10, s11, s12, s13);
+            AddScaled(in tile, 2, lane, s20, s21, s22, s23);
+        }
     }
 
-    private readonly struct BFloat16Codes : ICodes
+    private static void AddRow<TCodes>(in CpuTile tile, float* a, byte* b0, byte* b1, byte* b2, byte* b3) where TCodes : struct, ICodes
     {
-        public static int Size => 2;
+        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+        {
+            TLanes s0 = TLanes.Broadcast(0f), s1 = s0, s2 = s0, s3 = s0;
+            for (long k = lane, end = tile.Length; k < end; k += Lanes)
+            {
+                var x = TLanes.Load(a + k);
+                s0 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b0 + (k * TCodes.Size)), s0);
+                s1 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b1 + (k * TCodes.Size)), s1);
+                s2 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b2 + (k * TCodes.Size)), s2);
+                s3 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b3 + (k * TCodes.Size)), s3);
+            }
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static TLanes Load(byte* source, in Float8Widening widening) => TLanes.WidenBFloat16((ushort*)source);
+            AddScaled(in tile, 0, lane, s0, s1, s2, s3);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddScaled(in CpuTile tile, int row, int lane, TLanes s0, TLanes s1, TLanes s2, TLanes s3)
+    {
+        var total = tile.Totals + (row * tile.TotalStride) + lane;
+        var scale = tile.RowScales[row];
+        TLanes.Store(total, TLanes.MultiplyAdd(s0, TLanes.Broadcast(scale * tile.ColumnScales[0]), TLanes.Load(total)));
+        total += Lanes;
+        TLanes.Store(total, TLanes.MultiplyAdd(s1, TLanes.Broadcast(scale * tile.ColumnScales[1]), TLanes.Load(total)));
+        total += Lanes;
+        TLanes.Store(total, TLanes.MultiplyAdd(s2, TLanes.Broadcast(scale * tile.ColumnScales[2]), TLanes.Load(total)));
+        total += Lanes;
+        TLanes.Store(total, TLanes.MultiplyAdd(s3, TLanes.Broadcast(scale * tile.ColumnScales[3]), TLanes.Load(total)));
     }
 }

@@ -56,14 +56,34 @@ internal unsafe struct CpuAttention
         (Window > 0 ? Math.Max(0, firstPosition - Window + 1) : 0, Math.Min(lastPosition + 1, MaxContext));
 }
 
+/// <summary>A few rows of widened A by a few rows of B over one segment, added to sixteen lanes of totals for each pair.</summary>
+internal unsafe struct CpuTile
+{
+    public float* A;
+    public byte* B;
+    public float* RowScales, ColumnScales, Totals;
+    public long AStride, BStride;
+
+    /// <summary>Floats between the totals of neighbouring rows; those of a row's columns lie side by side.</summary>
+    public int TotalStride;
+
+    /// <summary>Whole lanes.</summary>
+    public int Length;
+
+    public int Rows, Columns;
+}
+
 /// <summary>The inner loops, for one vector width; see <see cref="CpuKernels{TLanes}"/>.</summary>
 internal abstract unsafe class CpuKernels
 {
     /// <summary>Singles side by side in every sum.</summary>
     public const int Lanes = 16;
 
-    /// <summary>Rows of A that are widened once and then used for a block of columns.</summary>
-    public const int PanelRows = 64;
+    /// <summary>Rows of A that are widened once and then used for a block of columns: whole tiles of three.</summary>
+    public const int PanelRows = 60;
+
+    /// <summary>Rows of attention, queries times heads, that share what is widened of K and V.</summary>
+    public const int AttentionRows = 64;
 
     /// <summary>Columns of a result block.</summary>
     public const int BlockColumns = Float8.Block;
@@ -103,7 +123,7 @@ internal abstract unsafe class CpuKernels
     /// <param name="table">The sequence's row of the block table.</param>
     /// <param name="kvHead">The KV head.</param>
     /// <param name="firstRow">Row of the first query in Q.</param>
-    /// <param name="queries">Queries, queries * group at most <see cref="PanelRows"/>.</param>
+    /// <param name="queries">Queries, queries * group at most <see cref="AttentionRows"/>.</param>
     /// <param name="firstPosition">Position of the first query.</param>
     /// <param name="split">Which <see cref="SplitTokens"/> positions.</param>
     /// <param name="partials">[queries * group, PartialStride].</param>
@@ -113,5 +133,5 @@ internal abstract unsafe class CpuKernels
 
     /// <summary>Scratch floats of <see cref="AttendSplit"/>.</summary>
     public static long AttentionScratch(in CpuAttention attention) =>
-        ((long)PanelRows * (attention.HeadDim + SplitTokens)) + (Float8.Block * attention.HeadDim) + (4 * SplitTokens);
+        ((long)AttentionRows * (attention.HeadDim + SplitTokens)) + (Float8.Block * attention.HeadDim) + (4 * SplitTokens);
 }

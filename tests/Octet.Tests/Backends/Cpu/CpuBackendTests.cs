@@ -121,6 +121,26 @@ public sealed class CpuBackendTests
     }
 
     [Fact]
+    public void Ops_allocate_nothing_once_they_have_run()
+    {
+        using var device = CpuDevices.Open(256, 2);
+        using var x = Tensor.Create(device, DType.BFloat16, 70, 512);
+        using var weight = Tensor.Create(device, DType.BFloat16, 300, 512);
+        using var output = Tensor.Create(device, DType.BFloat16, 70, 300);
+        device.Stream.Fill(x, 0);
+        device.Stream.Fill(weight, 0);
+        var args = new GemmArgs { A = x, B = new Weight { Values = weight }, Output = output };
+        Ops.Gemm(device.Stream, args);
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        for (var i = 0; i < 20; i++)
+        {
+            Ops.Gemm(device.Stream, args);
+        }
+
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+    }
+
+    [Fact]
     public void Finalised_buffers_are_no_longer_live()
     {
         using var device = Device.Open("cpu");
