@@ -1,14 +1,14 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
-using Octet.Inference.Loading;
 using Octet.Inference.Planning;
 using Octet.Inference.Planning.Topology;
 
-/// <summary><c>octet plan</c>: which split of a node into data, tensor and expert parallelism serves a workload best.</summary>
+namespace Octet.Cli;
+
+/// <summary>octet plan: which split of a node into data, tensor and expert parallelism serves a workload best.</summary>
 internal static class PlanCommand
 {
-    private static readonly Option<string> s_model = new("--model") { Description = "A checkpoint directory, or the name of a known model", DefaultValueFactory = _ => PlanData.TargetModel };
+    private static readonly Option<string> s_model = new("--model") { Description = "A checkpoint directory, or the name of a known model", DefaultValueFactory = _ => ModelShape.Target };
     private static readonly Option<string> s_node = new("--node") { Description = "The node's GPUs as KIND:COUNT", DefaultValueFactory = _ => "mi325x:8" };
     private static readonly Option<int> s_input = new("--input") { Description = "Input tokens of a request", DefaultValueFactory = _ => 5600 };
     private static readonly Option<int> s_output = new("--output") { Description = "Output tokens of a request", DefaultValueFactory = _ => 140 };
@@ -37,35 +37,32 @@ internal static class PlanCommand
 
     private static int Run(ParseResult arguments)
     {
-        try
+        ModelShape model = ModelShape.Find(arguments.GetRequiredValue(s_model));
+        PlanNode node = PlanNode.Parse(arguments.GetRequiredValue(s_node), arguments.GetValue(s_memory));
+        EngineCalibration engine = EngineCalibration.Find(arguments.GetRequiredValue(s_engine));
+        if (arguments.GetValue(s_calibrate) is { } measurements)
         {
-            ModelShape model = PlanData.Model(arguments.GetRequiredValue(s_model));
-            PlanNode node = PlanNode.Parse(arguments.GetRequiredValue(s_node), arguments.GetValue(s_memory));
-            EngineCalibration engine = EngineCalibration.Find(arguments.GetRequiredValue(s_engine));
-            if (arguments.GetValue(s_calibrate) is { } measurements)
-            {
-                Console.Write(Calibrate(model, node, engine, measurements));
-                return 0;
-            }
-            var workload = new PlanWorkload(
-                arguments.GetValue(s_input), arguments.GetValue(s_output), arguments.GetValue(s_concurrency),
-                arguments.GetRequiredValue(s_per) == "group", arguments.GetValue(s_ttft), arguments.GetValue(s_tpot));
-            PlanListing listing = Planner.Run(model, node, engine, workload);
-            // The whole answer is made before anything is written: bad input leaves no half-written file.
-            string answer = arguments.GetValue(s_emit) is { } form ? Emit(listing, form, arguments.GetValue(s_sysfs))
-                : arguments.GetValue(s_json) ? TopologyCommand.ToJson(json => PlanJson.Write(listing, json)) : PlanTable.Write(listing);
-            if (arguments.GetValue(s_plot) is { } plot)
-            {
-                File.WriteAllText(plot, PlanPlot.Write(listing));
-            }
-            Console.Write(answer);
-            return 0;
+            Console.Out.Write(Calibrate(model, node, engine, measurements));
+            return CommandLine.Success;
         }
-        catch (Exception cause) when (cause is PlanException or ModelFormatException or IOException or UnauthorizedAccessException or ArgumentException)
+        var workload = new PlanWorkload(
+            arguments.GetValue(s_input), arguments.GetValue(s_output), arguments.GetValue(s_concurrency),
+            arguments.GetRequiredValue(s_per) == "group", arguments.GetValue(s_ttft), arguments.GetValue(s_tpot));
+        PlanListing listing = Planner.Run(model, node, engine, workload);
+        string? emitted = arguments.GetValue(s_emit) is { } form ? Emit(listing, form, arguments.GetValue(s_sysfs)) : null;
+        if (arguments.GetValue(s_plot) is { } plot)
         {
-            Console.Error.WriteLine($"octet plan: {cause.Message}");
-            return 2;
+            File.WriteAllText(plot, PlanPlot.Write(listing));
         }
+        if (emitted is null && arguments.GetValue(s_json))
+        {
+            JsonOutput.Write(json => PlanJson.Write(listing, json));
+        }
+        else
+        {
+            Console.Out.Write(emitted ?? PlanTable.Write(listing));
+        }
+        return CommandLine.Success;
     }
 
     private static string Emit(PlanListing listing, string form, string? sysfs)

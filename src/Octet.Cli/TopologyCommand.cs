@@ -1,12 +1,11 @@
-using System.Buffers;
 using System.CommandLine;
 using System.Globalization;
-using System.Text;
-using System.Text.Json;
 using Octet.Inference.Planning;
 using Octet.Inference.Planning.Topology;
 
-/// <summary><c>octet topology</c>: the GPUs of a machine, and DP groups placed on them by links and sockets.</summary>
+namespace Octet.Cli;
+
+/// <summary>octet topology: the GPUs of a machine, and DP groups placed on them by links and sockets.</summary>
 internal static class TopologyCommand
 {
     private const int UsualGroup = 4;
@@ -26,17 +25,6 @@ internal static class TopologyCommand
         return command;
     }
 
-    /// <summary>The text of what <paramref name="write"/> writes, indented.</summary>
-    internal static string ToJson(Action<Utf8JsonWriter> write)
-    {
-        var buffer = new ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true }))
-        {
-            write(json);
-        }
-        return Encoding.UTF8.GetString(buffer.WrittenSpan) + "\n";
-    }
-
     internal static void Warn(KfdTopology topology, Placement placement)
     {
         foreach (string warning in topology.Warnings.Concat(placement.Warnings))
@@ -47,31 +35,32 @@ internal static class TopologyCommand
 
     private static int Run(ParseResult arguments)
     {
-        try
+        (int Count, int Size)? asked = arguments.GetValue(s_groups) is { } groups ? ParseGroups(groups) : null;
+        KfdTopology topology = KfdTopology.Read(arguments.GetRequiredValue(s_sysfs));
+        (int count, int size) = asked ?? Usual(topology.Gpus.Count);
+        Placement placement = Placement.Place(topology, count, size);
+        Warn(topology, placement);
+        string? emitted = arguments.GetValue(s_emit) switch
         {
-            KfdTopology topology = KfdTopology.Read(arguments.GetRequiredValue(s_sysfs));
-            (int count, int size) = arguments.GetValue(s_groups) is { } groups ? ParseGroups(groups) : Usual(topology.Gpus.Count);
-            Placement placement = Placement.Place(topology, count, size);
-            Warn(topology, placement);
-            Console.Write(arguments.GetValue(s_emit) switch
-            {
-                "k8s" => Kubernetes(placement),
-                "env" => PlanManifests.Environment(placement),
-                _ => arguments.GetValue(s_json) ? ToJson(json => TopologyReport.Write(topology, placement, json)) : TopologyReport.Write(topology, placement),
-            });
-            return 0;
-        }
-        catch (Exception cause) when (cause is PlanException or IOException or UnauthorizedAccessException or ArgumentException)
+            "k8s" => Kubernetes(placement),
+            "env" => PlanManifests.Environment(placement),
+            _ => null,
+        };
+        if (emitted is null && arguments.GetValue(s_json))
         {
-            Console.Error.WriteLine($"octet topology: {cause.Message}");
-            return 2;
+            JsonOutput.Write(json => TopologyReport.Write(topology, placement, json));
         }
+        else
+        {
+            Console.Out.Write(emitted ?? TopologyReport.Write(topology, placement));
+        }
+        return CommandLine.Success;
     }
 
     private static string Kubernetes(Placement placement)
     {
         int size = placement.Groups[0].Gpus.Count;
-        ModelShape model = PlanData.Model(PlanData.TargetModel);
+        ModelShape model = ModelShape.Find(ModelShape.Target);
         return PlanManifests.Kubernetes(model.Name, "amd.com/gpu", placement.Groups.Count, size, size, model.WeightBytes(1));
     }
 

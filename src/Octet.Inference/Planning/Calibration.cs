@@ -127,6 +127,13 @@ public sealed class Calibration
         return new CalibrationError(points.Count, ttft, tpot);
     }
 
+    /// <summary>The point with the latencies <paramref name="engine"/> is predicted to have there.</summary>
+    internal MeasuredPoint Simulate(EngineCalibration engine, MeasuredPoint point)
+    {
+        (double ttft, double tpot) = Predict(engine, point);
+        return point with { TtftMs = ttft, TpotMs = tpot };
+    }
+
     private static MeasuredPoint ParseLine(string line, int number)
     {
         string[] fields = line.Split(',');

@@ -1,3 +1,4 @@
+using Octet.Inference.Loading;
 using Octet.Inference.Models;
 
 namespace Octet.Inference.Planning;
@@ -5,6 +6,9 @@ namespace Octet.Inference.Planning;
 /// <summary>What a model costs: bytes held, bytes read and operations done, by how it is sharded. Projections are FP8 with a scale for each 128 x 128 block, the rest BF16.</summary>
 public sealed class ModelShape
 {
+    /// <summary>The model planned for if none is named.</summary>
+    public const string Target = "Qwen3-235B-A22B-Instruct-2507-FP8";
+
     private const double BytesPerWeight = 1 + 4.0 / (128 * 128);
     private readonly double _denseMlpWeights;
 
@@ -16,6 +20,21 @@ public sealed class ModelShape
         Config = config;
         MoeLayers = Enumerable.Range(0, config.LayerCount).Count(config.IsMoeLayer);
         _denseMlpWeights = (config.LayerCount - MoeLayers) * 3.0 * config.HiddenSize * config.IntermediateSize;
+    }
+
+    /// <summary>The model called <paramref name="name"/> (a repository prefix such as "Qwen/" is allowed), or the one whose config.json is in the directory of that name.</summary>
+    /// <exception cref="PlanException">It is neither.</exception>
+    /// <exception cref="ModelFormatException">Its config.json is missing or not supported.</exception>
+    public static ModelShape Find(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        if (Directory.Exists(name))
+        {
+            return new ModelShape(Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(name))), ModelConfig.Load(name));
+        }
+        return name.Split('/')[^1].Equals(Target, StringComparison.OrdinalIgnoreCase)
+            ? new ModelShape(Target, ModelConfig.Parse(PlanData.ReadJson(Target.ToLowerInvariant() + ".json")))
+            : throw new PlanException($"model '{name}' is neither a directory with config.json nor a known name ({Target})");
     }
 
     /// <summary>The model's name.</summary>

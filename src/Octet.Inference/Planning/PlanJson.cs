@@ -2,15 +2,14 @@ using System.Text.Json;
 
 namespace Octet.Inference.Planning;
 
-/// <summary>Writes a listing as one JSON object.</summary>
+/// <summary>Writes a listing as the members of a JSON object.</summary>
 public static class PlanJson
 {
-    /// <summary>Writes <c>{"best", "model", "node", "engine", "plans": [...]}</c>; latencies in milliseconds per request, capacity and requests per second for the whole node.</summary>
+    /// <summary>Writes <c>best, model, node, engine, plans, sources</c> into the open object; latencies in milliseconds per request, capacity and requests per second for the whole node.</summary>
     public static void Write(PlanListing listing, Utf8JsonWriter json)
     {
         ArgumentNullException.ThrowIfNull(listing);
         ArgumentNullException.ThrowIfNull(json);
-        json.WriteStartObject();
         json.WriteNumber("best", listing.BestIndex);
         json.WriteString("model", listing.Model.Name);
         json.WriteString("node", $"{listing.Node.Gpu.Kind}:{listing.Node.Count}");
@@ -31,7 +30,6 @@ public static class PlanJson
             json.WriteStringValue($"{name}: {constant.Source} ({constant.Provenance})");
         }
         json.WriteEndArray();
-        json.WriteEndObject();
     }
 
     private static void WritePlan(Plan plan, Utf8JsonWriter json)

@@ -21,13 +21,12 @@ public static class TopologyReport
         return text.Append(PlanManifests.Environment(placement)).ToString();
     }
 
-    /// <summary>One object: <c>{"gpus": [...], "groups": [{"devices", "numa_nodes", "score", "environment", "numactl"}], "score", "exact", "warnings"}</c>.</summary>
+    /// <summary>The members <c>gpus, groups, score, exact, warnings</c> into the open object; a group has <c>devices, numa_nodes, score, environment, numactl</c>.</summary>
     public static void Write(KfdTopology topology, Placement placement, Utf8JsonWriter json)
     {
         ArgumentNullException.ThrowIfNull(topology);
         ArgumentNullException.ThrowIfNull(placement);
         ArgumentNullException.ThrowIfNull(json);
-        json.WriteStartObject();
         json.WriteStartArray("gpus");
         foreach (GpuNode gpu in topology.Gpus)
         {
@@ -63,7 +62,6 @@ public static class TopologyReport
             json.WriteStringValue(warning);
         }
         json.WriteEndArray();
-        json.WriteEndObject();
     }
 
     private static void WriteNumbers(Utf8JsonWriter json, string name, IEnumerable<int> numbers)
