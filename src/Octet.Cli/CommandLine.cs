@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Octet.Inference.Loading;
+using Octet.Inference.Planning;
 
 namespace Octet.Cli;
 
@@ -42,7 +43,7 @@ internal static class CommandLine
             Complain("interrupted");
             return Interrupted;
         }
-        catch (Exception error) when (error is ModelFormatException or OctetException or ArgumentException or IOException or UnauthorizedAccessException)
+        catch (Exception error) when (error is ModelFormatException or PlanException or OctetException or ArgumentException or IOException or UnauthorizedAccessException)
         {
             Complain(error.Message);
             return BadInput;

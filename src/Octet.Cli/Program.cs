@@ -8,6 +8,8 @@ var root = new RootCommand("Octet: FP8 Mixture-of-Experts inference for .NET on 
     PerplexityCommand.Create(),
     DevicesCommand.Create(),
     CheckCommand.Create(),
+    PlanCommand.Create(),
+    TopologyCommand.Create(),
 };
 
 return await CommandLine.RunAsync(root, args);
