@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text;
 using Octet.Inference.Engine;
+using Octet.Inference.Loading;
 using Octet.Inference.Models;
 
 namespace Octet.Cli;
@@ -14,13 +15,14 @@ internal static class GenerateCommand
         var command = new Command("generate", "Continue a text, streaming the tokens as they come");
         var model = new ModelArguments(command);
         var prompt = new Option<string>("--prompt") { Description = "The text to continue", Required = true };
+        var chat = new Option<bool>("--chat") { Description = "Put the prompt into the checkpoint's chat template as the user's message" };
         var maxTokens = new Option<int>("--max-tokens") { Description = "The most tokens to generate", DefaultValueFactory = _ => 128 };
         var temperature = new Option<float?>("--temperature") { Description = "0: the most likely token; default: generation_config.json" };
         var topK = new Option<int?>("--top-k") { Description = "Draw among this many; 0: all" };
         var topP = new Option<float?>("--top-p") { Description = "Draw among the fewest that hold this probability" };
         var seed = new Option<long?>("--seed") { Description = "The same seed gives the same text" };
         var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
-        foreach (var option in (Option[])[prompt, maxTokens, temperature, topK, topP, seed, json])
+        foreach (var option in (Option[])[prompt, chat, maxTokens, temperature, topK, topP, seed, json])
         {
             command.Add(option);
         }
@@ -30,6 +32,10 @@ internal static class GenerateCommand
             using var device = model.OpenDevice(parsed);
             using var loaded = model.Load(parsed, device, cancellation);
             var text = parsed.GetValue(prompt)!;
+            if (parsed.GetValue(chat))
+            {
+                text = ChatTemplate.Load(model.Directory(parsed)).Render([new ChatMessage("user", text)], addGenerationPrompt: true);
+            }
 
             var options = new GenerationOptions
             {
