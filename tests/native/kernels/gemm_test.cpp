@@ -1,0 +1,208 @@
+// The launcher of gemm without a device: which configuration it picks, what it launches, what it refuses. The kernels'
+// results are held to references by the parity cases.
+#include "../../../native/kernels/gemm.hip"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+struct Launch {
+  std::string kernel;
+  uint32_t blocks;
+  int waves;
+  size_t lds_bytes;
+  GemmParams params;
+};
+std::vector<Launch> launches;
+std::string last_error;
+const octet::DeviceFacts mi325x{.name = "MI325X",
+                                .target = octet::Target::gfx942,
+                                .fp8 = OCTET_F8_E4M3_FNUZ,
+                                .wave_size = 64,
+                                .compute_units = 304,
+                                .shared_memory = 65536,
+                                .total_memory = int64_t{1} << 38};
+
+// Addresses the launcher looks at but never follows.
+void* address(uintptr_t value) { return reinterpret_cast<void*>(value); }
+octet_stream* const stream = static_cast<octet_stream*>(address(0x1000));
+octet_device* const device = static_cast<octet_device*>(address(0x1000));
+
+octet_gemm_args gemm_args(int64_t m, int64_t n, int64_t k, octet_dtype dtype = OCTET_F8_E4M3_FNUZ) {
+  const bool fp8 = dtype != OCTET_BF16;
+  octet_gemm_args args{};
+  args.struct_size = sizeof(args);
+  args.a = address(0x10000);
+  args.a_scales = fp8 ? static_cast<float*>(address(0x20000)) : nullptr;
+  args.b.data = address(0x30000);
+  args.b.scales = fp8 ? static_cast<float*>(address(0x40000)) : nullptr;
+  args.b.n = n;
+  args.b.k = k;
+  args.b.row_stride = args.a_stride = k;
+  args.b.scale_row_stride = args.a_scale_stride = (k + 127) / 128;
+  args.b.experts = 1;
+  args.b.dtype = dtype;
+  args.output = address(0x50000);
+  args.output_stride = n;
+  args.output_dtype = OCTET_BF16;
+  args.m = m;
+  args.workspace = address(0x60000);
+  args.workspace_size = SIZE_MAX;
+  return args;
+}
+
+GemmPlan plan(int64_t m, int64_t n, int64_t k, octet_dtype dtype = OCTET_F8_E4M3_FNUZ) {
+  return pick_config(gemm_args(m, n, k, dtype), mi325x.compute_units);
+}
+
+size_t workspace(int64_t m, int64_t n, int64_t k) {
+  const auto args = gemm_args(m, n, k);
+  size_t size = 0;
+  EXPECT_EQ(octet_gemm_workspace(&args, device, &size), OCTET_OK) << last_error;
+  return size;
+}
+
+class Gemm : public testing::Test {
+ protected:
+  void SetUp() override {
+    launches.clear();
+    last_error.clear();
+  }
+  void refuse(const octet_gemm_args& args, const char* text) {
+    EXPECT_EQ(octet_gemm(&args, stream), OCTET_INVALID_ARGUMENT);
+    EXPECT_NE(last_error.find(text), std::string::npos) << last_error;
+    EXPECT_TRUE(launches.empty());
+  }
+};
+
+}  // namespace
+
+namespace octet {
+const DeviceFacts& facts(const octet_device*) { return mi325x; }
+const DeviceFacts& facts(const octet_stream*) { return mi325x; }
+void set_last_error(const char* text) noexcept { last_error = text; }
+void launch_bytes(octet_stream*, const char* kernel, Grid grid, int waves, size_t lds_bytes, const void* params,
+                  size_t) {
+  launches.push_back({kernel, grid.x, waves, lds_bytes, *static_cast<const GemmParams*>(params)});
+}
+}  // namespace octet
+
+TEST_F(Gemm, Tile_grows_with_the_tokens_and_is_large_only_where_it_fills_the_device) {
+  EXPECT_STREQ(plan(1, 4096, 4096).config.kernel, "gemm_fp8_m16n64");
+  EXPECT_STREQ(plan(16, 4096, 4096).config.kernel, "gemm_fp8_m16n64");
+  EXPECT_STREQ(plan(17, 4096, 4096).config.kernel, "gemm_fp8_m64n64");
+  EXPECT_STREQ(plan(1152, 4096, 4096).config.kernel, "gemm_fp8_m64n64");    // 9 x 32 tiles of 128 x 128
+  EXPECT_STREQ(plan(1153, 4096, 4096).config.kernel, "gemm_fp8_m128n128");  // 10 x 32
+  EXPECT_STREQ(plan(1, 151936, 4096, OCTET_BF16).config.kernel, "gemm_bf16_m16n64");
+  EXPECT_STREQ(plan(16384, 4096, 4096, OCTET_BF16).config.kernel, "gemm_bf16_m128n128");
+}
+
+TEST_F(Gemm, Rows_that_16_byte_loads_cannot_read_take_the_generic_kernel) {
+  EXPECT_STREQ(plan(16, 64, 200).config.kernel, "gemm_fp8_any");
+  EXPECT_STREQ(plan(16, 64, 200, OCTET_BF16).config.kernel, "gemm_bf16_m16n64");
+  EXPECT_STREQ(plan(16, 64, 204, OCTET_BF16).config.kernel, "gemm_bf16_any");
+  auto args = gemm_args(16, 64, 256);
+  args.b.scale_column_offset = 64;
+  EXPECT_STREQ(pick_config(args, 304).config.kernel, "gemm_fp8_m16n64");
+  args.b.scale_column_offset = 65;
+  EXPECT_STREQ(pick_config(args, 304).config.kernel, "gemm_fp8_any");
+  args.b.scale_column_offset = 0;
+  args.a_stride = 257;
+  EXPECT_STREQ(pick_config(args, 304).config.kernel, "gemm_fp8_any");
+}
+
+TEST_F(Gemm, Segments_depend_on_the_weight_alone) {
+  for (const auto& [n, k] :
+       {std::pair<int64_t, int64_t>{1280, 4096}, {4096, 1024}, {4096, 4096}, {64, 127}, {8, 1 << 29}}) {
+    for (const int64_t m : {1, 16, 17, 64, 65, 1000, 100000}) {
+      EXPECT_EQ(plan(m, n, k).segment, segment_columns(n, k));
+      EXPECT_EQ(pick_config(gemm_args(m, n, k), 80).segment, segment_columns(n, k));
+    }
+    EXPECT_EQ(segment_columns(n, k) % 128, 0);
+  }
+  EXPECT_EQ(plan(1, 1280, 4096).segments, 16);
+  EXPECT_EQ(plan(1, 4096, 4096).segments, 4);
+  EXPECT_EQ(plan(1, 151936, 4096).segments, 1);
+}
+
+TEST_F(Gemm, Decode_shape_is_split_and_reduced_by_a_second_launch) {
+  const auto args = gemm_args(16, 1280, 4096);
+  ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
+  ASSERT_EQ(launches.size(), 2u);
+  EXPECT_EQ(launches[0].kernel, "gemm_fp8_m16n64");
+  EXPECT_EQ(launches[0].blocks, 20u * 16u);
+  EXPECT_EQ(launches[0].lds_bytes, sizeof(TileLds<gemm_fp8_m16n64_tile>));
+  EXPECT_EQ(launches[0].params.partials, args.workspace);
+  EXPECT_EQ(launches[1].kernel, "gemm_reduce");
+  EXPECT_EQ(launches[1].blocks, 16u * 320u / 256u);
+}
+
+TEST_F(Gemm, Prefill_shape_is_one_launch_without_a_workspace) {
+  auto args = gemm_args(4096, 4096, 4096);
+  args.workspace_size = workspace(4096, 4096, 4096);
+  ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
+  ASSERT_EQ(launches.size(), 1u);
+  EXPECT_EQ(launches[0].kernel, "gemm_fp8_m128n128");
+  EXPECT_EQ(launches[0].blocks, 32u * 32u);
+  EXPECT_EQ(launches[0].params.partials, nullptr);
+}
+
+TEST_F(Gemm, Workspace_never_shrinks_and_holds_the_partial_sums) {
+  for (const int64_t n : {1, 128, 1280, 4096, 9216, 151936}) {
+    size_t largest = 0;
+    for (int64_t m = 0; m < 6000; m += 13) {
+      const size_t size = workspace(m, n, 4096);
+      EXPECT_GE(size, largest);
+      largest = size;
+      const GemmPlan picked = plan(m, n, 4096);
+      if (picked.split) EXPECT_GE(size, static_cast<size_t>(picked.segments * m * n * 4));
+    }
+  }
+  EXPECT_EQ(workspace(1, 151936, 4096), 0u);
+}
+
+TEST_F(Gemm, Nothing_to_write_launches_nothing) {
+  for (auto args : {gemm_args(0, 64, 128), gemm_args(5, 0, 128)}) {
+    args.a = args.output = nullptr;
+    EXPECT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
+  }
+  EXPECT_TRUE(launches.empty());
+}
+
+TEST_F(Gemm, Bad_arguments_are_refused_with_their_values) {
+  EXPECT_EQ(octet_gemm(nullptr, stream), OCTET_INVALID_ARGUMENT);
+  const auto good = gemm_args(16, 64, 256);
+  EXPECT_EQ(octet_gemm(&good, nullptr), OCTET_INVALID_ARGUMENT);
+  const auto refuse_with = [&](const char* text, auto&& edit) {
+    auto args = good;
+    edit(args);
+    refuse(args, text);
+  };
+  refuse_with("struct_size = 8", [](auto& args) { args.struct_size = 8; });
+  refuse_with("m = -1 ", [](auto& args) { args.m = -1; });
+  refuse_with("m = 4611686018427387904", [](auto& args) { args.m = int64_t{1} << 62; });
+  refuse_with("b.n = -5", [](auto& args) { args.b.n = -5; });
+  refuse_with("b.k = 2147483648", [](auto& args) { args.b.k = int64_t{1} << 31; });
+  refuse_with("b.experts = 2", [](auto& args) { args.b.experts = 2; });
+  refuse_with("b.dtype = 2", [](auto& args) { args.b.dtype = OCTET_F8_E4M3; });
+  refuse_with("output_dtype = 4", [](auto& args) { args.output_dtype = OCTET_I32; });
+  refuse_with("b.scale_column_offset = 128", [](auto& args) { args.b.scale_column_offset = 128; });
+  refuse_with("b.scale_row_offset = -1", [](auto& args) { args.b.scale_row_offset = -1; });
+  refuse_with("a_stride = 4611686018427387904", [](auto& args) { args.a_stride = int64_t{1} << 62; });
+  refuse_with("output_stride = 63", [](auto& args) { args.output_stride = 63; });
+  refuse_with("a is null", [](auto& args) { args.a = nullptr; });
+  refuse_with("b.data = 0x30008", [](auto& args) { args.b.data = address(0x30008); });
+  refuse_with("a_scales is null", [](auto& args) { args.a_scales = nullptr; });
+  refuse_with("b.scales is null", [](auto& args) { args.b.scales = nullptr; });
+  refuse_with("bias = 0x7", [](auto& args) { args.bias = address(0x7); });
+  auto decode = gemm_args(16, 1280, 4096);
+  decode.workspace_size = 1;
+  refuse(decode, "workspace_size = 1, needs 1310720");
+  decode.workspace = nullptr;
+  refuse(decode, "workspace is null");
+}
+
+TEST_F(Gemm, More_blocks_than_a_launch_holds_are_refused) { refuse(gemm_args(1 << 24, INT32_MAX, 16), "2199023255552 blocks"); }
