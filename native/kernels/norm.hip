@@ -4,13 +4,13 @@
 //   y = h / sqrt(mean(h^2) + eps) * weight
 //   output = bf16(y);  quantized, scales = quantize(y in f32): one scale per token and 128 columns
 //
-// x, residual, output [tokens, hidden] bf16; weight [hidden] bf16; quantized [tokens, hidden] FP8. One block of 256 threads
-// serves one token. A thread takes 8 columns at a time, so 16 neighbouring lanes hold a scale block; the second phase reads
-// h again from the cache, each thread only columns it wrote itself. The sum of squares has an order fixed by hidden and the
-// wave size: along a thread's columns, over the wave, over the waves.
+// x, residual, output [tokens, hidden] bf16; weight [hidden] bf16; quantized [tokens, hidden] FP8. One block of 256
+// threads serves one token. A thread takes 8 columns at a time, so 16 neighbouring lanes hold a scale block
+// (columns.h); the second phase reads h again from the cache, each thread only columns it wrote itself. The sum of
+// squares has an order fixed by hidden and the wave size: along a thread's columns, over the wave, over the waves.
 //
-// Floor: 7 bytes an element with residual and FP8 (x, residual twice, codes). Hidden 4096, 4096 tokens: 117 MB, 24 us at
-// 4.86 TB/s; one token is launch latency.
+// Floor: 7 bytes an element with residual and FP8 (x, residual twice, codes). Hidden 4096, 4096 tokens: 117 MB, 24 us
+// at 4.86 TB/s; one token is launch latency.
 #include <stdint.h>
 
 constexpr int norm_threads = 256;
@@ -34,60 +34,17 @@ struct NormLds {
 };
 
 #if !defined(OCTET_HOST)
-#include "fp8.h"
+#include "columns.h"
 
 constexpr int norm_step = norm_threads * 8;  // columns of one turn of the block
 
-// Up to 8 columns of a bf16 row; those at and beyond `count` read as 0.
-OCTET_INLINE void norm_load(const uint16_t* row, int64_t column, int64_t count, bool aligned, float (&values)[8]) {
-  if (aligned && count >= 8) {
-    const u32x4 eight = *reinterpret_cast<const u32x4*>(row + column);
-    for (int i = 0; i < 4; i++) {
-      values[2 * i] = bits_float(eight[i] << 16);
-      values[2 * i + 1] = bits_float(eight[i] & 0xFFFF0000u);
-    }
-  } else {
-    for (int i = 0; i < 8; i++) values[i] = i < count ? bf16_to_f32(row[column + i]) : 0.0f;
-  }
-}
-
-OCTET_INLINE void norm_store(uint16_t* row, int64_t column, int64_t count, bool aligned, const float (&values)[8]) {
-  if (aligned && count >= 8) {
-    u32x4 eight;
-    for (int i = 0; i < 4; i++) {
-      eight[i] = f32_to_bf16(values[2 * i]) | static_cast<uint32_t>(f32_to_bf16(values[2 * i + 1])) << 16;
-    }
-    *reinterpret_cast<u32x4*>(row + column) = eight;
-  } else {
-    for (int i = 0; i < 8; i++) {
-      if (i < count) row[column + i] = f32_to_bf16(values[i]);
-    }
-  }
-}
-
-// Codes of this lane's 8 columns and the scale of the block it shares with 15 neighbours. Every lane of the wave takes part.
+// The codes and the scale of a block; every lane of the wave takes part.
 template <Fp8 E>
 OCTET_INLINE void norm_quantize(const NormParams& params, int64_t token, int64_t column, int64_t count,
-                                const float (&values)[8]) {
-  float amax = 0.0f;
-  for (int i = 0; i < 8; i++) {
-    if (is_finite(values[i])) amax = __builtin_fmaxf(amax, __builtin_fabsf(values[i]));
-  }
-  for (int mask = 8; mask > 0; mask /= 2) amax = __builtin_fmaxf(amax, __shfl_xor(amax, mask));
-  if (count <= 0) return;
-
-  const float scale = fp8_scale<E>(amax);
-  if (column % 128 == 0) params.scales[token * params.scale_stride + column / 128] = scale;
-  uint8_t* codes = params.quantized + token * params.quantized_stride + column;
-  if (params.aligned && count >= 8) {
-    u32x2 eight = {0, 0};
-    for (int i = 0; i < 8; i++) eight[i / 4] |= static_cast<uint32_t>(f32_to_fp8<E>(values[i] / scale)) << (i % 4 * 8);
-    *reinterpret_cast<u32x2*>(codes) = eight;
-  } else {
-    for (int i = 0; i < 8; i++) {
-      if (i < count) codes[i] = f32_to_fp8<E>(values[i] / scale);
-    }
-  }
+                                const float (&y)[8]) {
+  const float scale = block_scale<E>(y);
+  if (count > 0 && column % 128 == 0) params.scales[token * params.scale_stride + column / 128] = scale;
+  store_codes<E>(params.quantized + token * params.quantized_stride, column, count, params.aligned, y, scale);
 }
 
 OCTET_KERNEL(norm_row, NormParams, norm_threads) {
@@ -102,12 +59,12 @@ OCTET_KERNEL(norm_row, NormParams, norm_threads) {
   for (int64_t column = threadIdx.x * 8; column < params.hidden; column += norm_step) {
     const int64_t count = params.hidden - column;
     float h[8];
-    norm_load(x, column, count, aligned, h);
+    load_columns(x, column, count, aligned, h);
     if (residual) {
       float added[8];
-      norm_load(residual, column, count, aligned, added);
+      load_columns(residual, column, count, aligned, added);
       for (int i = 0; i < 8; i++) h[i] = bf16_to_f32(f32_to_bf16(h[i] + added[i]));
-      norm_store(residual, column, count, aligned, h);
+      store_columns(residual, column, count, aligned, h);
     }
     for (int i = 0; i < 8; i++) squares += h[i] * h[i];
   }
@@ -121,10 +78,10 @@ OCTET_KERNEL(norm_row, NormParams, norm_threads) {
     const int64_t count = params.hidden - column;
     float y[8];
     float weight[8];
-    norm_load(source, column, count, aligned, y);
-    norm_load(params.weight, column, count, aligned, weight);
+    load_columns(source, column, count, aligned, y);
+    load_columns(params.weight, column, count, aligned, weight);
     for (int i = 0; i < 8; i++) y[i] = i < count ? y[i] * inverse * weight[i] : 0.0f;
-    if (params.output) norm_store(params.output + token * params.output_stride, column, count, aligned, y);
+    if (params.output) store_columns(params.output + token * params.output_stride, column, count, aligned, y);
     if (!params.quantized) continue;
     if (params.fnuz) {
       norm_quantize<Fp8::fnuz>(params, token, column, count, y);
@@ -151,10 +108,11 @@ const octet_norm_args& norm_checked(const octet_norm_args* pointer) {
   if (args.output) require_range("norm", "output_stride", args.output_stride, args.hidden, max_stride);
   if (args.quantized) {
     require_range("norm", "quantized_stride", args.quantized_stride, args.hidden, max_stride);
-    require_range("norm", "scale_stride", args.scale_stride,
-                  (args.hidden + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK, max_stride);
+    require_range("norm", "scale_stride", args.scale_stride, (args.hidden + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK,
+                  max_stride);
     require(args.fp8_dtype == OCTET_F8_E4M3 || args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
-            "norm: fp8_dtype = %d must be OCTET_F8_E4M3 (2) or OCTET_F8_E4M3_FNUZ (3)", static_cast<int>(args.fp8_dtype));
+            "norm: fp8_dtype = %d must be OCTET_F8_E4M3 (2) or OCTET_F8_E4M3_FNUZ (3)",
+            static_cast<int>(args.fp8_dtype));
   }
   require(args.eps >= 0.0f && args.eps < __builtin_inff(), "norm: eps = %g must be finite and not negative",
           static_cast<double>(args.eps));

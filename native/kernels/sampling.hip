@@ -1,22 +1,22 @@
 // sampling: the next token of each row of logits: the arg max, or a draw by temperature, top-k and top-p.
 //
 //   z = (logit - largest logit) / temperature
-//   kept by top_k: logits at least the k-th largest;  kept by top_p: of those, the largest ones, until their share of the
-//   sum of exp(z) reaches top_p (ties at the edge kept)
-//   id = arg max over the kept of z - log(-log(u)), u = uniform(seed, counter, index): the Gumbel-max draw from softmax(z)
+//   kept by top_k: logits at least the k-th largest;  kept by top_p: of those, the largest ones, until their share of
+//   the sum of exp(z) reaches top_p (ties at the edge kept) id = arg max over the kept of z - log(-log(u)), u =
+//   uniform(seed, counter, index): the Gumbel-max draw from softmax(z)
 //
-// Ties go to the lowest index; NaN counts as -inf; a largest logit of +inf or -inf is taken as it is (so a row of nothing
-// but -inf and NaN gives 0); a temperature that is not above 0 means 0, a top_p that is NaN means 1.
+// Ties go to the lowest index; NaN counts as -inf; a largest logit of +inf or -inf is taken as it is (so a row of
+// nothing but -inf and NaN gives 0); a temperature that is not above 0 means 0, a top_p that is NaN means 1.
 //
-// logits [rows, vocabulary] f32. One block of up to 1024 threads serves one row. Both thresholds come from the same radix
-// selection on the bits of the logit, mapped to an unsigned key of the same order: three passes (11, 11, 10 bits) build a
-// histogram of weights in LDS and descend into the bin that holds the target. The weight is 1 for top_k and exp(z) in fixed
-// point (40 fractional bits: 2^17 tokens err by less than an f32 rounding of their sum) for top_p. Integer sums have no order,
-// so the atomics keep the result the same on every run. Uniforms are Philox4x32-10 (Salmon et al., "Parallel random numbers:
-// as easy as 1, 2, 3", SC11).
+// logits [rows, vocabulary] f32. One block of up to 1024 threads serves one row. Both thresholds come from the same
+// radix selection on the bits of the logit, mapped to an unsigned key of the same order: three passes (11, 11, 10 bits)
+// build a histogram of weights in LDS and descend into the bin that holds the target. The weight is 1 for top_k and
+// exp(z) in fixed point (40 fractional bits: 2^17 tokens err by less than an f32 rounding of their sum) for top_p.
+// Integer sums have no order, so the atomics keep the result the same on every run. Uniforms are Philox4x32-10 (Salmon
+// et al., "Parallel random numbers: as easy as 1, 2, 3", SC11).
 //
-// Floor: 4 bytes a logit: 152k logits are 608 KB, 0.13 us of the chip's bandwidth but 4.5 us of the 64 B/clk one CU gets from
-// its L2; every further pass (3 for top_k, 3 for top_p, 1 for the draw) costs the same again.
+// Floor: 4 bytes a logit: 152k logits are 608 KB, 0.13 us of the chip's bandwidth but 4.5 us of the 64 B/clk one CU
+// gets from its L2; every further pass (3 for top_k, 3 for top_p, 1 for the draw) costs the same again.
 #include <stdint.h>
 
 constexpr int sampling_threads = 1024;
@@ -31,7 +31,7 @@ struct SamplingParams {
   const int64_t* counters;    // [rows]
   int32_t* ids;               // [rows]
   int64_t vocabulary, logits_stride;
-  int32_t aligned;            // 1: every row begins on 16 bytes
+  int32_t aligned;  // 1: every row begins on 16 bytes
 };
 
 struct SamplingLds {
@@ -92,8 +92,8 @@ OCTET_INLINE void for_each_logit(const SamplingParams& params, Body body) {
   }
 }
 
-// The largest key t such that the weights of the logits with key >= t sum to at least target(sum of all weights), which lies
-// between 1 and that sum. weight(key): a whole number, 0 for logits that take no part.
+// The largest key t such that the weights of the logits with key >= t sum to at least target(sum of all weights), which
+// lies between 1 and that sum. weight(key): a whole number, 0 for logits that take no part.
 template <class Weight, class Target>
 OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds, Weight weight, Target target) {
   const int threads = static_cast<int>(blockDim.x);
@@ -105,8 +105,8 @@ OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds,
     const int width = pass == 2 ? 10 : 11;
     const int bins = 1 << width;
 
-    // The weights of the next bits, among the logits that share the bits found. The histogram's last readers are behind a
-    // barrier already, that of the pass before.
+    // The weights of the next bits, among the logits that share the bits found. The histogram's last readers are behind
+    // a barrier already, that of the pass before.
     for (int i = thread; i < bins; i += threads) lds.histogram[i] = 0;
     __syncthreads();
     for_each_logit(params, [&](int64_t, float x) {
@@ -170,8 +170,8 @@ OCTET_INLINE uint32_t philox(uint64_t seed, uint64_t counter, uint32_t index) {
 }
 
 // -log(-log(u)), u = ((word >> 8) + 0.5) * 2^-24.
-// NOTE: the winners have u next to 1, where u rounds in f32 and log loses all digits; there -log(u) is taken from v = 1 - u,
-// which is exact, as 2 atanh(v / (2 - v)).
+// NOTE: the winners have u next to 1, where u rounds in f32 and log loses all digits; there -log(u) is taken from v = 1
+// - u, which is exact, as 2 atanh(v / (2 - v)).
 OCTET_INLINE float gumbel(uint32_t word) {
   const uint32_t n = word >> 8;
   const float v = static_cast<float>(2 * (0xFFFFFFu - n) + 1) * 0x1p-25f;
