@@ -99,6 +99,23 @@ internal sealed partial class NativeBackend : Backend
     /// <summary>Compiler, targets and commit of the library.</summary>
     internal static string BuildInfo() => Marshal.PtrToStringUTF8(octet_build_info()) ?? "";
 
+    /// <summary>What a call through the ABI costs: checks the stream and returns.</summary>
+    internal static void Noop(DeviceStream stream) => Check(octet_noop(stream.Handle));
+
+    /// <summary>What the simulator counted for each kernel since the device was opened or last reset.</summary>
+    /// <exception cref="OctetException">A real device counts nothing.</exception>
+    internal NativeKernelCounters[] SimCounters()
+    {
+        var count = 0;
+        Check(octet_sim_counters(_device, null, ref count));
+        var counters = new NativeKernelCounters[count];
+        Check(octet_sim_counters(_device, counters, ref count));
+        return counters;
+    }
+
+    /// <summary>Sets the simulator's counters to zero.</summary>
+    internal void ResetSimCounters() => Check(octet_sim_reset_counters(_device));
+
     private static string LastError() => Marshal.PtrToStringUTF8(octet_last_error()) ?? "";
 
     private unsafe NativeDeviceProperties QueryProperties()
@@ -239,6 +256,15 @@ internal sealed partial class NativeBackend : Backend
     [LibraryImport(Library)]
     private static partial OctetStatus octet_graph_destroy(nint graph);
 
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_noop(SafeHandle stream);
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_sim_counters(SafeHandle device, [In, Out] NativeKernelCounters[]? entries, ref int count);
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_sim_reset_counters(SafeHandle device);
+
     /// <summary>Closes the device when the last of its buffers, streams, events and graphs is gone.</summary>
     private sealed class NativeDeviceHandle : SafeHandle
     {
@@ -312,4 +338,20 @@ internal unsafe struct NativeDeviceProperties
     public int WaveSize;
     public int SharedMemory;
     public DType Fp8;
+}
+
+/// <summary><c>octet_kernel_counters</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct NativeKernelCounters
+{
+    public fixed byte Kernel[64];
+    public long Launches;
+    public long Blocks;
+    public long GlobalReadBytes;
+    public long GlobalWriteBytes;
+    public long GlobalTransactions;
+    public long LdsAccesses;
+    public long LdsBankConflicts;
+    public long Mfma;
+    public long Barriers;
 }
