@@ -1,0 +1,51 @@
+namespace Octet.Tests.Backends.Native;
+
+/// <summary>What the simulator's checker reports: kernel, block, lane, source line, and before the access happens.</summary>
+public sealed class SimulatorTests
+{
+    [Theory]
+    [InlineData("sim:gfx942")]
+    [InlineData("sim:gfx950")]
+    [InlineData("sim:sm_90")]
+    public void A_read_of_memory_nobody_wrote_is_reported_and_the_device_goes_on(string name)
+    {
+        using var device = Device.Open(name);
+        using var unwritten = Tensor.Create(device, DType.Float32, 2, 128);
+        using var written = Tensor.From<float>(device, new float[256], 2, 128);
+        Assert.Contains("nobody wrote", Fault(device, unwritten), StringComparison.Ordinal);
+        Quantize(device, written);
+    }
+
+    [Theory]
+    [InlineData("sim:gfx942")]
+    [InlineData("sim:gfx950")]
+    [InlineData("sim:sm_90")]
+    public void A_read_past_a_buffer_is_reported_and_the_device_goes_on(string name)
+    {
+        using var device = Device.Open(name);
+        using var x = Tensor.From<float>(device, new float[256], 2, 128);
+        using var longer = Tensor.Borrow(device, x.Address, DType.Float32, 64, 128);
+        Assert.Contains("outside of every buffer", Fault(device, longer), StringComparison.Ordinal);
+        Quantize(device, x);
+    }
+
+    private static string Fault(Device device, Tensor x)
+    {
+        var error = Assert.Throws<OctetException>(() => Quantize(device, x));
+        Assert.Equal(OctetStatus.KernelFault, error.Status);
+        foreach (var part in (string[])["quantize", "block", "lane", ".h"])
+        {
+            Assert.Contains(part, error.Message, StringComparison.Ordinal);
+        }
+
+        return error.Message;
+    }
+
+    private static void Quantize(Device device, Tensor x)
+    {
+        using var codes = Tensor.Create(device, device.Float8, x.Shape);
+        using var scales = Tensor.Create(device, DType.Float32, x.Shape[0], 1);
+        Ops.Quantize(device.Stream, new() { X = x, Output = new(codes, scales) });
+        device.Stream.Synchronize();
+    }
+}
