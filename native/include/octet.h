@@ -295,17 +295,24 @@ OCTET_OP(activation);
 
 /* moe_route: p = softmax(logits[t]) over all experts in f32; those of the top_k largest logits in descending order (ties:
  * lower expert first; NaN counts as -inf), divided by their sum if renormalize. Logits equal to the largest weigh exp(0):
- * +inf shares all weight with its likes, and a row without a finite logit weighs every expert alike. */
+ * +inf shares all weight with its likes, and a row without a finite logit weighs every expert alike.
+ * The logits may be partial sums, added here in order. With expert_offsets it does in addition what moe_sort does with the
+ * ids; both are one launch for up to 64 tokens. */
 typedef struct octet_moe_route_args {
   size_t struct_size;
-  const float* logits;  /* [tokens, experts] */
+  const float* logits;  /* [tokens, experts], or [logits_segments, tokens, experts] partial sums */
   int32_t* ids;         /* [tokens, top_k] */
   float* weights;       /* [tokens, top_k] */
   int64_t tokens;
   int64_t logits_stride;
   int32_t experts, top_k; /* 1..512, 1..16 */
   int32_t renormalize;
-  int32_t reserved;
+  int32_t logits_segments;  /* 0: no partial sums */
+  int64_t logits_segment_stride;
+  int32_t* expert_offsets;  /* [local_experts + 1], or null: no sorting; this and the rest as in moe_sort */
+  int32_t* slot_pairs;      /* [tokens*top_k] */
+  int32_t* pair_slots;      /* [tokens*top_k] */
+  int32_t first_expert, local_experts;
 } octet_moe_route_args;
 OCTET_OP(moe_route);
 

@@ -3,35 +3,40 @@
 // route: p = softmax(logits[t]) in f32 over all experts, then the top_k largest logits in descending order (ties: the
 // lower expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the
 // largest count as exp(0) = 1, so +inf shares all weight among its likes and a row without a finite logit weighs all
-// experts alike. One wave to a token; a lane holds neighbouring experts, so the lowest lane of a tie has the lowest
-// one.
+// experts alike. 16 lanes to a token; a lane holds neighbouring experts, so the lowest lane of a tie has the lowest
+// one. Logits may come as the partial sums of a split GEMM: they are added here, in order.
 //
-// sort: stable counting sort of the pairs p = token*top_k + choice by local expert. A block takes a chunk of 4,096
-// pairs, each of its 8 waves 512 neighbouring ones, and every wave counts in LDS for itself: the rank of a pair among
-// those of its wave comes from ballots, not from atomics, so it is stable. Up to 4,096 pairs one launch does it all;
-// more take a launch that leaves the counts of each chunk in the workspace, and one that adds them up and places.
+// sort: stable counting sort of the pairs p = token*top_k + choice by local expert, in one launch. A block places a
+// chunk of 8,192 pairs, each of its 16 waves a run of neighbouring ones, and every wave counts in LDS for itself: the
+// rank of a pair among those of its wave comes from ballots, not from atomics, so it is stable. What the other chunks
+// hold, every block counts again for itself (LDS atomics: integers, in any order): no block waits for another.
+//
+// route and sort of at most 64 tokens are one launch of one block: 64 teams of 16 lanes route, then the block sorts.
 //
 // combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16.
-// A thread takes eight columns of a token.
+// A thread takes eight columns of a token. norm does the same sum on its way in (moe_combine.h).
 //
-// Floors at Qwen3-235B, 16,384 tokens: route 9.4 MB, sort 1.6 MB: launch latency; combine 1.21 GB (8 rows of 4,096 bf16
-// in, one out), 249 us at 4.86 TB/s.
+// Floors at Qwen3-235B: 64 tokens, route and sort: 39 KB, launch latency. 16,384 tokens: route 9.4 MB; sort 16 blocks
+// that read 0.5 MB each from L2 and write 1 MB in all; combine 1.21 GB (8 rows of 4,096 bf16 in, one out), 249 us at
+// 4.86 TB/s.
 #include <octet.h>
 #include <stdint.h>
 
-constexpr int route_waves = 4;  // tokens of a block
+constexpr int route_team = 16;   // lanes that route a token
+constexpr int route_waves = 4;   // of a block that only routes
 constexpr int max_experts = 512;
-constexpr int sort_waves = 8;
-constexpr int sort_wave_pairs = 512;
-constexpr int sort_chunk = sort_waves * sort_wave_pairs;
+constexpr int sort_waves = 16;
+constexpr int sort_chunk = 8192;  // pairs; a multiple of sort_waves * 64
 constexpr int combine_threads = 256;
 
 struct MoeRouteParams {
-  const float* logits;  // [tokens, experts]
+  const float* logits;  // [max(segments, 1), tokens, experts]
   int32_t* ids;         // [tokens, top_k]
   float* weights;       // [tokens, top_k]
-  int64_t tokens, logits_stride;
+  int64_t tokens, logits_stride, segment_stride;
+  int32_t segments;  // partial sums to be added; 0: the logits themselves
   int32_t experts, top_k, renormalize;
+  int32_t aligned;  // 1: every fourth logit of a row lies on 16 bytes
 };
 
 struct MoeSortParams {
@@ -39,13 +44,19 @@ struct MoeSortParams {
   int32_t* expert_offsets;  // [local_experts + 1]
   int32_t* slot_pairs;      // [pairs]
   int32_t* pair_slots;      // [pairs]
-  int32_t* counts;          // [chunks, local_experts], with more than one chunk
-  int32_t pairs, chunks;
-  int32_t experts, first_expert, local_experts;
+  int32_t pairs;
+  int32_t first_expert, local_experts;
+};
+
+struct MoeRouteSortParams {
+  MoeRouteParams route;
+  MoeSortParams sort;
 };
 
 struct MoeSortLds {
   int32_t next[sort_waves][max_experts];  // pairs of each expert in the wave's part, then the next slot for one
+  int32_t before[max_experts];            // in the chunks before this one
+  int32_t after[max_experts];             // in those after it
   int32_t begins[max_experts + 1];
 };
 
@@ -62,7 +73,7 @@ struct MoeCombineParams {
 };
 
 #if !defined(OCTET_HOST)
-#include "columns.h"
+#include "moe_combine.h"
 
 // ---- route ----
 
@@ -73,32 +84,59 @@ OCTET_INLINE uint32_t order_bits(float x) {
 }
 OCTET_INLINE float ordered_float(uint32_t order) { return bits_float(order >> 31 ? order & 0x7FFFFFFFu : ~order); }
 
-OCTET_INLINE uint32_t wave_max(uint32_t x) {
-  for (int mask = wave_size / 2; mask > 0; mask /= 2) x = max_of(x, __shfl_xor(x, mask));
+OCTET_INLINE int team_lane() { return lane_index() % route_team; }
+OCTET_INLINE uint32_t team_max(uint32_t x) {
+#pragma unroll
+  for (int mask = route_team / 2; mask > 0; mask /= 2) x = max_of(x, __shfl_xor(x, mask));
+  return x;
+}
+OCTET_INLINE float team_sum(float x) {
+#pragma unroll
+  for (int mask = route_team / 2; mask > 0; mask /= 2) x += __shfl_xor(x, mask);
   return x;
 }
 
+// Four logits of a row from expert `first` on, those that do not exist 0.
+OCTET_INLINE f32x4 load_logits(const MoeRouteParams& p, int64_t token, int first) {
+  f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+  const float* row = p.logits + token * p.logits_stride + first;
+  const int count = p.experts - first;
+  for (int segment = 0; segment < max_of(p.segments, 1); segment++, row += p.segment_stride) {
+    if (p.aligned && count >= 4) {
+      sum += *reinterpret_cast<const f32x4*>(row);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        if (i < count) sum[i] += row[i];
+      }
+    }
+  }
+  return sum;
+}
+
+// Routes one token by each team of 16 lanes; every lane of the wave takes part. bound: experts at most. Teams whose
+// token lies beyond the end work on the last one and store nothing.
 template <int bound>
-OCTET_INLINE void moe_route_kernel(const MoeRouteParams& p) {
-  constexpr int per_lane = bound / wave_size;
-  const int64_t token = static_cast<int64_t>(blockIdx.x) * route_waves + wave_index();
-  if (token >= p.tokens) return;
-  const int first = lane_index() * per_lane;
+OCTET_INLINE void route(const MoeRouteParams& p, int64_t team) {
+  constexpr int per_lane = bound / route_team;
+  const int64_t token = min_of(team, p.tokens - 1);
+  const int first = team_lane() * per_lane;
 
   // The logits in order-preserving bits; experts that do not exist, and later those already chosen, are 0.
   uint32_t order[per_lane];
   uint32_t largest = 0;
 #pragma unroll
-  for (int i = 0; i < per_lane; i++) {
-    order[i] = 0;
-    if (first + i < p.experts) {
-      const float logit = p.logits[token * p.logits_stride + first + i];
+  for (int i = 0; i < per_lane; i += 4) {
+    const f32x4 logits = load_logits(p, token, first + i);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
       // NOTE: adding +0 makes -0 the +0 it ties with.
-      order[i] = order_bits(logit != logit ? -__builtin_inff() : logit + 0.0f);
+      const float logit = logits[j] != logits[j] ? -__builtin_inff() : logits[j] + 0.0f;
+      order[i + j] = first + i + j < p.experts ? order_bits(logit) : 0;
+      largest = max_of(largest, order[i + j]);
     }
-    largest = max_of(largest, order[i]);
   }
-  largest = wave_max(largest);
+  largest = team_max(largest);
 
   const auto exponential = [&](uint32_t x) {
     return x == largest ? 1.0f : exp_fast(ordered_float(x) - ordered_float(largest));
@@ -106,10 +144,11 @@ OCTET_INLINE void moe_route_kernel(const MoeRouteParams& p) {
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < per_lane; i++) sum += order[i] != 0 ? exponential(order[i]) : 0.0f;
-  sum = wave_sum(sum);
+  sum = team_sum(sum);
 
-  float chosen_sum = 0.0f, weight = 0.0f;  // lane c keeps choice c
+  float chosen_sum = 0.0f, weight = 0.0f;  // lane c of the team keeps choice c
   int id = 0;
+  const int team_begin = lane_index() - team_lane();
   for (int choice = 0; choice < p.top_k; choice++) {
     uint32_t best = 0;
     int at = 0;
@@ -120,51 +159,59 @@ OCTET_INLINE void moe_route_kernel(const MoeRouteParams& p) {
         at = i;
       }
     }
-    const uint32_t top = wave_max(best);
-    const int owner = __builtin_ctzll(__ballot(best == top));
-    const int expert = owner * per_lane + __shfl(at, owner);
+    const uint32_t top = team_max(best);
+    const uint32_t holders = static_cast<uint32_t>(__ballot(best == top) >> team_begin) & ((1u << route_team) - 1);
+    const int owner = __builtin_ctz(holders);
+    const int expert = owner * per_lane + __shfl(at, team_begin + owner);
 #pragma unroll
     for (int i = 0; i < per_lane; i++) order[i] = first + i == expert ? 0 : order[i];
     const float probability = exponential(top) / sum;
     chosen_sum += probability;
-    if (lane_index() == choice) {
+    if (team_lane() == choice) {
       weight = probability;
       id = expert;
     }
   }
-  if (lane_index() < p.top_k) {
-    const int64_t pair = token * p.top_k + lane_index();
+  if (team < p.tokens && team_lane() < p.top_k) {
+    const int64_t pair = token * p.top_k + team_lane();
     p.ids[pair] = id;
     p.weights[pair] = p.renormalize ? weight / chosen_sum : weight;
   }
 }
 
-OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) { moe_route_kernel<128>(params); }
-OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) { moe_route_kernel<max_experts>(params); }
+OCTET_INLINE int64_t block_team() {
+  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / route_team;
+}
+
+OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) { route<128>(params, block_team()); }
+OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) { route<max_experts>(params, block_team()); }
 
 // ---- sort ----
+
+// The local expert of an id; local_experts where it has no slot here.
+OCTET_INLINE int local_expert(const MoeSortParams& p, int id) {
+  const bool here = id >= p.first_expert && id - p.first_expert < p.local_experts;
+  return here ? id - p.first_expert : p.local_experts;
+}
 
 // The pairs of a wave, 64 or 32 at a time.
 struct SortPairs {
   const MoeSortParams& p;
   int begin, end;
-  OCTET_INLINE explicit SortPairs(const MoeSortParams& p)
-      : p(p),
-        begin(static_cast<int>(blockIdx.x) * sort_chunk + wave_index() * sort_wave_pairs),
-        end(min_of(begin + sort_wave_pairs, p.pairs)) {}
+  OCTET_INLINE SortPairs(const MoeSortParams& p, int chunk_begin, int chunk_end) : p(p) {
+    const int waves = static_cast<int>(blockDim.x) / wave_size;
+    const int steps = static_cast<int>(ceil_div(chunk_end - chunk_begin, waves * wave_size));
+    begin = chunk_begin + wave_index() * steps * wave_size;
+    end = min_of(begin + steps * wave_size, chunk_end);
+  }
 
-  // visit(pair, expert, rank, count) for this lane's pair: its local expert, or local_experts where it has no slot
-  // here; its rank among the pairs of that expert in this step, and their number. Lanes beyond the end get pair >= end.
+  // visit(pair, expert, rank, count) for this lane's pair: its local expert; its rank among the pairs of that expert in
+  // this step, and their number. Lanes beyond the end get pair >= end and no expert.
   template <class Visit>
   OCTET_INLINE void each_step(const Visit& visit) const {
     for (int step = begin; step < end; step += wave_size) {
       const int pair = step + lane_index();
-      int expert = p.local_experts;
-      if (pair < end) {
-        const int id = p.ids[pair];
-        const bool here = id >= p.first_expert && id < p.first_expert + p.local_experts;
-        expert = here ? id - p.first_expert : p.local_experts;
-      }
+      const int expert = pair < end ? local_expert(p, p.ids[pair]) : p.local_experts;
       uint64_t same = __ballot(true);
       for (int bit = 1; bit <= p.local_experts; bit *= 2) {
         const uint64_t ones = __ballot((expert & bit) != 0);
@@ -176,54 +223,60 @@ struct SortPairs {
   }
 };
 
-// Counts the chunk's pairs into lds.next[wave][expert].
-OCTET_INLINE void sort_count(const MoeSortParams& p, MoeSortLds& lds) {
+// Counts the pairs of all chunks but begin..end-1 into lds.before and lds.after.
+OCTET_INLINE void count_others(const MoeSortParams& p, MoeSortLds& lds, int begin, int end) {
+  const int threads = static_cast<int>(blockDim.x);
+  const auto count = [&](int pair, int id) {
+    const int expert = local_expert(p, id);
+    if (expert < p.local_experts) atomic_add(pair < begin ? &lds.before[expert] : &lds.after[expert], 1);
+  };
+  // Four loads of a thread are on their way together; `begin` and `end` are multiples of four unless `end` ends all.
+  for (int first = static_cast<int>(threadIdx.x) * 4; first < p.pairs; first += 16 * threads) {
+    i32x4 ids[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int at = first + 4 * i * threads;
+      if (at + 4 <= p.pairs) ids[i] = *reinterpret_cast<const i32x4*>(p.ids + at);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int at = first + 4 * i * threads;
+      if (at >= begin && at < end) continue;
+      if (at + 4 <= p.pairs) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) count(at, ids[i][j]);
+      } else {
+        for (int pair = at; pair < p.pairs; pair++) count(pair, p.ids[pair]);
+      }
+    }
+  }
+}
+
+// Sorts the chunk's pairs into their slots.
+OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, MoeSortLds& lds, int chunk) {
+  const int experts = p.local_experts, waves = static_cast<int>(blockDim.x) / wave_size;
+  const int begin = chunk * sort_chunk, end = min_of(begin + sort_chunk, p.pairs);
   auto& next = lds.next[wave_index()];
-  for (int e = lane_index(); e < p.local_experts; e += wave_size) next[e] = 0;
-  wave_sync();
-  SortPairs(p).each_step([&](int, int expert, int rank, int count) {
-    if (rank == 0 && expert < p.local_experts) next[expert] += count;
+  const SortPairs pairs(p, begin, end);
+
+  // Phase 1: pairs of each expert in each wave's part, and in the other chunks.
+  for (int e = lane_index(); e < experts; e += wave_size) next[e] = 0;
+  for (int e = threadIdx.x; e < experts; e += blockDim.x) lds.before[e] = lds.after[e] = 0;
+  __syncthreads();
+  if (begin > 0 || end < p.pairs) count_others(p, lds, begin, end);
+  pairs.each_step([&](int, int expert, int rank, int count) {
+    if (rank == 0 && expert < experts) next[expert] += count;
     wave_sync();
   });
   __syncthreads();
-}
 
-OCTET_KERNEL(moe_sort_count, MoeSortParams, (sort_waves * wave_size)) {
-  auto& lds = OCTET_LDS(MoeSortLds);
-  sort_count(params, lds);
-  for (int e = threadIdx.x; e < params.local_experts; e += blockDim.x) {
-    int sum = 0;
-    for (int wave = 0; wave < sort_waves; wave++) sum += lds.next[wave][e];
-    params.counts[static_cast<int64_t>(blockIdx.x) * params.local_experts + e] = sum;
-  }
-}
-
-OCTET_KERNEL(moe_sort_place, MoeSortParams, (sort_waves * wave_size)) {
-  auto& lds = OCTET_LDS(MoeSortLds);
-  const int experts = params.local_experts, chunk = static_cast<int>(blockIdx.x);
-  sort_count(params, lds);
-
-  // Pairs of each expert: in the chunks before this one, and in all.
-  int before[max_experts / (sort_waves * 32)];
-#pragma unroll
-  for (int i = 0; i < max_experts / (sort_waves * 32); i++) {
-    const int e = threadIdx.x + i * blockDim.x;
-    before[i] = 0;
-    if (e >= experts) continue;
-    int total = 0;
-    if (params.chunks == 1) {
-      for (int wave = 0; wave < sort_waves; wave++) total += lds.next[wave][e];
-    } else {
-      for (int c = 0; c < params.chunks; c++) {
-        if (c == chunk) before[i] = total;
-        total += params.counts[static_cast<int64_t>(c) * experts + e];
-      }
-    }
+  // Phase 2: the exclusive sum over the experts, by one wave: a lane adds neighbouring experts, the wave adds the lanes.
+  for (int e = threadIdx.x; e < experts; e += blockDim.x) {
+    int total = lds.before[e] + lds.after[e];
+    for (int wave = 0; wave < waves; wave++) total += lds.next[wave][e];
     lds.begins[e] = total;
   }
   __syncthreads();
-
-  // Exclusive sum over the experts, by one wave: a lane adds neighbouring experts, the wave adds the lanes.
   if (wave_index() == 0) {
     const int per_lane = static_cast<int>(ceil_div(experts, wave_size));
     const int first = min_of(lane_index() * per_lane, experts), last = min_of(first + per_lane, experts);
@@ -234,35 +287,31 @@ OCTET_KERNEL(moe_sort_place, MoeSortParams, (sort_waves * wave_size)) {
       const int other = __shfl_up(through, delta);
       if (lane_index() >= delta) through += other;
     }
-    int begin = through - sum;
+    int slot = through - sum;
     for (int e = first; e < last; e++) {
       const int count = lds.begins[e];
-      lds.begins[e] = begin;
-      begin += count;
+      lds.begins[e] = slot;
+      slot += count;
     }
     if (lane_index() == wave_size - 1) lds.begins[experts] = through;
   }
   __syncthreads();
 
-  // The first slot of each expert in each wave's part.
-#pragma unroll
-  for (int i = 0; i < max_experts / (sort_waves * 32); i++) {
-    const int e = threadIdx.x + i * blockDim.x;
-    if (e >= experts) continue;
-    int slot = lds.begins[e] + before[i];
-    for (int wave = 0; wave < sort_waves; wave++) {
+  // Phase 3: the first slot of each expert in each wave's part.
+  for (int e = threadIdx.x; e < experts; e += blockDim.x) {
+    int slot = lds.begins[e] + lds.before[e];
+    for (int wave = 0; wave < waves; wave++) {
       const int count = lds.next[wave][e];
       lds.next[wave][e] = slot;
       slot += count;
     }
   }
   if (chunk == 0) {
-    for (int e = threadIdx.x; e <= experts; e += blockDim.x) params.expert_offsets[e] = lds.begins[e];
+    for (int e = threadIdx.x; e <= experts; e += blockDim.x) p.expert_offsets[e] = lds.begins[e];
   }
   __syncthreads();
 
-  auto& next = lds.next[wave_index()];
-  const SortPairs pairs(params);
+  // Phase 4: every pair to its slot.
   const int slots = lds.begins[experts];
   pairs.each_step([&](int pair, int expert, int rank, int count) {
     const bool here = expert < experts;
@@ -271,11 +320,28 @@ OCTET_KERNEL(moe_sort_place, MoeSortParams, (sort_waves * wave_size)) {
     if (here && rank == 0) next[expert] += count;
     wave_sync();
     if (pair >= pairs.end) return;
-    params.pair_slots[pair] = slot;
-    if (here) params.slot_pairs[slot] = pair;
-    if (pair >= slots) params.slot_pairs[pair] = -1;
+    p.pair_slots[pair] = slot;
+    if (here) p.slot_pairs[slot] = pair;
+    if (pair >= slots) p.slot_pairs[pair] = -1;
   });
 }
+
+OCTET_KERNEL(moe_sort_pairs, MoeSortParams, (sort_waves * wave_size)) {
+  sort_chunk_pairs(params, OCTET_LDS(MoeSortLds), static_cast<int>(blockIdx.x));
+}
+
+// ---- route and sort in one block ----
+
+template <int bound>
+OCTET_INLINE void route_and_sort(const MoeRouteSortParams& p) {
+  const int teams = static_cast<int>(blockDim.x) / route_team;
+  for (int64_t base = 0; base < p.route.tokens; base += teams) route<bound>(p.route, base + block_team());
+  __syncthreads();
+  sort_chunk_pairs(p.sort, OCTET_LDS(MoeSortLds), 0);
+}
+
+OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) { route_and_sort<128>(params); }
+OCTET_KERNEL(moe_route_sort_e512, MoeRouteSortParams, (sort_waves * wave_size)) { route_and_sort<max_experts>(params); }
 
 // ---- combine ----
 
@@ -284,22 +350,16 @@ OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) {
   const int64_t column = (blockIdx.x % params.column_blocks * combine_threads + threadIdx.x) * int64_t{8};
   const int64_t count = params.hidden - column;
   if (count <= 0) return;
-  float sum[8] = {};
-  for (int choice = 0; choice < params.top_k; choice++) {
-    const int64_t pair = token * params.top_k + choice;
-    const int64_t slot = params.pair_slots[pair];
-    if (slot < 0 || slot >= params.tokens * params.top_k) continue;
-    const float weight = params.weights[pair];
-    float y[8];
-    load_columns(params.y + slot * params.y_stride, column, count, params.aligned, y);
-#pragma unroll
-    for (int i = 0; i < 8; i++) sum[i] += weight * y[i];
-  }
+  const PairSum pairs{params.y, params.pair_slots, params.weights, params.tokens, params.y_stride, params.top_k};
+  float sum[8];
+  pairs.load(token, column, count, params.aligned, sum);
   store_columns(params.output + token * params.output_stride, column, count, params.aligned, sum);
 }
 #endif
 
 #if defined(OCTET_HOST)
+#include <algorithm>
+
 #include "../runtime/check.h"
 #include "../runtime/driver.h"
 
@@ -314,25 +374,32 @@ void require_pairs(const char* op, int64_t tokens, int32_t top_k) {
   require_range(op, "tokens", tokens, 0, (int64_t{1} << 30) / top_k);
 }
 
+void require_experts_here(const char* op, int32_t experts, int32_t first_expert, int32_t local_experts) {
+  require_range(op, "first_expert", first_expert, 0, experts - 1);
+  require_range(op, "local_experts", local_experts, 1, experts - first_expert);
+}
+
 const octet_moe_sort_args& sort_checked(const octet_moe_sort_args* pointer) {
   constexpr const char* op = "moe_sort";
   const auto& args = checked(op, pointer);
   require_pairs(op, args.tokens, args.top_k);
   require_range(op, "experts", args.experts, 1, max_experts);
-  require_range(op, "first_expert", args.first_expert, 0, args.experts - 1);
-  require_range(op, "local_experts", args.local_experts, 1, args.experts - args.first_expert);
+  require_experts_here(op, args.experts, args.first_expert, args.local_experts);
   return args;
 }
 
-int64_t sort_chunks(const octet_moe_sort_args& args) {
-  const int64_t pairs = args.tokens * args.top_k;
-  return pairs <= sort_chunk ? 1 : (pairs + sort_chunk - 1) / sort_chunk;
+// Blocks of a sort; no pairs are one empty chunk, for the offsets are to become zeros.
+uint32_t sort_chunks(int64_t pairs) {
+  return static_cast<uint32_t>(std::max<int64_t>((pairs + sort_chunk - 1) / sort_chunk, 1));
 }
 
-size_t sort_workspace(const octet_moe_sort_args& args) {
-  const int64_t chunks = sort_chunks(args);
-  return chunks == 1 ? 0 : static_cast<size_t>(chunks * args.local_experts) * sizeof(int32_t);
+// Waves of a sort's blocks: no more than have pairs.
+int sort_block_waves(int64_t pairs, int wave_size) {
+  return static_cast<int>(std::clamp<int64_t>((pairs + wave_size - 1) / wave_size, 1, sort_waves));
 }
+
+// Tokens that one block routes and sorts at once: more of them would keep the other CUs waiting.
+constexpr int64_t fused_tokens = 64;
 
 }  // namespace
 }  // namespace octet
@@ -347,26 +414,59 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
     require_pairs(op, args.tokens, args.top_k);
     require(args.top_k <= args.experts, "moe_route: top_k = %d of experts = %d", args.top_k, args.experts);
     require_range(op, "logits_stride", args.logits_stride, args.experts, max_stride);
-    const int threads = route_waves * facts(stream).wave_size;
-    const int64_t blocks = (args.tokens + route_waves - 1) / route_waves;
-    require(blocks <= max_blocks(threads), "moe_route: tokens = %lld are too many for one launch",
+    require_range(op, "logits_segments", args.logits_segments, 0, 1 << 16);
+    require_range(op, "logits_segment_stride", args.logits_segment_stride, 0, max_stride);
+    const bool sorts = args.expert_offsets != nullptr;
+    if (sorts) require_experts_here(op, args.experts, args.first_expert, args.local_experts);
+    const int wave_size = facts(stream).wave_size;
+    const int block_tokens = route_waves * wave_size / route_team;
+    const int64_t blocks = (args.tokens + block_tokens - 1) / block_tokens;
+    require(blocks <= max_blocks(route_waves * wave_size), "moe_route: tokens = %lld are too many for one launch",
             static_cast<long long>(args.tokens));
-    if (blocks == 0) return;
-    require_pointer(op, "logits", args.logits);
-    require_pointer(op, "ids", args.ids);
-    require_pointer(op, "weights", args.weights);
-    const MoeRouteParams params{
+    if (args.tokens > 0) {
+      require_pointer(op, "logits", args.logits);
+      require_pointer(op, "ids", args.ids);
+      require_pointer(op, "weights", args.weights);
+    }
+    if (sorts) require_pointer(op, "expert_offsets", args.expert_offsets);
+    if (sorts && args.tokens > 0) {
+      require_pointer(op, "slot_pairs", args.slot_pairs);
+      require_pointer(op, "pair_slots", args.pair_slots);
+    }
+    const MoeRouteParams route{
         .logits = args.logits,
         .ids = args.ids,
         .weights = args.weights,
         .tokens = args.tokens,
         .logits_stride = args.logits_stride,
+        .segment_stride = args.logits_segment_stride,
+        .segments = args.logits_segments,
         .experts = args.experts,
         .top_k = args.top_k,
         .renormalize = args.renormalize,
+        .aligned = args.logits_stride % 4 == 0 && args.logits_segment_stride % 4 == 0,
     };
-    launch(stream, args.experts <= 128 ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)},
-           route_waves, 0, params);
+    const MoeSortParams sort{
+        .ids = args.ids,
+        .expert_offsets = args.expert_offsets,
+        .slot_pairs = args.slot_pairs,
+        .pair_slots = args.pair_slots,
+        .pairs = static_cast<int32_t>(args.tokens * args.top_k),
+        .first_expert = args.first_expert,
+        .local_experts = args.local_experts,
+    };
+    const bool few_experts = args.experts <= 128;
+    if (sorts && args.tokens <= fused_tokens) {
+      launch(stream, few_experts ? "moe_route_sort_e128" : "moe_route_sort_e512", Grid{},
+             sort_block_waves(args.tokens * route_team, wave_size), sizeof(MoeSortLds), MoeRouteSortParams{route, sort});
+      return;
+    }
+    launch(stream, few_experts ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)}, route_waves,
+           0, route);
+    if (sorts) {
+      launch(stream, "moe_sort_pairs", Grid{sort_chunks(sort.pairs)}, sort_block_waves(sort.pairs, wave_size),
+             sizeof(MoeSortLds), sort);
+    }
   });
 }
 
@@ -382,24 +482,17 @@ extern "C" octet_status octet_moe_sort(const octet_moe_sort_args* pointer, octet
       require_pointer(op, "slot_pairs", args.slot_pairs);
       require_pointer(op, "pair_slots", args.pair_slots);
     }
-    require_workspace(op, args.workspace, args.workspace_size, sort_workspace(args));
-    const int64_t chunks = sort_chunks(args);
     const MoeSortParams params{
         .ids = args.ids,
         .expert_offsets = args.expert_offsets,
         .slot_pairs = args.slot_pairs,
         .pair_slots = args.pair_slots,
-        .counts = static_cast<int32_t*>(args.workspace),
         .pairs = static_cast<int32_t>(args.tokens * args.top_k),
-        .chunks = static_cast<int32_t>(chunks),
-        .experts = args.experts,
         .first_expert = args.first_expert,
         .local_experts = args.local_experts,
     };
-    const Grid grid{static_cast<uint32_t>(chunks)};
-    if (chunks > 1) launch(stream, "moe_sort_count", grid, sort_waves, sizeof(MoeSortLds), params);
-    // No pairs are one empty chunk: the offsets are to become zeros.
-    launch(stream, "moe_sort_place", grid, sort_waves, sizeof(MoeSortLds), params);
+    launch(stream, "moe_sort_pairs", Grid{sort_chunks(params.pairs)},
+           sort_block_waves(params.pairs, facts(stream).wave_size), sizeof(MoeSortLds), params);
   });
 }
 
@@ -407,10 +500,10 @@ extern "C" octet_status octet_moe_sort_workspace(const octet_moe_sort_args* poin
                                                  size_t* size) {
   using namespace octet;
   return guarded([&] {
-    const auto& args = sort_checked(pointer);
+    sort_checked(pointer);
     require(device != nullptr, "moe_sort: device is null");
     require(size != nullptr, "moe_sort: size is null");
-    *size = sort_workspace(args);
+    *size = 0;
   });
 }
 

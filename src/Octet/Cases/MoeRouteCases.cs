@@ -29,6 +29,17 @@ internal static class MoeRouteCases
         Route("corner infinite logits", 2, 130, 4, logits => (logits[7], logits[129], logits[137]) = (1f / 0f, 1f / 0f, 1f / 0f)),
         Route("corner huge logits", 4, 128, 8, logits => Scale(logits, 1e30f), renormalize: false),
         Route("corner no tokens", 0, 128, 8),
+        Route("regular partial sums", 16, 128, 8, segments: 3),
+        Route("tail partial sums, rows 3 apart", 5, 50, 4, padding: 3, segments: 16),
+        Route("regular sorted", 16, 128, 8, local: 128),
+        Route("regular sorted partial sums", 64, 128, 8, segments: 4, local: 128),
+        Route("regular sorted, the small model", 3, 16, 4, local: 16),
+        Route("tail sorted, one token more than one block takes", 65, 128, 8, local: 128),
+        Route("tail sorted odd experts", 33, 129, 3, local: 129),
+        Route("corner sorted, expert-parallel", 40, 128, 8, first: 32, local: 32),
+        Route("corner sorted, the most experts and choices", 50, 512, 16, first: 500, local: 12),
+        Route("corner sorted, all logits equal", 64, 512, 16, logits => logits.AsSpan().Clear(), local: 512),
+        Route("corner sorted, no tokens", 0, 128, 8, local: 128),
         Route("corner many tokens", 8_192, 8, 2),
         Route("model 64 tokens", 64, 128, 8),
         Route("model 16,384 tokens", 16_384, 128, 8) with { Tier = CaseTier.Full },
@@ -47,9 +58,11 @@ internal static class MoeRouteCases
         Sort("corner all experts are elsewhere", 20, 8, 128, 64, 32, ids => ids.AsSpan().Fill(63)),
         Sort("corner ids that are no expert", 300, 4, 16, 8, 8, Spoil),
         Sort("corner no tokens", 0, 8, 128),
-        Sort("corner a chunk exactly", 4096, 1, 64),
-        Sort("corner a chunk and one pair", 4097, 1, 64),
-        Sort("corner chunks of one expert", 3000, 4, 8, ids: ids => ids.AsSpan().Fill(3)),
+        Sort("corner a chunk exactly", 8192, 1, 64),
+        Sort("corner a chunk and one pair", 8193, 1, 64),
+        Sort("corner a chunk and three pairs of the next", 2731, 3, 64),
+        Sort("corner a power law", 6000, 3, 128, ids: PowerLaw),
+        Sort("corner chunks of one expert", 5000, 4, 8, ids: ids => ids.AsSpan().Fill(3)),
         Sort("corner many tokens", 32_768, 2, 128),
         Sort("corner many pairs, expert-parallel", 32_768, 16, 512, 128, 64, Spoil) with { Tier = CaseTier.Full },
         Sort("model 64 tokens", 64, 8, 128),
@@ -98,6 +111,15 @@ internal static class MoeRouteCases
         }
     }
 
+    // Expert e is chosen about as 1/(e + 1).
+    private static void PowerLaw(int[] ids)
+    {
+        for (var i = 0; i < ids.Length; i++)
+        {
+            ids[i] = (int)Math.Exp(ids[i] / 128.0 * Math.Log(129)) - 1;
+        }
+    }
+
     private static void Spoil(int[] ids)
     {
         int[] wrong = [-1, int.MinValue, int.MaxValue, 512, 100_000];
@@ -108,19 +130,27 @@ internal static class MoeRouteCases
     }
 
     private static Case Route(
-        string name, int tokens, int experts, int topK, Action<float[]>? edit = null, bool renormalize = true, int padding = 0) =>
+        string name, int tokens, int experts, int topK, Action<float[]>? edit = null, bool renormalize = true, int padding = 0,
+        int segments = 0, int first = 0, int local = 0) =>
         new("moe_route", $"{name} {tokens} of {experts}, top {topK}", context =>
     {
         var logits = context.Normal((long)tokens * experts, 2);
         edit?.Invoke(logits);
         var ids = context.Output(DType.Int32, tokens, topK);
         var weights = context.Output(DType.Float32, tokens, topK);
+        var stride = experts + padding;
         var args = new MoeRouteArgs
         {
-            Logits = context.Input(Rows.Widen(logits, experts, experts + padding), tokens, experts + padding).Slice(1, 0, experts),
+            Logits = segments == 0
+                ? context.Input(Rows.Widen(logits, experts, stride), tokens, stride).Slice(1, 0, experts)
+                : context.Input(Rows.Widen(Summands(context, logits, segments), experts, stride), segments, tokens, stride).Slice(2, 0, experts),
             Ids = ids,
             Weights = weights,
             Renormalize = renormalize,
+            ExpertOffsets = local == 0 ? null : context.Output(DType.Int32, local + 1),
+            SlotPairs = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
+            PairSlots = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
+            FirstExpert = first,
         };
         return new CaseBody(() => Ops.MoeRoute(context.Stream, args), () =>
         {
@@ -137,11 +167,41 @@ internal static class MoeRouteCases
 
             context.Equal<double>("ids", context.Values(ids), [.. expectedIds]);
             context.Compare("weights", weights, [.. expectedWeights], WeightTolerance);
+            if (local > 0)
+            {
+                Verify(context, ExpertSlots.Of([.. expectedIds.Select(id => (int)id)], first, local), args.ExpertOffsets!, args.SlotPairs!, args.PairSlots!);
+            }
         });
     })
     {
-        Bytes = tokens * (4.0 * experts + 8.0 * topK),
+        Bytes = tokens * (4.0 * experts * Math.Max(segments, 1) + (local > 0 ? 20.0 : 8.0) * topK),
     };
+
+    // Partial sums whose sum in order is `total` to the bit: the last is what is left, and `total` becomes what they give.
+    private static float[] Summands(CaseContext context, float[] total, int count)
+    {
+        var parts = context.Normal((long)total.Length * count);
+        for (var i = 0; i < total.Length; i++)
+        {
+            var sum = 0f;
+            for (var segment = 0; segment < count - 1; segment++)
+            {
+                sum += parts[segment * total.Length + i];
+            }
+
+            parts[(count - 1) * total.Length + i] = total[i] - sum;
+            total[i] = sum + parts[(count - 1) * total.Length + i];
+        }
+
+        return parts;
+    }
+
+    private static void Verify(CaseContext context, ExpertSlots slots, Tensor offsets, Tensor slotPairs, Tensor pairSlots)
+    {
+        context.Equal<double>("expert_offsets", context.Values(offsets), Array.ConvertAll(slots.Offsets, x => (double)x));
+        context.Equal<double>("slot_pairs", context.Values(slotPairs), Array.ConvertAll(slots.SlotPairs, x => (double)x));
+        context.Equal<double>("pair_slots", context.Values(pairSlots), Array.ConvertAll(slots.PairSlots, x => (double)x));
+    }
 
     private static Case Sort(
         string name, int tokens, int topK, int experts, int first = 0, int? localExperts = null, Action<int[]>? ids = null) =>
@@ -165,13 +225,9 @@ internal static class MoeRouteCases
             FirstExpert = first,
         };
         args = args with { Workspace = context.Workspace(Ops.MoeSortWorkspace(context.Device, args)) };
-        return new CaseBody(() => Ops.MoeSort(context.Stream, args), () =>
-        {
-            var slots = ExpertSlots.Of(chosen, first, local);
-            context.Equal<double>("expert_offsets", context.Values(args.ExpertOffsets), Array.ConvertAll(slots.Offsets, x => (double)x));
-            context.Equal<double>("slot_pairs", context.Values(args.SlotPairs), Array.ConvertAll(slots.SlotPairs, x => (double)x));
-            context.Equal<double>("pair_slots", context.Values(args.PairSlots), Array.ConvertAll(slots.PairSlots, x => (double)x));
-        });
+        return new CaseBody(
+            () => Ops.MoeSort(context.Stream, args),
+            () => Verify(context, ExpertSlots.Of(chosen, first, local), args.ExpertOffsets, args.SlotPairs, args.PairSlots));
     })
     {
         Bytes = 12.0 * tokens * topK,

@@ -59,6 +59,22 @@ internal readonly ref struct Contract
         Require(tensor!.Shape[0] == rows && tensor.Shape[1] == columns, $"{name} {tensor} must be [{rows}, {columns}]");
     }
 
+    /// <summary>[rows, columns], or [segments, rows, columns] f32: partial sums to be added in order; columns contiguous.</summary>
+    public void Summands(string name, Tensor? tensor, DType type)
+    {
+        if (tensor?.Rank != 3)
+        {
+            Matrix(name, tensor, type);
+            return;
+        }
+
+        OnDevice(name, tensor, DType.Float32, null);
+        Require(
+            tensor.Shape[0] is >= 1 and <= 1 << 16 && (tensor.Strides[2] == 1 || tensor.Shape[2] <= 1)
+            && tensor.Strides[0] >= 0 && tensor.Strides[1] >= 0,
+            $"{name} {tensor} must be 1..65,536 partial sums, columns contiguous");
+    }
+
     /// <summary>[length], contiguous.</summary>
     public void Vector(string name, Tensor? tensor, DType type, long length)
     {

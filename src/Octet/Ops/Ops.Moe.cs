@@ -3,7 +3,7 @@ namespace Octet;
 /// <summary>Arguments of <see cref="Ops.MoeRoute"/>.</summary>
 public readonly struct MoeRouteArgs
 {
-    /// <summary>[tokens, experts] f32, at most 512 experts.</summary>
+    /// <summary>[tokens, experts] f32, at most 512 experts; or [segments, tokens, experts]: partial sums, added in order.</summary>
     public required Tensor Logits { get; init; }
 
     /// <summary>[tokens, top_k] i32, contiguous; top_k at most 16.</summary>
@@ -14,6 +14,18 @@ public readonly struct MoeRouteArgs
 
     /// <summary>Whether the chosen weights are divided by their sum.</summary>
     public required bool Renormalize { get; init; }
+
+    /// <summary>[local_experts + 1] i32, with <see cref="SlotPairs"/> and <see cref="PairSlots"/>; null: the pairs are not sorted.</summary>
+    public Tensor? ExpertOffsets { get; init; }
+
+    /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
+    public Tensor? SlotPairs { get; init; }
+
+    /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
+    public Tensor? PairSlots { get; init; }
+
+    /// <summary>The first expert on this device, where the pairs are sorted.</summary>
+    public int FirstExpert { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeSort"/>.</summary>
@@ -113,6 +125,7 @@ public static partial class Ops
     /// <remarks>
     /// Ordered by logit; ties take the lower expert first; NaN counts as -infinity. Logits equal to the largest weigh exp(0), so
     /// +infinity shares all weight with its likes, and a row without a finite logit weighs every expert alike.
+    /// With <see cref="MoeRouteArgs.ExpertOffsets"/> the pairs are sorted as by <see cref="MoeSort"/>, for up to 64 tokens in the same launch.
     /// </remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
@@ -125,8 +138,8 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in MoeRouteArgs args)
     {
-        contract.Matrix("logits", args.Logits, DType.Float32);
-        var (tokens, experts) = (args.Logits.Shape[0], args.Logits.Shape[1]);
+        contract.Summands("logits", args.Logits, DType.Float32);
+        var (tokens, experts) = (args.Logits.Shape[^2], args.Logits.Shape[^1]);
         contract.Contiguous("ids", args.Ids, DType.Int32);
         contract.Matrix("ids", args.Ids, DType.Int32);
         var topK = args.Ids.Shape[1];
@@ -135,6 +148,24 @@ public static partial class Ops
             $"logits {args.Logits}, ids {args.Ids}: experts 1..512, top_k 1..min(16, experts), the same tokens");
         contract.Contiguous("weights", args.Weights, DType.Float32);
         contract.Matrix("weights", args.Weights, tokens, topK, DType.Float32);
+        var parts = (args.ExpertOffsets is null ? 0 : 1) + (args.SlotPairs is null ? 0 : 1) + (args.PairSlots is null ? 0 : 1);
+        contract.Require(parts is 0 or 3, "expert_offsets, slot_pairs and pair_slots go together");
+        if (args.ExpertOffsets is not null)
+        {
+            CheckSlots(contract, args.Ids, args.ExpertOffsets, args.SlotPairs, args.PairSlots, experts, args.FirstExpert);
+        }
+    }
+
+    private static void CheckSlots(
+        in Contract contract, Tensor ids, Tensor offsets, Tensor? slotPairs, Tensor? pairSlots, long experts, int first)
+    {
+        var local = offsets.ElementCount - 1;
+        contract.Require(
+            experts is >= 1 and <= 512 && local >= 1 && first >= 0 && first + local <= experts && ids.Shape[1] is >= 1 and <= 16,
+            $"ids {ids}, experts {experts}, first {first}, local {local}: the local ones lie within 1..512 experts, top_k 1..16");
+        contract.Vector("expert_offsets", offsets, DType.Int32, local + 1);
+        contract.Vector("slot_pairs", slotPairs, DType.Int32, ids.ElementCount);
+        contract.Vector("pair_slots", pairSlots, DType.Int32, ids.ElementCount);
     }
 
     /// <summary>Stable counting sort of the pairs (token, choice) by expert, for the experts that live on this device.</summary>
@@ -160,14 +191,7 @@ public static partial class Ops
     {
         contract.Contiguous("ids", args.Ids, DType.Int32);
         contract.Matrix("ids", args.Ids, DType.Int32);
-        var local = args.ExpertOffsets.ElementCount - 1;
-        contract.Require(
-            args.Experts is >= 1 and <= 512 && local >= 1 && args.FirstExpert >= 0 && args.FirstExpert + local <= args.Experts
-            && args.Ids.Shape[1] is >= 1 and <= 16,
-            $"ids {args.Ids}, experts {args.Experts}, first {args.FirstExpert}, local {local}: the local ones lie within 1..512 experts, top_k 1..16");
-        contract.Vector("expert_offsets", args.ExpertOffsets, DType.Int32, local + 1);
-        contract.Vector("slot_pairs", args.SlotPairs, DType.Int32, args.Ids.ElementCount);
-        contract.Vector("pair_slots", args.PairSlots, DType.Int32, args.Ids.ElementCount);
+        CheckSlots(contract, args.Ids, args.ExpertOffsets, args.SlotPairs, args.PairSlots, args.Experts, args.FirstExpert);
     }
 
     /// <summary>Grouped GEMM of the first stage: y = silu(x[t] . gate[e]^T) * (x[t] . up[e]^T) for each slot, quantised to FP8 blocks from f32.</summary>

@@ -12,12 +12,26 @@ internal sealed unsafe partial class CpuBackend
             Logits = Pointer<float>(args.Logits),
             Ids = Pointer<int>(args.Ids),
             Weights = Pointer<float>(args.Weights),
-            Stride = args.Logits.Strides[0],
-            Experts = (int)args.Logits.Shape[1],
+            Stride = args.Logits.Strides[^2],
+            SegmentStride = args.Logits.Strides[0],
+            Segments = args.Logits.Rank == 3 ? (int)args.Logits.Shape[0] : 1,
+            Experts = (int)args.Logits.Shape[^1],
             TopK = (int)args.Ids.Shape[1],
             Renormalize = args.Renormalize,
         };
-        threads.For(args.Logits.Shape[0], args.Logits.ElementCount * (8 + task.TopK), task);
+        threads.For(args.Logits.Shape[^2], args.Logits.ElementCount * (8 + task.TopK), task);
+        if (args.ExpertOffsets is not null)
+        {
+            MoeSort(stream, new()
+            {
+                Ids = args.Ids,
+                ExpertOffsets = args.ExpertOffsets,
+                SlotPairs = args.SlotPairs!,
+                PairSlots = args.PairSlots!,
+                Experts = task.Experts,
+                FirstExpert = args.FirstExpert,
+            });
+        }
     }
 
     public override void MoeSort(DeviceStream stream, in MoeSortArgs args)
@@ -83,8 +97,8 @@ internal sealed unsafe partial class CpuBackend
     {
         public float* Logits, Weights;
         public int* Ids;
-        public long Stride;
-        public int Experts, TopK;
+        public long Stride, SegmentStride;
+        public int Segments, Experts, TopK;
         public bool Renormalize;
 
         public readonly void Run(long index, CpuWorker worker)
@@ -93,7 +107,12 @@ internal sealed unsafe partial class CpuBackend
             var maximum = float.NegativeInfinity;
             for (var e = 0; e < Experts; e++)
             {
-                var logit = Logits[(index * Stride) + e];
+                var logit = 0f;
+                for (var segment = 0; segment < Segments; segment++)
+                {
+                    logit += Logits[(segment * SegmentStride) + (index * Stride) + e];
+                }
+
                 logits[e] = float.IsNaN(logit) ? float.NegativeInfinity : logit;
                 maximum = MathF.Max(maximum, logits[e]);
             }

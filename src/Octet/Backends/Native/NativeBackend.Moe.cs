@@ -13,11 +13,18 @@ internal sealed partial class NativeBackend
             Logits = args.Logits.Address,
             Ids = args.Ids.Address,
             Weights = args.Weights.Address,
-            Tokens = args.Logits.Shape[0],
-            LogitsStride = args.Logits.Strides[0],
-            Experts = (int)args.Logits.Shape[1],
+            Tokens = args.Logits.Shape[^2],
+            LogitsStride = args.Logits.Strides[^2],
+            Experts = (int)args.Logits.Shape[^1],
             TopK = (int)args.Ids.Shape[1],
             Renormalize = args.Renormalize ? 1 : 0,
+            LogitsSegments = args.Logits.Rank == 3 ? (int)args.Logits.Shape[0] : 0,
+            LogitsSegmentStride = args.Logits.Rank == 3 ? args.Logits.Strides[0] : 0,
+            ExpertOffsets = AddressOf(args.ExpertOffsets),
+            SlotPairs = AddressOf(args.SlotPairs),
+            PairSlots = AddressOf(args.PairSlots),
+            FirstExpert = args.FirstExpert,
+            LocalExperts = (int)(args.ExpertOffsets?.ElementCount ?? 1) - 1,
         };
         Check(octet_moe_route(in native, stream.Handle));
     }
@@ -159,7 +166,13 @@ internal struct NativeMoeRouteArgs
     public int Experts;
     public int TopK;
     public int Renormalize;
-    public int Reserved;
+    public int LogitsSegments;
+    public long LogitsSegmentStride;
+    public nint ExpertOffsets;
+    public nint SlotPairs;
+    public nint PairSlots;
+    public int FirstExpert;
+    public int LocalExperts;
 }
 
 /// <summary><c>octet_moe_sort_args</c>.</summary>
