@@ -454,7 +454,8 @@ typedef struct octet_attention_prefill_args {
 OCTET_OP_WITH_WORKSPACE(attention_prefill);
 
 /* attention_decode: the same for query_length (1..4) queries of each sequence, split over the context in splits of a fixed
- * number of tokens that are combined in order. Rows s*query_length + i. context_lengths[s] = 0: the rows become zeros. */
+ * number of tokens that are combined in order. Rows s*query_length + i. context_lengths[s] = 0: the rows become zeros. output = bf16(y);
+ * quantized, scales = quantize(y in f32) of rows of q_heads*head_dim columns. */
 typedef struct octet_attention_decode_args {
   size_t struct_size;
   const void* q;                   /* [sequences*query_length, q_heads, head_dim] bf16, token stride q_stride */
@@ -462,7 +463,7 @@ typedef struct octet_attention_decode_args {
   const int32_t* block_table;      /* [sequences, block_table_stride] */
   const int32_t* context_lengths;  /* [sequences] */
   const float* sinks;              /* [q_heads], or null */
-  void* output;                    /* [sequences*query_length, q_heads, head_dim] bf16, token stride output_stride */
+  void* output;                    /* [sequences*query_length, q_heads, head_dim] bf16, token stride output_stride, or null */
   void* workspace;
   size_t workspace_size;
   int64_t sequences;
@@ -472,6 +473,10 @@ typedef struct octet_attention_decode_args {
   int32_t q_heads;
   int32_t window;
   float scale;
+  void* quantized;                 /* [sequences*query_length, q_heads*head_dim] the device's FP8, or null; output and
+                                      quantized are not both null */
+  float* scales;                   /* [sequences*query_length, ceil(q_heads*head_dim/128)], null with quantized */
+  int64_t quantized_stride, scale_stride;
 } octet_attention_decode_args;
 OCTET_OP_WITH_WORKSPACE(attention_decode);
 

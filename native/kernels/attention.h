@@ -164,8 +164,9 @@ struct KvStep {
   }
 };
 
-// The columns of one wave, `tiles` times 16: Q and the state of the online softmax.
-template <int head_dim, bool fp8, int tiles>
+// The columns of one wave, `tiles` times 16: Q and the state of the online softmax. p_words: bf16 words that carry a
+// value of P; 2 keep 16 bits of it, for twice the matrix instructions of the second product.
+template <int head_dim, bool fp8, int tiles, int p_words>
 struct AttentionColumns {
   static constexpr int k_steps = head_dim / MmaBf16::k;     // of the first product
   static constexpr int v_steps = step_tokens / MmaBf16::k;  // of the second
@@ -173,7 +174,7 @@ struct AttentionColumns {
   static constexpr int slots = MmaAccumulator::columns;
   static_assert(MmaBf16::k == 16, "a tile of P^T is one operand B");
   struct P {
-    MmaBf16::B tile[tiles][v_steps];
+    MmaBf16::B tile[tiles][v_steps][p_words];
   };
 
   MmaBf16::B q[tiles][k_steps];
@@ -264,7 +265,12 @@ struct AttentionColumns {
           s[tile][part][r] = exp2_fast(s[tile][part][r] - base[slot]);
           sum[tile][slot] += s[tile][part][r];
         }
-        p.tile[tile][part] = MmaBf16::to_b(s[tile][part]);
+        for (int word = 0; word < p_words; word++) {
+          p.tile[tile][part][word] = MmaBf16::to_b(s[tile][part]);
+          for (int r = 0; r < MmaAccumulator::elements; r++) {
+            s[tile][part][r] -= bf16_to_f32(f32_to_bf16(s[tile][part][r]));
+          }
+        }
       }
       for (int dim = 0; dim < dims; dim++) {
         for (int r = 0; r < MmaAccumulator::elements; r++) o[tile][dim][r] *= alpha[MmaAccumulator::slot(r)];
@@ -278,7 +284,9 @@ struct AttentionColumns {
     for (int dim = 0; dim < dims; dim++) {
       for (int part = 0; part < v_steps; part++) {
         const MmaBf16::A v = MmaBf16::load_a(v_tile + dim * 16 * v_row + part * MmaBf16::k, v_row);
-        for (int tile = 0; tile < tiles; tile++) MmaBf16::mma(o[tile][dim], v, p.tile[tile][part]);
+        for (int tile = 0; tile < tiles; tile++) {
+          for (int word = 0; word < p_words; word++) MmaBf16::mma(o[tile][dim], v, p.tile[tile][part][word]);
+        }
       }
     }
   }
@@ -331,7 +339,6 @@ void require_attention(const char* op, const Args& args, const KvCache& cache) {
   require(args.q_heads >= cache.kv_heads && args.q_heads % cache.kv_heads == 0 && args.q_heads / cache.kv_heads <= 16,
           "%s: q_heads = %d must be 1 to 16 times kv_heads = %d", op, args.q_heads, cache.kv_heads);
   require_heads(op, "q", args.q, args.q_stride, args.q_heads, cache.head_dim);
-  require_heads(op, "output", args.output, args.output_stride, args.q_heads, cache.head_dim);
   if (args.max_context > 0) require_pointer(op, "block_table", args.block_table);
   require_range(op, "block_table_stride", args.block_table_stride,
                 (args.max_context + (1 << cache.block_shift) - 1) >> cache.block_shift, max_stride);

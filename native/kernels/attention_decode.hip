@@ -3,13 +3,14 @@
 //   output[s*query_length + i, h] = sum over p seen of softmax(scale * q . k[p] (, sink[h]))[p] * v[p]
 //
 // query i stands at position context_lengths[s] - query_length + i and sees p <= its own (and > its own - window).
-// q, output [sequences*query_length, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16.
+// q, output [sequences*query_length, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16. quantized, scales:
+// the same in FP8 with a scale per row and 128 columns, from the f32 values.
 //
 // Two launches. `attention_decode_*`: the context is cut into splits of 512 tokens at absolute positions; a block of 4
 // waves serves one split, 16 columns (attention.h) of one KV head and one sequence: a wave takes 128 tokens in steps of
 // 32, then the waves are merged in order and O (unscaled), the largest score and the sum go to the workspace.
-// `attention_combine_*`: one block for each row and head adds the splits in a fixed order (wave w takes splits w, w +
-// 4, ..., then the waves in order). The length of a split is fixed, so the bits depend on the context alone. Grid:
+// `attention_combine_*`: one block for each row and 128 columns adds the splits in a fixed order (group g of 16 lanes
+// takes splits g, g + 32, ..., then the groups in order). The length of a split is fixed, so the bits depend on the context alone. Grid:
 // splits x (KV heads x tiles of 16 columns) x sequences; splits beyond a context leave at once.
 //
 // The idea: Dao et al., "Flash-Decoding", 2023. Floor: the cache is read once: 64 sequences of 4,096 tokens, 4 KV heads
@@ -24,14 +25,17 @@ struct AttentionDecodeParams {
   const int32_t* block_table;      // [sequences, block_table_stride]
   const int32_t* context_lengths;  // [sequences]
   const float* sinks;              // [q_heads], or null
-  uint16_t* output;                // [sequences*query_length, q_heads, head_dim] bf16
+  uint16_t* output;                // [sequences*query_length, q_heads, head_dim] bf16, or null
+  uint8_t* quantized;              // [sequences*query_length, q_heads*head_dim] FP8, or null
+  float* scales;                   // [sequences*query_length, ceil(q_heads*head_dim/128)]
   float* split_o;                  // [sequences*query_length, q_heads, splits, head_dim]
   float* split_softmax;            // [sequences*query_length, q_heads, splits, 2]: largest score in log2, sum
-  int64_t q_stride, output_stride, block_table_stride;
+  int64_t q_stride, output_stride, quantized_stride, scale_stride, block_table_stride;
   int32_t max_context, splits;
   int32_t query_length, q_heads, window;
   float scale;
-  int32_t aligned;  // 1: every 8 elements of q lie on 16 bytes
+  int32_t q_aligned, output_aligned;  // 1: every 8 elements lie on 16 bytes
+  int32_t quantized_aligned;          // 1: every 8 lie on 8 bytes
 };
 
 template <int head_dim>
@@ -48,9 +52,15 @@ struct AttentionDecodeLds {
   static_assert(sizeof(Wave::tile) >= step_tokens * dim_row(head_dim) * sizeof(uint16_t));
 };
 
+constexpr int combine_columns = 128;  // of a block: one head, or two of 64 dims; a scale block of `quantized`
+constexpr int combine_lanes = combine_columns / 8;
+// Groups of 16 lanes: split s belongs to group s % 32. Where there are at most 16 splits, 16 groups do the same.
+constexpr int combine_groups(int64_t splits) { return splits <= 16 ? 16 : 32; }
+
+template <int groups>
 struct AttentionCombineLds {
-  float o[attention_waves][128];
-  float sum[attention_waves];
+  alignas(16) float o[groups][combine_lanes][2][4];
+  float sum[groups][combine_lanes];
 };
 
 #if !defined(OCTET_HOST)
@@ -66,7 +76,7 @@ OCTET_INLINE int decode_begin(const AttentionDecodeParams& params, int length) {
 template <int head_dim, bool fp8>
 OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   using Lds = AttentionDecodeLds<head_dim>;
-  using Columns = AttentionColumns<head_dim, fp8, 1>;
+  using Columns = AttentionColumns<head_dim, fp8, 1, 2>;
   Lds& lds = OCTET_LDS(Lds);
   const int group = params.q_heads / params.cache.kv_heads;
   const int columns = group * params.query_length;
@@ -88,7 +98,7 @@ OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   typename Lds::Wave& own = lds.waves[wave];
   Columns state;
   state.begin(params.q + sequence * params.query_length * params.q_stride + head * group * head_dim, params.q_stride,
-              params.aligned, group, first, columns, int64_t{length} - params.query_length, params.window, own.tile);
+              params.q_aligned, group, first, columns, int64_t{length} - params.query_length, params.window, own.tile);
   const float scale = params.scale * kv_scale(params.cache, params.cache.k_scales, head) * log2_e;
 
   constexpr int wave_tokens = split_tokens / attention_waves;
@@ -152,57 +162,80 @@ OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   }
 }
 
-template <int head_dim>
+template <int head_dim, int groups>
 OCTET_INLINE void attention_combine(const AttentionDecodeParams& params) {
-  AttentionCombineLds& lds = OCTET_LDS(AttentionCombineLds);
-  constexpr int lane_dims = head_dim / wave_size;
+  auto& lds = OCTET_LDS(AttentionCombineLds<groups>);
+  constexpr int head_lanes = head_dim / 8;
   const int64_t row = blockIdx.x;
-  const int head = static_cast<int>(blockIdx.y);
-  const int lane = lane_index();
-  const int wave = wave_index();
+  const int lane = static_cast<int>(threadIdx.x) % combine_lanes;
+  const int group = static_cast<int>(threadIdx.x) / combine_lanes;
+  const int column = static_cast<int>(blockIdx.y) * combine_columns + lane * 8;
+  // Columns beyond the last head (of 64 dims, where their number is odd) follow it and write nothing.
+  const bool inside = column / head_dim < params.q_heads;
+  const int head = min_of(column / head_dim, params.q_heads - 1);
   const int length = decode_length(params, row / params.query_length);
   const int first = decode_begin(params, length) / split_tokens;
   const int end = static_cast<int>(ceil_div(length, split_tokens));
   const int64_t part = (row * params.q_heads + head) * params.splits;
   const f32x2* softmax = reinterpret_cast<const f32x2*>(params.split_softmax) + part;
 
+  // Phase 1: each group of lanes its splits, relative to the largest score of all.
   float largest = -__builtin_inff();
-  for (int split = first + lane; split < end; split += wave_size) largest = __builtin_fmaxf(largest, softmax[split][0]);
-  largest = wave_max(largest);
+  for (int split = first + lane % head_lanes; split < end; split += head_lanes) {
+    largest = __builtin_fmaxf(largest, softmax[split][0]);
+  }
+  for (int mask = head_lanes / 2; mask > 0; mask /= 2) {
+    largest = __builtin_fmaxf(largest, __shfl_xor(largest, mask));
+  }
   const float base = largest == -__builtin_inff() ? 0.0f : largest;
-
   float sum = 0.0f;
-  float o[lane_dims] = {};
-  for (int split = wave; split < end; split += attention_waves) {
-    if (split < first) continue;
+  f32x4 o[2] = {};
+  const int skipped = static_cast<int>(ceil_div(max_of(first - group, 0), groups));
+  const float* source = params.split_o + part * head_dim + column % head_dim;
+#pragma unroll 4
+  for (int split = group + skipped * groups; split < end; split += groups) {
     const float weight = exp2_fast(softmax[split][0] - base);
     sum += softmax[split][1] * weight;
-    const float* source = params.split_o + (part + split) * head_dim + lane;
-    for (int i = 0; i < lane_dims; i++) o[i] += source[i * wave_size] * weight;
+    for (int i = 0; i < 2; i++) o[i] += reinterpret_cast<const f32x4*>(source + int64_t{split} * head_dim)[i] * weight;
   }
-  for (int i = 0; i < lane_dims; i++) lds.o[wave][i * wave_size + lane] = o[i];
-  if (lane == 0) lds.sum[wave] = sum;
+  auto* mine = reinterpret_cast<f32x4*>(lds.o[group][lane]);
+  for (int i = 0; i < 2; i++) mine[i] = o[i];
+  lds.sum[group][lane] = sum;
   __syncthreads();
 
-  const int dim = static_cast<int>(threadIdx.x);
-  if (dim >= head_dim) return;
-  float total = 0.0f, weights = 0.0f;
-  for (int w = 0; w < attention_waves; w++) {
-    total += lds.o[w][dim];
-    weights += lds.sum[w];
+  // Phase 2: the groups in order. The first wave stays whole for the exchange of block_scale; 16 of its lanes write.
+  if (threadIdx.x >= wave_size) return;
+  o[0] = o[1] = f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+  sum = 0.0f;
+  for (int g = 0; g < min_of(groups, end); g++) {
+    for (int i = 0; i < 2; i++) o[i] += reinterpret_cast<const f32x4*>(lds.o[g][lane])[i];
+    sum += lds.sum[g][lane];
   }
   const float sink = params.sinks ? params.sinks[head] * log2_e : -__builtin_inff();
   const int kv_head = head / (params.q_heads / params.cache.kv_heads);
-  const float factor = softmax_factor(largest, weights, sink, kv_scale(params.cache, params.cache.v_scales, kv_head));
-  params.output[row * params.output_stride + head * head_dim + dim] = f32_to_bf16(total * factor);
+  const float factor = softmax_factor(largest, sum, sink, kv_scale(params.cache, params.cache.v_scales, kv_head));
+  float y[8];
+  for (int i = 0; i < 8; i++) y[i] = inside ? o[i / 4][i % 4] * factor : 0.0f;
+  const bool writes = inside && threadIdx.x < combine_lanes;
+  if (params.output && writes) {
+    store_columns(params.output + row * params.output_stride, column, 8, params.output_aligned, y);
+  }
+  if (!params.quantized) return;
+  const float scale = block_scale<native_fp8>(y);
+  if (!writes) return;
+  if (lane == 0) params.scales[row * params.scale_stride + blockIdx.y] = scale;
+  store_codes<native_fp8>(params.quantized + row * params.quantized_stride, column, 8, params.quantized_aligned, y,
+                          scale);
 }
 
 OCTET_KERNEL(attention_decode_d64_bf16, AttentionDecodeParams, 256) { attention_decode<64, false>(params); }
 OCTET_KERNEL(attention_decode_d64_fp8, AttentionDecodeParams, 256) { attention_decode<64, true>(params); }
 OCTET_KERNEL(attention_decode_d128_bf16, AttentionDecodeParams, 256) { attention_decode<128, false>(params); }
 OCTET_KERNEL(attention_decode_d128_fp8, AttentionDecodeParams, 256) { attention_decode<128, true>(params); }
-OCTET_KERNEL(attention_combine_d64, AttentionDecodeParams, 256) { attention_combine<64>(params); }
-OCTET_KERNEL(attention_combine_d128, AttentionDecodeParams, 256) { attention_combine<128>(params); }
+OCTET_KERNEL(attention_combine_d64_16, AttentionDecodeParams, 256) { attention_combine<64, 16>(params); }
+OCTET_KERNEL(attention_combine_d64_32, AttentionDecodeParams, 512) { attention_combine<64, 32>(params); }
+OCTET_KERNEL(attention_combine_d128_16, AttentionDecodeParams, 256) { attention_combine<128, 16>(params); }
+OCTET_KERNEL(attention_combine_d128_32, AttentionDecodeParams, 512) { attention_combine<128, 32>(params); }
 #endif
 
 #if defined(OCTET_HOST)
@@ -227,6 +260,20 @@ const octet_attention_decode_args& decode_checked(const octet_attention_decode_a
   return args;
 }
 
+void require_outputs(const char* op, const octet_attention_decode_args& args) {
+  const int64_t columns = int64_t{args.q_heads} * args.cache.head_dim;
+  require(args.output || args.quantized, "%s: output and quantized are both null", op);
+  require((args.quantized == nullptr) == (args.scales == nullptr), "%s: quantized = %p and scales = %p go together", op,
+          args.quantized, static_cast<void*>(args.scales));
+  if (args.output) require_heads(op, "output", args.output, args.output_stride, args.q_heads, args.cache.head_dim);
+  if (!args.quantized) return;
+  require_pointer(op, "quantized", args.quantized);
+  require_pointer(op, "scales", args.scales);
+  require_range(op, "quantized_stride", args.quantized_stride, columns, max_stride);
+  require_range(op, "scale_stride", args.scale_stride, (columns + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK,
+                max_stride);
+}
+
 // O, largest and sum of each row, head and split.
 size_t decode_workspace(const octet_attention_decode_args& args) {
   const int64_t parts = args.sequences * args.query_length * args.q_heads * splits_of(args.max_context);
@@ -246,6 +293,7 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
     const KvCache cache = kv_cache_of(op, args.cache, device);
     if (args.sequences == 0) return;
     require_attention(op, args, cache);
+    require_outputs(op, args);
     require_workspace(op, args.workspace, args.workspace_size, decode_workspace(args));
 
     const int64_t rows = args.sequences * args.query_length;
@@ -257,10 +305,14 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
                                           args.context_lengths,
                                           args.sinks,
                                           static_cast<uint16_t*>(args.output),
+                                          static_cast<uint8_t*>(args.quantized),
+                                          args.scales,
                                           split_o,
                                           split_o + rows * args.q_heads * splits * cache.head_dim,
                                           args.q_stride,
                                           args.output_stride,
+                                          args.quantized_stride,
+                                          args.scale_stride,
                                           args.block_table_stride,
                                           static_cast<int32_t>(args.max_context),
                                           static_cast<int32_t>(splits),
@@ -268,16 +320,22 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
                                           args.q_heads,
                                           args.window,
                                           args.scale,
-                                          args.q_stride % 8 == 0};
+                                          args.q_stride % 8 == 0,
+                                          args.output_stride % 8 == 0,
+                                          args.quantized_stride % 8 == 0};
     const int columns = args.q_heads / cache.kv_heads * args.query_length;
     const Grid grid = {static_cast<uint32_t>(splits), static_cast<uint32_t>(cache.kv_heads * ((columns + 15) / 16)),
                        static_cast<uint32_t>(args.sequences)};
     const bool wide = cache.head_dim == 128;
     launch(stream, decode_kernel(cache.head_dim, cache.k_scales != nullptr), grid, attention_waves,
            wide ? sizeof(AttentionDecodeLds<128>) : sizeof(AttentionDecodeLds<64>), params);
-    launch(stream, wide ? "attention_combine_d128" : "attention_combine_d64",
-           Grid{static_cast<uint32_t>(rows), static_cast<uint32_t>(args.q_heads), 1}, attention_waves,
-           sizeof(AttentionCombineLds), params);
+    const bool many = combine_groups(splits) == 32;
+    const char* combine = wide ? (many ? "attention_combine_d128_32" : "attention_combine_d128_16")
+                               : (many ? "attention_combine_d64_32" : "attention_combine_d64_16");
+    const int64_t blocks = (args.q_heads * cache.head_dim + combine_columns - 1) / combine_columns;
+    launch(stream, combine, Grid{static_cast<uint32_t>(rows), static_cast<uint32_t>(blocks), 1},
+           combine_groups(splits) * combine_lanes / device.wave_size,
+           many ? sizeof(AttentionCombineLds<32>) : sizeof(AttentionCombineLds<16>), params);
   });
 }
 

@@ -51,7 +51,7 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   constexpr int tiles = prefill_tiles(wave_size);
   constexpr int threads = attention_waves * wave_size;
   using Lds = AttentionPrefillLds<head_dim>;
-  using Columns = AttentionColumns<head_dim, fp8, tiles>;
+  using Columns = AttentionColumns<head_dim, fp8, tiles, 1>;
   Lds& lds = OCTET_LDS(Lds);
   const int64_t sequence = blockIdx.z;
   const int head = static_cast<int>(blockIdx.y);
@@ -185,6 +185,7 @@ extern "C" octet_status octet_attention_prefill(const octet_attention_prefill_ar
     const KvCache cache = kv_cache_of(op, args.cache, device);
     if (args.sequences == 0 || args.tokens == 0 || args.max_queries == 0) return;
     require_attention(op, args, cache);
+    require_heads(op, "output", args.output, args.output_stride, args.q_heads, cache.head_dim);
     require_pointer(op, "query_starts", args.query_starts);
 
     const AttentionPrefillParams params = {static_cast<const uint16_t*>(args.q),

@@ -16,6 +16,14 @@ internal static class AttentionDecodeCases
         Decode("regular window 100", Small with { Window = 100, BlockSize = 32 }, [50, 613, 1100], queryLength: 2),
         Decode("regular sinks", Small with { Sinks = true }, [20, 600]),
         Decode("regular sinks and window 7", Small with { Sinks = true, Window = 7 }, [3, 519], queryLength: 4),
+        Decode("regular quantized, 3 queries", Small, [100, 513], queryLength: 3, quantized: true),
+        Decode("regular quantized only", new(8, 1), [33, 700], quantized: true, output: false),
+        Decode("regular quantized, bf16, sinks", Small with { Fp8 = false, Sinks = true }, [77], quantized: true),
+        Decode("tail quantized, 3 heads of 64", new(3, 3) { HeadDim = 64 }, [70, 0, 5], queryLength: 2, quantized: true),
+        Decode("tail quantized, group 3 of 64", new(6, 2) { HeadDim = 64 }, [530], quantized: true),
+        Decode("tail quantized rows 3 apart", Small, [40, 41], padding: 3, quantized: true),
+        Decode("tail quantized rows 8 apart", Small, [40, 41], padding: 8, quantized: true, output: false),
+        Decode("corner quantized NaN in V", Small, [40, 40], quantized: true, edit: p => p.Pages.SetV(p.Block(1, 2), 1, 7, 9, float.NaN)),
         Decode("tail 1q 1kv, contexts 1, 17, 127, 129", Single, [1, 17, 127, 129]),
         Decode("tail 17q 17kv", new(17, 17) { HeadDim = 64 }, [129]),
         Decode("tail group 3", new(3, 1) { HeadDim = 64 }, [65], queryLength: 4),
@@ -49,6 +57,8 @@ internal static class AttentionDecodeCases
         Decode("corner 70,000 blocks before the first", Single with { FirstBlock = 70_000, BlockSize = 16 }, [130]),
         Decode("corner addresses beyond 2 GiB, bf16", Single with { FirstBlock = 1 << 28, Fp8 = false }, [77]),
         Decode("corner context 4,097", Single with { BlockSize = 128 }, [4097]),
+        Decode("corner contexts of 16, 17 and 33 splits", Single with { BlockSize = 128 }, [8192, 8193, 16_400]),
+        Decode("corner window 9,000 of 17,000", Single with { BlockSize = 128, Window = 9000 }, [17_000, 40]),
         Decode("corner context 262,144", new(2, 1) { HeadDim = 64, BlockSize = 128 }, [262_144]) with { Tier = CaseTier.Full },
         Decode("model 64q 4kv, context 300", new(64, 4) { BlockSize = 64 }, [300], sample: 7),
         Decode("model TP2 32q 2kv, context 520", new(32, 2) { BlockSize = 64 }, [520], sample: 7),
@@ -61,14 +71,17 @@ internal static class AttentionDecodeCases
 
     private static Case Decode(
         string name, AttentionShape shape, int[] contexts, int queryLength = 1, int padding = 0, long maxContext = 0, bool boundary = false,
-        double deviation = 1, int sample = 1, Action<AttentionProblem>? edit = null) => new("attention_decode", name, context =>
+        double deviation = 1, int sample = 1, bool output = true, bool quantized = false, Action<AttentionProblem>? edit = null) => new("attention_decode", name, context =>
     {
         var problem = new AttentionProblem(context, shape, contexts);
         edit?.Invoke(problem);
         var rows = contexts.SelectMany((length, s) => Enumerable.Range(0, queryLength).Select(i => (s, (long)length - queryLength + i))).ToArray();
         var q = Array.ConvertAll(problem.Queries(rows.Length), x => (BFloat16)(float)(x * deviation));
         var width = shape.QHeads * shape.HeadDim;
-        var output = context.InOut(new BFloat16[rows.Length * (width + padding)], rows.Length, width + padding);
+        var stride = width + padding;
+        var wideOutput = output ? context.InOut(new BFloat16[rows.Length * stride], rows.Length, stride) : null;
+        var wideCodes = quantized ? context.CodesInOut(new byte[rows.Length * stride], rows.Length, stride) : null;
+        var scales = quantized ? context.Output(DType.Float32, rows.Length, (width + Float8.Block - 1) / Float8.Block) : null;
         var args = new AttentionDecodeArgs
         {
             Q = KvCases.Heads(context, q, rows.Length, shape.QHeads, shape.HeadDim, padding),
@@ -80,13 +93,25 @@ internal static class AttentionDecodeCases
             Scale = problem.Scale,
             Window = shape.Window,
             Sinks = problem.Sinks is { } sinks ? context.Input(sinks, sinks.Length) : null,
-            Output = Tensor.Borrow(
-                output.Device, output.Address, output.DType, [rows.Length, shape.QHeads, shape.HeadDim], [width + padding, shape.HeadDim, 1]),
+            Output = wideOutput is null ? null : Tensor.Borrow(
+                wideOutput.Device, wideOutput.Address, wideOutput.DType, [rows.Length, shape.QHeads, shape.HeadDim], [stride, shape.HeadDim, 1]),
+            Quantized = wideCodes is null ? null : new QuantizedTensor(wideCodes.Slice(1, 0, width), scales!),
         };
         var withWorkspace = args with { Workspace = context.Workspace(Ops.AttentionDecodeWorkspace(context.Device, args)) };
-        return new CaseBody(
-            () => Ops.AttentionDecode(context.Stream, withWorkspace),
-            () => problem.Compare(rows, q, KvCases.Dense(context, output, width), sample));
+        return new CaseBody(() => Ops.AttentionDecode(context.Stream, withWorkspace), () =>
+        {
+            if (wideOutput is not null)
+            {
+                problem.Compare(rows, q, KvCases.Dense(context, wideOutput, width), sample);
+            }
+
+            if (wideCodes is not null)
+            {
+                var (codes, expected) = Rows.Quantize(problem.References(rows, q), width, context.Float8);
+                context.CompareCodes("quantized", context.Read(wideCodes), Rows.Widen(codes, width, stride));
+                context.Compare("scales", scales!, expected, AttentionProblem.Tolerance);
+            }
+        });
     })
     {
         Flops = contexts.Sum(length => 4.0 * length * queryLength * shape.QHeads * shape.HeadDim),

@@ -92,6 +92,20 @@ internal sealed class AttentionProblem
         }
     }
 
+    /// <summary>The reference of whole rows: [rows, q_heads * head_dim].</summary>
+    public double[] References(IReadOnlyList<(int Sequence, long Position)> rows, BFloat16[] q)
+    {
+        var expected = new double[q.Length];
+        for (var i = 0; i < rows.Count * Shape.QHeads; i++)
+        {
+            var (sequence, position) = rows[i / Shape.QHeads];
+            var (start, length) = (i * Shape.HeadDim, Shape.HeadDim);
+            Reference(sequence, position, i % Shape.QHeads, q.AsSpan(start, length), expected.AsSpan(start, length));
+        }
+
+        return expected;
+    }
+
     /// <summary>The reference of rows that follow each other, and the values to hold to it: those of every <paramref name="stride"/>-th row and head.</summary>
     /// <param name="rows">Sequence and position of each row; sequence -1: a row nobody writes, it stays as it was (0).</param>
     /// <param name="q">[rows, q_heads, head_dim].</param>

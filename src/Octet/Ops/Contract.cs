@@ -176,12 +176,11 @@ internal readonly ref struct Contract
     }
 
     public void Attention(
-        Tensor q, KvCache cache, Tensor blockTable, Tensor contextLengths, Tensor? sinks, Tensor output, long maxContext,
+        Tensor q, KvCache cache, Tensor blockTable, Tensor contextLengths, Tensor? sinks, long maxContext,
         float scale, int window)
     {
         Cache(cache);
         Heads("q", q, cache.HeadDim);
-        Heads("output", output, q.Shape[0], q.Shape[1], cache.HeadDim);
         Require(
             q.Shape[1] >= 1 && q.Shape[1] % cache.KvHeads == 0 && q.Shape[1] / cache.KvHeads <= 16,
             $"q {q}: heads must be 1 to 16 times the {cache.KvHeads} kv heads");

@@ -75,8 +75,11 @@ public readonly struct AttentionDecodeArgs
     /// <summary>[q_heads] f32; null: none.</summary>
     public Tensor? Sinks { get; init; }
 
-    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor Output { get; init; }
+    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token; null: not wanted.</summary>
+    public Tensor? Output { get; init; }
+
+    /// <summary>[rows, q_heads*head_dim] FP8 of the device, scales [rows, ceil(q_heads*head_dim/128)]; null: not wanted.</summary>
+    public QuantizedTensor? Quantized { get; init; }
 
     /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
     public Tensor? Workspace { get; init; }
@@ -105,13 +108,14 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in AttentionPrefillArgs args)
     {
-        contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.Output, args.MaxContext, args.Scale, args.Window);
+        contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.MaxContext, args.Scale, args.Window);
+        contract.Heads("output", args.Output, args.Q.Shape[0], args.Q.Shape[1], args.Cache.HeadDim);
         contract.Vector("query_starts", args.QueryStarts, DType.Int32, args.ContextLengths.ElementCount + 1);
         contract.Require(args.MaxQueries >= 0, $"max_queries = {args.MaxQueries} must not be negative");
     }
 
-    /// <summary>Attention of 1 to 4 queries of each sequence over the paged cache, split over the context in splits of a fixed number of tokens, combined in order.</summary>
-    /// <remarks>Same bits whatever the other sequences are. Source of the split: Dao et al., "Flash-Decoding", 2023.</remarks>
+    /// <summary>Attention of 1 to 4 queries of each sequence over the paged cache, split over the context in splits of a fixed number of tokens, combined in order; as BF16, as FP8 blocks for the projection behind it, or both.</summary>
+    /// <remarks>The FP8 codes come from the f32 values. Same bits whatever the other sequences are. Source of the split: Dao et al., "Flash-Decoding", 2023.</remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
     public static void AttentionDecode(DeviceStream stream, in AttentionDecodeArgs args)
@@ -131,9 +135,19 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in AttentionDecodeArgs args)
     {
-        contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.Output, args.MaxContext, args.Scale, args.Window);
+        contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.MaxContext, args.Scale, args.Window);
         contract.Require(
             args.QueryLength is >= 1 and <= 4 && args.Q.Shape[0] == args.ContextLengths.ElementCount * args.QueryLength,
             $"q {args.Q}: rows must be sequences ({args.ContextLengths.ElementCount}) * query_length ({args.QueryLength}, 1..4)");
+        contract.Require(args.Output is not null || args.Quantized is not null, "output and quantized are both null");
+        if (args.Output is not null)
+        {
+            contract.Heads("output", args.Output, args.Q.Shape[0], args.Q.Shape[1], args.Cache.HeadDim);
+        }
+
+        if (args.Quantized is { } quantized)
+        {
+            contract.Quantized("quantized", quantized, args.Q.Shape[0], args.Q.Shape[1] * args.Cache.HeadDim);
+        }
     }
 }

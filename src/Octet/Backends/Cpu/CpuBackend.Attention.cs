@@ -39,8 +39,17 @@ internal sealed unsafe partial class CpuBackend
         var sequences = args.ContextLengths.ElementCount;
         threads.For(
             sequences * task.Splits * attention.KvHeads, args.Q.ElementCount * Math.Max(args.MaxContext, 1), task);
-        threads.For(
-            sequences * attention.KvHeads, args.Q.ElementCount * task.Splits * 4, new JoinTask { Decode = task });
+        var join = new JoinTask
+        {
+            Decode = task,
+            KvHeads = attention.Group * attention.HeadDim % Octet.Float8.Block == 0 ? 1 : 2,
+            Codes = Pointer<byte>(args.Quantized?.Values),
+            Scales = Pointer<float>(args.Quantized?.Scales),
+            CodeStride = args.Quantized?.Values.Strides[0] ?? 0,
+            ScaleStride = args.Quantized?.Scales.Strides[0] ?? 0,
+            Float8 = Properties.Float8,
+        };
+        threads.For(sequences * join.Units, args.Q.ElementCount * task.Splits * 4, join);
     }
 
     public override long AttentionDecodeWorkspace(in AttentionDecodeArgs args) =>
@@ -49,7 +58,7 @@ internal sealed unsafe partial class CpuBackend
     private static long Splits(long context) => (context + CpuKernels.SplitTokens - 1) / CpuKernels.SplitTokens;
 
     private static CpuAttention Attention(
-        Tensor q, KvCache cache, Tensor blockTable, Tensor? sinks, Tensor output, long maxContext, float scale, int window) => new()
+        Tensor q, KvCache cache, Tensor blockTable, Tensor? sinks, Tensor? output, long maxContext, float scale, int window) => new()
         {
             Q = Pointer<BFloat16>(q),
             K = Pointer<byte>(cache.K),
@@ -60,7 +69,7 @@ internal sealed unsafe partial class CpuBackend
             BlockTable = Pointer<int>(blockTable),
             Output = Pointer<BFloat16>(output),
             QStride = q.Strides[0],
-            OutputStride = output.Strides[0],
+            OutputStride = output?.Strides[0] ?? 0,
             BlockTableStride = blockTable.Strides[0],
             BlockTableColumns = blockTable.Shape[1],
             Blocks = cache.Blocks,
@@ -107,25 +116,45 @@ internal sealed unsafe partial class CpuBackend
         }
     }
 
-    /// <summary>output = total / sum, the sink in the sum; a row that sees nothing becomes zeros.</summary>
-    private static void Finish(in CpuAttention attention, float* totals, long firstRow, int queries, int kvHead)
+    /// <summary>totals = total / sum, the sink in the sum; a row that sees nothing becomes zeros.</summary>
+    private static void Normalize(in CpuAttention attention, float* totals, int queries, int kvHead)
     {
         for (var row = 0; row < queries * attention.Group; row++)
         {
             var total = totals + ((long)row * attention.PartialStride);
-            var head = ((long)kvHead * attention.Group) + (row % attention.Group);
-            var (sum, factor) = (total[1], 1f);
-            if (attention.Sinks is not null && total[0] != float.NegativeInfinity)
+            if (total[0] == float.NegativeInfinity)
             {
-                var maximum = MathF.Max(total[0], attention.Sinks[head]);
-                factor = MathF.Exp(total[0] - maximum);
-                sum = (sum * factor) + MathF.Exp(attention.Sinks[head] - maximum);
+                new Span<float>(total + CpuKernels.Lanes, attention.HeadDim).Clear();
+                continue;
             }
 
+            var (sum, factor) = (total[1], 1f);
+            if (attention.Sinks is not null)
+            {
+                var sink = attention.Sinks[((long)kvHead * attention.Group) + (row % attention.Group)];
+                var maximum = MathF.Max(total[0], sink);
+                factor = MathF.Exp(total[0] - maximum);
+                sum = (sum * factor) + MathF.Exp(sink - maximum);
+            }
+
+            for (var d = CpuKernels.Lanes; d < CpuKernels.Lanes + attention.HeadDim; d++)
+            {
+                total[d] = total[d] * factor / sum;
+            }
+        }
+    }
+
+    /// <summary>output = totals, rounded.</summary>
+    private static void Store(in CpuAttention attention, float* totals, long firstRow, int queries, int kvHead)
+    {
+        for (var row = 0; row < queries * attention.Group; row++)
+        {
+            var total = totals + ((long)row * attention.PartialStride) + CpuKernels.Lanes;
+            var head = ((long)kvHead * attention.Group) + (row % attention.Group);
             var output = attention.Output + ((firstRow + (row / attention.Group)) * attention.OutputStride) + (head * attention.HeadDim);
             for (var d = 0; d < attention.HeadDim; d++)
             {
-                output[d] = total[0] == float.NegativeInfinity ? default : (BFloat16)(total[CpuKernels.Lanes + d] * factor / sum);
+                output[d] = (BFloat16)total[d];
             }
         }
     }
@@ -167,7 +196,8 @@ internal sealed unsafe partial class CpuBackend
                 Join(totals, partials, rows, stride, Attention.HeadDim);
             }
 
-            Finish(in Attention, totals, start + first, queries, kvHead);
+            Normalize(in Attention, totals, queries, kvHead);
+            Store(in Attention, totals, start + first, queries, kvHead);
         }
     }
 
@@ -200,25 +230,56 @@ internal sealed unsafe partial class CpuBackend
             Partials + (((pair * Splits) + split) * QueryLength * Attention.Group * Attention.PartialStride);
     }
 
-    /// <summary>Joins the splits of one sequence and KV head.</summary>
+    /// <summary>Joins the splits of one sequence and KV head; of two where only both fill whole scale blocks.</summary>
     private struct JoinTask : ICpuTask
     {
         public DecodeTask Decode;
+        public int KvHeads;
+        public byte* Codes;
+        public float* Scales;
+        public long CodeStride, ScaleStride;
+        public DType Float8;
+
+        public readonly long Units => (Decode.Attention.KvHeads + KvHeads - 1) / KvHeads;
 
         public readonly void Run(long index, CpuWorker worker)
         {
-            var (sequence, kvHead) = (index / Decode.Attention.KvHeads, (int)(index % Decode.Attention.KvHeads));
-            var (stride, rows) = (Decode.Attention.PartialStride, Decode.QueryLength * Decode.Attention.Group);
-            var totals = worker.Scratch(CpuKernels.AttentionRows * stride);
+            var attention = Decode.Attention;
+            var (sequence, first) = (index / Units, (int)(index % Units) * KvHeads);
+            var (stride, rows, width) = (attention.PartialStride, Decode.QueryLength * attention.Group, attention.Group * attention.HeadDim);
+            var row = worker.Scratch((2L * Decode.QueryLength * width) + (CpuKernels.AttentionRows * stride));
+            var totals = row + (2L * Decode.QueryLength * width);
             var position = (long)Decode.ContextLengths[sequence] - Decode.QueryLength;
-            var (visible, end) = Decode.Attention.Visible(position, position + Decode.QueryLength - 1);
-            Clear(totals, rows, stride);
-            for (var split = visible / CpuKernels.SplitTokens; split * CpuKernels.SplitTokens < end; split++)
+            var (visible, end) = attention.Visible(position, position + Decode.QueryLength - 1);
+            var kvHeads = Math.Min(KvHeads, attention.KvHeads - first);
+            for (var i = 0; i < kvHeads; i++)
             {
-                Join(totals, Decode.Partial(index, split), rows, stride, Decode.Attention.HeadDim);
+                Clear(totals, rows, stride);
+                for (var split = visible / CpuKernels.SplitTokens; split * CpuKernels.SplitTokens < end; split++)
+                {
+                    Join(totals, Decode.Partial((sequence * attention.KvHeads) + first + i, split), rows, stride, attention.HeadDim);
+                }
+
+                Normalize(in attention, totals, Decode.QueryLength, first + i);
+                if (attention.Output is not null)
+                {
+                    Store(in attention, totals, sequence * Decode.QueryLength, Decode.QueryLength, first + i);
+                }
+
+                for (var r = 0; r < rows; r++)
+                {
+                    var place = row + (((((long)r / attention.Group) * kvHeads) + i) * width) + (r % attention.Group * attention.HeadDim);
+                    new Span<float>(totals + ((long)r * stride) + CpuKernels.Lanes, attention.HeadDim).CopyTo(new(place, attention.HeadDim));
+                }
             }
 
-            Finish(in Decode.Attention, totals, sequence * Decode.QueryLength, Decode.QueryLength, kvHead);
+            for (var query = 0; query < Decode.QueryLength && Codes is not null; query++)
+            {
+                var (line, column) = ((sequence * Decode.QueryLength) + query, (long)first * width);
+                QuantizeRow(
+                    row + ((long)query * kvHeads * width), (long)kvHeads * width, Float8, Codes + (line * CodeStride) + column,
+                    Scales + (line * ScaleStride) + (column / Octet.Float8.Block));
+            }
         }
     }
 }

@@ -61,18 +61,22 @@ internal sealed partial class NativeBackend
         BlockTable = args.BlockTable.Address,
         ContextLengths = args.ContextLengths.Address,
         Sinks = AddressOf(args.Sinks),
-        Output = args.Output.Address,
+        Output = AddressOf(args.Output),
         Workspace = AddressOf(args.Workspace),
         WorkspaceSize = (nuint)(args.Workspace?.SizeInBytes ?? 0),
         Sequences = args.ContextLengths.ElementCount,
         MaxContext = args.MaxContext,
         QStride = args.Q.Strides[0],
-        OutputStride = args.Output.Strides[0],
+        OutputStride = StrideOf(args.Output),
         BlockTableStride = args.BlockTable.Strides[0],
         QueryLength = args.QueryLength,
         QHeads = (int)args.Q.Shape[1],
         Window = args.Window,
         Scale = args.Scale,
+        Quantized = AddressOf(args.Quantized?.Values),
+        Scales = AddressOf(args.Quantized?.Scales),
+        QuantizedStride = StrideOf(args.Quantized?.Values),
+        ScaleStride = StrideOf(args.Quantized?.Scales),
     };
 
     [LibraryImport(Library)]
@@ -131,4 +135,8 @@ internal struct NativeAttentionDecodeArgs
     public int QHeads;
     public int Window;
     public float Scale;
+    public nint Quantized;
+    public nint Scales;
+    public long QuantizedStride;
+    public long ScaleStride;
 }
