@@ -9,41 +9,51 @@ internal sealed class Batch : IDisposable
     private readonly Device _device;
     private readonly int _blockSize;
     private readonly int _tableWidth;
-    private readonly int[] _ids;
-    private readonly int[] _positions;
-    private readonly long[] _slots;
-    private readonly int[] _queryStarts;
-    private readonly int[] _contextLengths;
-    private readonly int[] _blockTable;
+    private readonly UploadBuffer _arrays;
+    private readonly UploadArray<int> _ids;
+    private readonly UploadArray<int> _positions;
+    private readonly UploadArray<long> _slots;
+    private readonly UploadArray<int> _queryStarts;
+    private readonly UploadArray<int> _contextLengths;
     private readonly List<Sequence> _sequences = [];
-    private readonly Tensor _deviceIds;
-    private readonly Tensor _devicePositions;
-    private readonly Tensor _deviceSlots;
-    private readonly Tensor _deviceQueryStarts;
-    private readonly Tensor _deviceContextLengths;
+
+    // The block table stays on the device from step to step: only rows that change hands are written.
+    private readonly int[] _blockTable;
     private readonly Tensor _deviceBlockTable;
+    private readonly Sequence?[] _rowOwners;
+    private Tensor _blockTableView;
+    private (int First, int End) _changedRows;
 
     public Batch(Device device, int maxTokens, int maxSequences, int maxContext, int blockSize)
     {
         _device = device;
         _blockSize = blockSize;
         _tableWidth = (maxContext + blockSize - 1) / blockSize;
-        (_ids, _positions, _slots) = (new int[maxTokens], new int[maxTokens], new long[maxTokens]);
-        (_queryStarts, _contextLengths) = (new int[maxSequences + 1], new int[maxSequences]);
-        _blockTable = new int[maxSequences * _tableWidth];
-        _deviceIds = Tensor.Create(device, DType.Int32, maxTokens);
-        _devicePositions = Tensor.Create(device, DType.Int32, maxTokens);
-        _deviceSlots = Tensor.Create(device, DType.Int64, maxTokens);
-        _deviceQueryStarts = Tensor.Create(device, DType.Int32, maxSequences + 1);
-        _deviceContextLengths = Tensor.Create(device, DType.Int32, maxSequences);
-        _deviceBlockTable = Tensor.Create(device, DType.Int32, maxSequences, _tableWidth);
+        _blockTable = new int[(long)maxSequences * _tableWidth];
+        _rowOwners = new Sequence?[maxSequences];
+        _arrays = new UploadBuffer(
+            device, 4L * maxTokens, 4L * maxTokens, 8L * maxTokens, 4L * (maxSequences + 1), 4L * maxSequences);
+        try
+        {
+            _ids = _arrays.Add<int>(maxTokens);
+            _positions = _arrays.Add<int>(maxTokens);
+            _slots = _arrays.Add<long>(maxTokens);
+            _queryStarts = _arrays.Add<int>(maxSequences + 1);
+            _contextLengths = _arrays.Add<int>(maxSequences);
+            _deviceBlockTable = _blockTableView = Tensor.Create(device, DType.Int32, maxSequences, _tableWidth);
+        }
+        catch
+        {
+            _arrays.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Tokens in the batch.</summary>
     public int Tokens { get; private set; }
 
     /// <summary>Sequences in the batch.</summary>
-    public IReadOnlyList<Sequence> Sequences => _sequences;
+    public int Count => _sequences.Count;
 
     /// <summary>The longest context, the new tokens included.</summary>
     public int MaxContext { get; private set; }
@@ -52,22 +62,22 @@ internal sealed class Batch : IDisposable
     public int MaxQueries { get; private set; }
 
     /// <summary>[tokens] i32.</summary>
-    public Tensor Ids => _deviceIds.Slice(0, 0, Tokens);
+    public Tensor Ids => _ids.First(Tokens);
 
     /// <summary>[tokens] i32.</summary>
-    public Tensor Positions => _devicePositions.Slice(0, 0, Tokens);
+    public Tensor Positions => _positions.First(Tokens);
 
     /// <summary>[tokens] i64.</summary>
-    public Tensor Slots => _deviceSlots.Slice(0, 0, Tokens);
+    public Tensor Slots => _slots.First(Tokens);
 
     /// <summary>[sequences + 1] i32.</summary>
-    public Tensor QueryStarts => _deviceQueryStarts.Slice(0, 0, _sequences.Count + 1);
+    public Tensor QueryStarts => _queryStarts.First(Count + 1);
 
     /// <summary>[sequences] i32.</summary>
-    public Tensor ContextLengths => _deviceContextLengths.Slice(0, 0, _sequences.Count);
+    public Tensor ContextLengths => _contextLengths.First(Count);
 
     /// <summary>[sequences, blocks] i32.</summary>
-    public Tensor BlockTable => _deviceBlockTable.Slice(0, 0, _sequences.Count);
+    public Tensor BlockTable => _blockTableView = _blockTableView.Shape[0] == Count ? _blockTableView : _deviceBlockTable.Slice(0, 0, Count);
 
     /// <summary>Empties the batch.</summary>
     public void Clear()
@@ -77,39 +87,49 @@ internal sealed class Batch : IDisposable
     }
 
     /// <summary>The row of the last token of sequence number <paramref name="index"/>.</summary>
-    public int LastRow(int index) => _queryStarts[index + 1] - 1;
+    public int LastRow(int index) => _queryStarts.Host[index + 1] - 1;
 
     /// <summary>Adds the next <paramref name="count"/> tokens of a sequence that are not cached.</summary>
     public void Add(Sequence sequence, int count)
     {
-        var index = _sequences.Count;
-        _sequences.Add(sequence);
-        for (var i = 0; i < count; i++)
-        {
-            var position = sequence.Cached + i;
-            _ids[Tokens + i] = sequence.Tokens[position];
-            _positions[Tokens + i] = position;
-            _slots[Tokens + i] = (long)sequence.Blocks[position / _blockSize] * _blockSize + position % _blockSize;
-        }
-
-        Tokens += count;
-        _queryStarts[index + 1] = Tokens;
-        _contextLengths[index] = sequence.Cached + count;
-        sequence.Blocks.CopyTo(_blockTable.AsSpan(index * _tableWidth, _tableWidth));
+        Append(sequence, count);
         MaxContext = Math.Max(MaxContext, sequence.Cached + count);
         MaxQueries = Math.Max(MaxQueries, count);
     }
 
-    /// <summary>Brings the arrays to the device.</summary>
+    /// <summary>
+    /// Pads a batch of one token each to <paramref name="rows"/> sequences, for a recorded step that was made for so many. The
+    /// padding repeats the sequence of the shortest context, so that it reads no expert and no cache block of its own, and its
+    /// K and V go nowhere.
+    /// </summary>
+    public void Pad(int rows, int maxContext)
+    {
+        var shortest = _sequences[0];
+        foreach (var sequence in _sequences)
+        {
+            shortest = sequence.Cached < shortest.Cached ? sequence : shortest;
+        }
+
+        while (Count < rows)
+        {
+            Append(shortest, 1);
+            _slots.Host[Tokens - 1] = -1;
+        }
+
+        MaxContext = maxContext;
+    }
+
+    /// <summary>Enqueues the copies to the device.</summary>
     public void Upload()
     {
-        var stream = _device.Stream;
-        stream.Write<int>(Ids, _ids.AsSpan(0, Tokens));
-        stream.Write<int>(Positions, _positions.AsSpan(0, Tokens));
-        stream.Write<long>(Slots, _slots.AsSpan(0, Tokens));
-        stream.Write<int>(QueryStarts, _queryStarts.AsSpan(0, _sequences.Count + 1));
-        stream.Write<int>(ContextLengths, _contextLengths.AsSpan(0, _sequences.Count));
-        stream.Write<int>(BlockTable, _blockTable.AsSpan(0, _sequences.Count * _tableWidth));
+        _arrays.Upload();
+        var (first, end) = _changedRows;
+        if (first < end)
+        {
+            _device.Stream.Write<int>(
+                _deviceBlockTable.Slice(0, first, end - first), _blockTable.AsSpan(first * _tableWidth, (end - first) * _tableWidth));
+            _changedRows = default;
+        }
     }
 
     /// <summary>Waits until the device is done with the batch.</summary>
@@ -118,19 +138,44 @@ internal sealed class Batch : IDisposable
     /// <summary>Marks the batch's tokens as cached.</summary>
     public void Commit()
     {
+        // Padding repeats a sequence with the same length.
+        var lengths = _contextLengths.Host;
         for (var i = 0; i < _sequences.Count; i++)
         {
-            _sequences[i].Cached = _contextLengths[i];
+            _sequences[i].Cached = lengths[i];
         }
     }
 
     public void Dispose()
     {
-        _deviceIds.Dispose();
-        _devicePositions.Dispose();
-        _deviceSlots.Dispose();
-        _deviceQueryStarts.Dispose();
-        _deviceContextLengths.Dispose();
+        _arrays.Dispose();
         _deviceBlockTable.Dispose();
+    }
+
+    private void Append(Sequence sequence, int count)
+    {
+        var index = _sequences.Count;
+        _sequences.Add(sequence);
+        var ids = _ids.Host;
+        var positions = _positions.Host;
+        var slots = _slots.Host;
+        for (var i = 0; i < count; i++)
+        {
+            var position = sequence.Cached + i;
+            ids[Tokens + i] = sequence.Tokens[position];
+            positions[Tokens + i] = position;
+            slots[Tokens + i] = (long)sequence.Blocks[position / _blockSize] * _blockSize + position % _blockSize;
+        }
+
+        Tokens += count;
+        _queryStarts.Host[index + 1] = Tokens;
+        _contextLengths.Host[index] = sequence.Cached + count;
+        if (_rowOwners[index] != sequence)
+        {
+            _rowOwners[index] = sequence;
+            sequence.Blocks.CopyTo(_blockTable.AsSpan(index * _tableWidth, _tableWidth));
+            var (first, end) = _changedRows;
+            _changedRows = first < end ? (Math.Min(first, index), Math.Max(end, index + 1)) : (index, index + 1);
+        }
     }
 }

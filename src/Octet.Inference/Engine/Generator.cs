@@ -15,19 +15,37 @@ internal sealed class Generator : IDisposable
     private readonly PagedKvCache _cache;
     private readonly Batch _batch;
     private readonly Sampler _sampler;
+    private readonly DecodeGraphs? _graphs;
+    private readonly Action _decode;
     private readonly int _prefillChunk;
     private readonly int _maxBatch;
     private readonly Queue<Request> _waiting = new();
     private readonly List<Request> _running = [];
     private readonly SemaphoreSlim _work = new(0);
+
+    // The requests of a step, how many tokens each reads, and the tokens drawn: kept, so that a step of decode allocates nothing.
+    private readonly List<(Request Request, int Count)> _picked = [];
+    private readonly List<int> _ready = [];
+    private readonly int[] _tokens;
     private Thread? _thread;
     private volatile bool _stopping;
 
+    /// <param name="modelLock">Held during a step.</param>
+    /// <param name="forward">The model.</param>
+    /// <param name="cache">Where requests get their KV blocks.</param>
+    /// <param name="batch">Filled for every step.</param>
+    /// <param name="sampler">Draws the tokens.</param>
+    /// <param name="graphs">Records the steps of decode; null: they run eagerly.</param>
+    /// <param name="prefillChunk">Prompt tokens read in one step.</param>
+    /// <param name="maxBatch">Requests continued together.</param>
     public Generator(
-        Lock modelLock, Device device, Qwen3MoeForward forward, PagedKvCache cache, Batch batch, int prefillChunk, int maxBatch)
+        Lock modelLock, Qwen3MoeForward forward, PagedKvCache cache, Batch batch, Sampler sampler, DecodeGraphs? graphs, int prefillChunk,
+        int maxBatch)
     {
-        (_modelLock, _forward, _cache, _batch, _prefillChunk, _maxBatch) = (modelLock, forward, cache, batch, prefillChunk, maxBatch);
-        _sampler = new Sampler(device, maxBatch);
+        (_modelLock, _forward, _cache, _batch, _sampler, _graphs) = (modelLock, forward, cache, batch, sampler, graphs);
+        (_prefillChunk, _maxBatch) = (prefillChunk, maxBatch);
+        _tokens = new int[DecodeGraphs.RowBucket(maxBatch)];
+        _decode = Decode;
     }
 
     /// <summary>Queues a request; its tokens appear in its output.</summary>
@@ -56,7 +74,6 @@ internal sealed class Generator : IDisposable
 
         _work.Release();
         _thread?.Join();
-        _sampler.Dispose();
         _work.Dispose();
     }
 
@@ -99,14 +116,19 @@ internal sealed class Generator : IDisposable
 
     private void Step()
     {
-        foreach (var request in _running.Where(r => r.IsAbandoned).ToArray())
+        for (var i = _running.Count - 1; i >= 0; i--)
         {
-            Finish(request, null);
+            if (_running[i].IsAbandoned)
+            {
+                Finish(_running[i], null);
+            }
         }
 
         Admit(_maxBatch);
-        RunBatch("prefill", PickPrefill);
-        RunBatch("decode", PickDecode);
+        PickPrefill();
+        RunPicked("prefill");
+        PickDecode();
+        RunPicked("decode");
     }
 
     private void Admit(int limit)
@@ -117,35 +139,43 @@ internal sealed class Generator : IDisposable
                 && _cache.TryTake(_cache.BlocksFor(request.Capacity), out var blocks))
             {
                 _waiting.Dequeue();
-                request.Sequence = new Sequence(request.Prompt, blocks);
+                request.Sequence = new Sequence(request.Prompt, request.Capacity, blocks);
                 _running.Add(request);
             }
         }
     }
 
     // The prompts' next tokens, oldest request first, up to a chunk in all.
-    private IEnumerable<(Request Request, int Count)> PickPrefill()
+    private void PickPrefill()
     {
+        _picked.Clear();
         var room = _prefillChunk;
         foreach (var request in _running)
         {
-            var unread = request.Prompt.Length - request.Sequence!.Cached;
-            if (unread > 0 && room > 0)
+            var count = Math.Min(request.Prompt.Length - request.Sequence!.Cached, room);
+            if (count > 0)
             {
-                var count = Math.Min(unread, room);
                 room -= count;
-                yield return (request, count);
+                _picked.Add((request, count));
             }
         }
     }
 
-    private IEnumerable<(Request Request, int Count)> PickDecode() =>
-        _running.Where(r => r.Sequence!.Cached >= r.Prompt.Length).Select(r => (r, 1));
-
-    private void RunBatch(string kind, Func<IEnumerable<(Request Request, int Count)>> pick)
+    private void PickDecode()
     {
-        (Request Request, int Count)[] picked = [.. pick()];
-        if (picked.Length == 0)
+        _picked.Clear();
+        foreach (var request in _running)
+        {
+            if (request.Sequence!.Cached >= request.Prompt.Length)
+            {
+                _picked.Add((request, 1));
+            }
+        }
+    }
+
+    private void RunPicked(string kind)
+    {
+        if (_picked.Count == 0)
         {
             return;
         }
@@ -153,49 +183,92 @@ internal sealed class Generator : IDisposable
         try
         {
             var start = Stopwatch.GetTimestamp();
-            var tokens = Advance(picked);
+            Advance(kind == "decode");
             Telemetry.StepDuration.Record(Stopwatch.GetElapsedTime(start).TotalSeconds, new KeyValuePair<string, object?>("kind", kind));
-            Telemetry.PromptTokens.Add(kind == "prefill" ? picked.Sum(p => p.Count) : 0);
-            Telemetry.GeneratedTokens.Add(tokens.Length);
-            foreach (var (request, token) in tokens)
+            Telemetry.PromptTokens.Add(kind == "prefill" ? _batch.Tokens : 0);
+            Telemetry.GeneratedTokens.Add(_ready.Count);
+            for (var i = 0; i < _ready.Count; i++)
             {
-                Deliver(request, token);
+                Deliver(_picked[_ready[i]].Request, _tokens[i]);
             }
         }
         catch (Exception error)
         {
             // The requests of this step learn what went wrong; the others go on.
-            foreach (var (request, _) in picked)
+            foreach (var (request, _) in _picked)
             {
                 Finish(request, error);
             }
         }
     }
 
-    // Reads the picked tokens; gives the next token of every request whose prompt is read.
-    private (Request Request, int Token)[] Advance((Request Request, int Count)[] picked)
+    // Reads the picked tokens; _ready then names those of the picked whose prompt is read, _tokens has the next token of each.
+    private void Advance(bool decode)
     {
+        _ready.Clear();
         _batch.Clear();
-        foreach (var (request, count) in picked)
+        foreach (var (request, count) in _picked)
         {
-            _batch.Add(request.Sequence!, count);
+            if (request.Sequence!.Pending == count)
+            {
+                _sampler.Set(_ready.Count, request);
+                _ready.Add(_batch.Count);
+            }
+
+            _batch.Add(request.Sequence, count);
+        }
+
+        if (decode)
+        {
+            AdvanceDecode();
+            return;
         }
 
         _batch.Upload();
+        _sampler.Upload();
         _forward.Run(_batch);
         _batch.Commit();
-
-        int[] ready = [.. Enumerable.Range(0, picked.Length).Where(i => picked[i].Request.Sequence!.Pending == 0)];
-        if (ready.Length == 0)
+        if (_ready.Count == 0)
         {
             _batch.Synchronize();
-            return [];
+            return;
         }
 
-        Request[] requests = [.. ready.Select(i => picked[i].Request)];
-        var logits = _forward.Head(_batch, [.. ready.Select(_batch.LastRow)]);
-        var tokens = _sampler.Sample(logits, requests);
-        return [.. requests.Zip(tokens)];
+        _sampler.Sample(_forward.Head(_batch, [.. _ready.Select(_batch.LastRow)]));
+        _sampler.Read(_tokens.AsSpan(0, _ready.Count));
+    }
+
+    // One token of each: every row's logits are wanted, in order.
+    private void AdvanceDecode()
+    {
+        if (_graphs is not null && _graphs.Covers(_batch.Count))
+        {
+            var (rows, context) = (DecodeGraphs.RowBucket(_batch.Count), _graphs.ContextBucket(_batch.MaxContext));
+            for (var row = _batch.Count; row < rows; row++)
+            {
+                _sampler.SetPadding(row);
+            }
+
+            _batch.Pad(rows, context);
+            _batch.Upload();
+            _sampler.Upload();
+            _graphs.Run(rows, context, _decode);
+        }
+        else
+        {
+            _batch.Upload();
+            _sampler.Upload();
+            _decode();
+        }
+
+        _sampler.Read(_tokens.AsSpan(0, _batch.Count));
+        _batch.Commit();
+    }
+
+    private void Decode()
+    {
+        _forward.Run(_batch);
+        _sampler.Sample(_forward.Head(_batch));
     }
 
     private void Deliver(Request request, int token)

@@ -4,66 +4,82 @@ namespace Octet.Inference.Engine;
 internal sealed class Sampler : IDisposable
 {
     private readonly Device _device;
-    private readonly Tensor _temperatures;
-    private readonly Tensor _topK;
-    private readonly Tensor _topP;
-    private readonly Tensor _seeds;
-    private readonly Tensor _counters;
+    private readonly Workspace _workspace;
+    private readonly UploadBuffer _arrays;
+    private readonly UploadArray<float> _temperatures;
+    private readonly UploadArray<int> _topK;
+    private readonly UploadArray<float> _topP;
+    private readonly UploadArray<long> _seeds;
+    private readonly UploadArray<long> _counters;
     private readonly Tensor _ids;
-    private Tensor? _workspace;
+    private Tensor _idsView;
 
-    public Sampler(Device device, int maxRows)
+    public Sampler(Device device, Workspace workspace, int maxRows)
     {
-        _device = device;
-        _temperatures = Tensor.Create(device, DType.Float32, maxRows);
-        _topK = Tensor.Create(device, DType.Int32, maxRows);
-        _topP = Tensor.Create(device, DType.Float32, maxRows);
-        _seeds = Tensor.Create(device, DType.Int64, maxRows);
-        _counters = Tensor.Create(device, DType.Int64, maxRows);
-        _ids = Tensor.Create(device, DType.Int32, maxRows);
+        (_device, _workspace) = (device, workspace);
+        _arrays = new UploadBuffer(device, 4L * maxRows, 4L * maxRows, 4L * maxRows, 8L * maxRows, 8L * maxRows);
+        try
+        {
+            _temperatures = _arrays.Add<float>(maxRows);
+            _topK = _arrays.Add<int>(maxRows);
+            _topP = _arrays.Add<float>(maxRows);
+            _seeds = _arrays.Add<long>(maxRows);
+            _counters = _arrays.Add<long>(maxRows);
+            _ids = _idsView = Tensor.Create(device, DType.Int32, maxRows);
+        }
+        catch
+        {
+            _arrays.Dispose();
+            throw;
+        }
     }
 
-    /// <summary>One token for each row of the logits; the draw depends on the request's seed and the token's position only.</summary>
-    public int[] Sample(Tensor logits, IReadOnlyList<Request> requests)
+    /// <summary>Says how row <paramref name="row"/> of the next step's logits is drawn: the request's settings, its seed and the token's position.</summary>
+    public void Set(int row, Request request)
     {
-        var rows = requests.Count;
-        Tensor Set<T>(Tensor tensor, Func<Request, T> value) where T : unmanaged
-        {
-            var used = tensor.Slice(0, 0, rows);
-            _device.Stream.Write<T>(used, [.. requests.Select(value)]);
-            return used;
-        }
+        _temperatures.Host[row] = request.Temperature;
+        _topK.Host[row] = request.TopK;
+        _topP.Host[row] = request.TopP;
+        _seeds.Host[row] = request.Seed;
+        _counters.Host[row] = request.Sequence!.Tokens.Count;
+    }
 
-        var ids = _ids.Slice(0, 0, rows);
+    /// <summary>Says that a row is padding: its token is of no use to anyone.</summary>
+    public void SetPadding(int row)
+    {
+        _temperatures.Host[row] = 0;
+        _topK.Host[row] = 0;
+        _topP.Host[row] = 1;
+    }
+
+    /// <summary>Enqueues the copy of the settings to the device.</summary>
+    public void Upload() => _arrays.Upload();
+
+    /// <summary>Enqueues drawing one token for each row of the logits [rows, vocabulary].</summary>
+    public void Sample(Tensor logits)
+    {
+        var rows = (int)logits.Shape[0];
         var args = new SamplingArgs
         {
             Logits = logits,
-            Temperatures = Set(_temperatures, r => r.Temperature),
-            TopK = Set(_topK, r => r.TopK),
-            TopP = Set(_topP, r => r.TopP),
-            Seeds = Set(_seeds, r => r.Seed),
-            Counters = Set(_counters, r => (long)r.Sequence!.Tokens.Count),
-            Ids = ids,
+            Temperatures = _temperatures.First(rows),
+            TopK = _topK.First(rows),
+            TopP = _topP.First(rows),
+            Seeds = _seeds.First(rows),
+            Counters = _counters.First(rows),
+            Ids = Ids(rows),
         };
-        var needed = Ops.SamplingWorkspace(_device, args);
-        if (needed > (_workspace?.SizeInBytes ?? 0))
-        {
-            _workspace?.Dispose();
-            _workspace = Tensor.Create(_device, DType.Byte, needed);
-        }
-
-        Ops.Sampling(_device.Stream, args with { Workspace = _workspace });
-        return ids.ToArray<int>();
+        Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
     }
+
+    /// <summary>Waits for the drawn tokens of the first rows.</summary>
+    public void Read(Span<int> tokens) => _device.Stream.Read(Ids(tokens.Length), tokens);
 
     public void Dispose()
     {
-        _temperatures.Dispose();
-        _topK.Dispose();
-        _topP.Dispose();
-        _seeds.Dispose();
-        _counters.Dispose();
+        _arrays.Dispose();
         _ids.Dispose();
-        _workspace?.Dispose();
     }
+
+    private Tensor Ids(int rows) => _idsView = _idsView.Shape[0] == rows ? _idsView : _ids.Slice(0, 0, rows);
 }

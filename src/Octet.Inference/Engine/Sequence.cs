@@ -3,9 +3,13 @@ namespace Octet.Inference.Engine;
 /// <summary>One text being read and continued: its tokens, its KV blocks and how many tokens are cached.</summary>
 internal sealed class Sequence
 {
-    public Sequence(IEnumerable<int> tokens, int[] blocks)
+    /// <param name="prompt">Tokens to begin with.</param>
+    /// <param name="capacity">The most tokens there will be.</param>
+    /// <param name="blocks">KV blocks for as many.</param>
+    public Sequence(ReadOnlySpan<int> prompt, int capacity, int[] blocks)
     {
-        Tokens = [.. tokens];
+        Tokens = new List<int>(capacity);
+        Tokens.AddRange(prompt);
         Blocks = blocks;
     }
 

@@ -2,15 +2,19 @@ using Octet.Inference.Models;
 
 namespace Octet.Inference.Engine;
 
-/// <summary>The activations of one step of up to <c>maxTokens</c> tokens, allocated once; each layer writes over the last one's.</summary>
+/// <summary>
+/// The activations of one step: allocated once for the largest, of which a step of fewer tokens takes the <see cref="First(int)"/> rows.
+/// Each layer writes over the last one's.
+/// </summary>
 internal sealed class StepBuffers : IDisposable
 {
+    private readonly ModelConfig _config;
     private readonly List<Tensor> _owned = [];
 
+    /// <summary>Allocates for <paramref name="maxTokens"/> tokens and <paramref name="maxRows"/> rows of logits.</summary>
     public StepBuffers(Device device, ModelConfig config, int maxTokens, int maxRows)
     {
-        long queries = (long)config.QueryHeads * config.HeadDim;
-        long keys = (long)config.KeyValueHeads * config.HeadDim;
+        _config = config;
         var dense = Enumerable.Range(0, config.LayerCount).Any(layer => !config.IsMoeLayer(layer)) ? config.IntermediateSize : 0;
         long pairs = (long)maxTokens * config.ExpertsPerToken;
 
@@ -30,10 +34,10 @@ internal sealed class StepBuffers : IDisposable
             Delta = Create(DType.BFloat16, maxTokens, config.HiddenSize);
             Normed = Create(DType.BFloat16, maxTokens, config.HiddenSize);
             NormedQuantized = CreateQuantized(maxTokens, config.HiddenSize);
-            Qkv = Create(DType.BFloat16, maxTokens, queries + 2 * keys);
-            Query = Create(DType.BFloat16, maxTokens, queries);
-            Attention = Create(DType.BFloat16, maxTokens, queries);
-            AttentionQuantized = CreateQuantized(maxTokens, queries);
+            Qkv = Create(DType.BFloat16, maxTokens, Queries + 2 * Keys);
+            Query = Create(DType.BFloat16, maxTokens, config.QueryHeads, config.HeadDim);
+            Attention = Create(DType.BFloat16, maxTokens, Queries);
+            AttentionQuantized = CreateQuantized(maxTokens, Queries);
             RouterLogits = Create(DType.Float32, maxTokens, config.ExpertCount);
             ExpertIds = Create(DType.Int32, maxTokens, config.ExpertsPerToken);
             ExpertWeights = Create(DType.Float32, maxTokens, config.ExpertsPerToken);
@@ -56,6 +60,41 @@ internal sealed class StepBuffers : IDisposable
         }
     }
 
+    // Views of the first tokens of other buffers.
+    private StepBuffers(StepBuffers all, int tokens)
+    {
+        _config = all._config;
+        long pairs = (long)tokens * _config.ExpertsPerToken;
+        var rows = Math.Min(tokens, all.Rows.Shape[0]);
+        Residual = First(all.Residual, tokens);
+        Delta = First(all.Delta, tokens);
+        Normed = First(all.Normed, tokens);
+        NormedQuantized = First(all.NormedQuantized, tokens);
+        Qkv = First(all.Qkv, tokens);
+        Query = First(all.Query, tokens);
+        Attention = First(all.Attention, tokens);
+        AttentionQuantized = First(all.AttentionQuantized, tokens);
+        RouterLogits = First(all.RouterLogits, tokens);
+        ExpertIds = First(all.ExpertIds, tokens);
+        ExpertWeights = First(all.ExpertWeights, tokens);
+        ExpertOffsets = all.ExpertOffsets;
+        SlotPairs = First(all.SlotPairs, pairs);
+        PairSlots = First(all.PairSlots, pairs);
+        GateUp = First(all.GateUp, pairs);
+        Down = First(all.Down, pairs);
+        DenseGate = First(all.DenseGate, tokens);
+        DenseUp = First(all.DenseUp, tokens);
+        DenseQuantized = First(all.DenseQuantized, tokens);
+        Rows = First(all.Rows, rows);
+        RowHidden = First(all.RowHidden, rows);
+        Logits = First(all.Logits, rows);
+
+        var (heads, keyHeads, dim) = (_config.QueryHeads, _config.KeyValueHeads, _config.HeadDim);
+        QkvParts = [Qkv.Slice(1, 0, Queries), Qkv.Slice(1, Queries, Keys), Qkv.Slice(1, Queries + Keys, Keys)];
+        (Q, K, V) = (QkvParts[0].SplitLast(heads, dim), QkvParts[1].SplitLast(keyHeads, dim), QkvParts[2].SplitLast(keyHeads, dim));
+        AttentionHeads = Attention.View(tokens, heads, dim);
+    }
+
     /// <summary>[tokens, hidden] BF16: the residual stream.</summary>
     public Tensor Residual { get; } = null!;
 
@@ -71,7 +110,22 @@ internal sealed class StepBuffers : IDisposable
     /// <summary>[tokens, (q + 2 kv heads) * head_dim] BF16.</summary>
     public Tensor Qkv { get; } = null!;
 
-    /// <summary>[tokens, q heads * head_dim] BF16: queries after norm and RoPE.</summary>
+    /// <summary>Columns of <see cref="Qkv"/>: q, k and v. Of <see cref="First(int)"/> rows only, as the next four.</summary>
+    public Tensor[] QkvParts { get; } = [];
+
+    /// <summary>[tokens, q heads, head_dim]: q of <see cref="Qkv"/>.</summary>
+    public Tensor Q { get; } = null!;
+
+    /// <summary>[tokens, kv heads, head_dim]: k of <see cref="Qkv"/>.</summary>
+    public Tensor K { get; } = null!;
+
+    /// <summary>[tokens, kv heads, head_dim]: v of <see cref="Qkv"/>.</summary>
+    public Tensor V { get; } = null!;
+
+    /// <summary>[tokens, q heads, head_dim]: <see cref="Attention"/>.</summary>
+    public Tensor AttentionHeads { get; } = null!;
+
+    /// <summary>[tokens, q heads, head_dim] BF16: queries after norm and RoPE.</summary>
     public Tensor Query { get; } = null!;
 
     /// <summary>[tokens, q heads * head_dim] BF16.</summary>
@@ -122,6 +176,13 @@ internal sealed class StepBuffers : IDisposable
     /// <summary>[rows, vocabulary] f32.</summary>
     public Tensor Logits { get; } = null!;
 
+    private long Queries => (long)_config.QueryHeads * _config.HeadDim;
+
+    private long Keys => (long)_config.KeyValueHeads * _config.HeadDim;
+
+    /// <summary>Views of the rows of the first tokens, and of as many rows of logits as there are up to that.</summary>
+    public StepBuffers First(int tokens) => new(this, tokens);
+
     public void Dispose()
     {
         foreach (var tensor in _owned)
@@ -129,4 +190,8 @@ internal sealed class StepBuffers : IDisposable
             tensor.Dispose();
         }
     }
+
+    private static Tensor First(Tensor tensor, long rows) => tensor.Slice(0, 0, rows);
+
+    private static QuantizedTensor First(QuantizedTensor tensor, long rows) => new(First(tensor.Values, rows), First(tensor.Scales, rows));
 }

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text;
+using System.Text.Unicode;
 
 namespace Octet.Inference.Loading;
 
@@ -26,6 +27,7 @@ public sealed class ModelTokenizer
     private readonly AddedTokenFinder _rawTokens;
     private readonly AddedTokenFinder _normalizedTokens;
     private readonly byte[]?[] _bytes;
+    private readonly string?[] _texts;
 
     internal ModelTokenizer(ModelJson file)
     {
@@ -37,6 +39,7 @@ public sealed class ModelTokenizer
         _rawTokens = new AddedTokenFinder(_added.Values.Where(token => !token.Normalized).Select(token => (token.Text, token.Id)));
         _normalizedTokens = new AddedTokenFinder(_added.Values.Where(token => token.Normalized).Select(token => (Normalize(token.Text), token.Id)));
         _bytes = ReadBytes(file);
+        _texts = new string?[_bytes.Length];
     }
 
     private sealed record AddedToken(string Text, int Id, bool Special, bool Normalized);
@@ -103,6 +106,18 @@ public sealed class ModelTokenizer
     {
         ArgumentOutOfRangeException.ThrowIfNegative(id);
         return id >= _bytes.Length || (skipSpecialTokens && IsSpecial(id)) ? [] : _bytes[id];
+    }
+
+    // The text of a token whose bytes are whole characters, the same string every time; null: they are not.
+    internal string? WholeText(int id, bool skipSpecialTokens)
+    {
+        ReadOnlySpan<byte> bytes = TokenBytes(id, skipSpecialTokens);
+        if (bytes.IsEmpty)
+        {
+            return "";
+        }
+
+        return _texts[id] ??= Utf8.IsValid(bytes) ? Encoding.UTF8.GetString(bytes) : null;
     }
 
     private void EncodePlain(ReadOnlySpan<char> text, int split, List<int> ids)

@@ -9,6 +9,7 @@ public sealed class TokenTextStream
     private readonly ModelTokenizer _tokenizer;
     private readonly bool _skipSpecialTokens;
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
+    private bool _isAmidCharacter;
 
     internal TokenTextStream(ModelTokenizer tokenizer, bool skipSpecialTokens)
     {
@@ -18,7 +19,9 @@ public sealed class TokenTextStream
 
     /// <summary>Takes the next token and returns the text that it completes, which may be empty.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The id is negative.</exception>
-    public string Push(int id) => Decode(_tokenizer.TokenBytes(id, _skipSpecialTokens), flush: false);
+    public string Push(int id) =>
+        (_isAmidCharacter ? null : _tokenizer.WholeText(id, _skipSpecialTokens))
+        ?? Decode(_tokenizer.TokenBytes(id, _skipSpecialTokens), flush: false);
 
     /// <summary>Ends the text: returns U+FFFD if a character was left incomplete, else nothing. The stream may be used for another text.</summary>
     public string Flush() => Decode([], flush: true);
@@ -26,6 +29,8 @@ public sealed class TokenTextStream
     private string Decode(ReadOnlySpan<byte> bytes, bool flush)
     {
         char[] text = new char[_decoder.GetCharCount(bytes, flush)];
-        return new string(text, 0, _decoder.GetChars(bytes, text, flush));
+        int count = _decoder.GetChars(bytes, text, flush);
+        _isAmidCharacter = _decoder.GetCharCount([], flush: true) > 0;
+        return new string(text, 0, count);
     }
 }

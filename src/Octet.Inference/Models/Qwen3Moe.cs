@@ -16,6 +16,7 @@ public sealed class Qwen3Moe : IDisposable
     private readonly Qwen3MoeForward _forward;
     private readonly PagedKvCache _cache;
     private readonly Batch _batch;
+    private readonly DecodeGraphs? _graphs;
     private readonly Generator _generator;
     private readonly int _prefillChunk;
     private bool _disposed;
@@ -36,13 +37,15 @@ public sealed class Qwen3Moe : IDisposable
                 var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
                 var blocks = KvBlocks(options);
                 _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks));
-                var maxTokens = Math.Max(_prefillChunk, options.MaxBatch);
-                _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, maxTokens, options.MaxBatch, MaxContext));
-                _batch = Own(new Batch(device, maxTokens, options.MaxBatch, MaxContext, options.KvBlockSize));
+                var workspace = Own(new Workspace(device));
+                var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
+                var maxTokens = Math.Max(_prefillChunk, maxRows);
+                _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, maxTokens, maxRows, MaxContext));
+                _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
+                var sampler = Own(new Sampler(device, workspace, maxRows));
+                _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
+                _generator = Own(new Generator(_modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch));
             }
-
-            _generator = new Generator(_modelLock, device, _forward, _cache, _batch, _prefillChunk, options.MaxBatch);
-            _owned.Push(_generator);
         }
         catch
         {
@@ -71,6 +74,8 @@ public sealed class Qwen3Moe : IDisposable
     public ModelTokenizer Tokenizer => _tokenizer.Value;
 
     internal Qwen3MoeForward Forward => _forward;
+
+    internal int RecordedGraphs => _graphs?.Recorded ?? 0;
 
     /// <summary>Loads a checkpoint folder in the Hugging Face layout: FP8 block weights, or BF16 (quantised on load).</summary>
     /// <param name="directory">Holds config.json and model.safetensors (or shards and their index).</param>
@@ -137,7 +142,7 @@ public sealed class Qwen3Moe : IDisposable
 
             try
             {
-                Evaluate(new Sequence(ids.ToArray(), blocks), step, rows, cancellation);
+                Evaluate(new Sequence(ids, ids.Length, blocks), step, rows, cancellation);
             }
             finally
             {
@@ -199,7 +204,7 @@ public sealed class Qwen3Moe : IDisposable
             try
             {
                 _batch.Clear();
-                _batch.Add(new Sequence(new int[tokens], blocks), tokens);
+                _batch.Add(new Sequence(new int[tokens], tokens, blocks), tokens);
                 _batch.Upload();
                 return _forward.RunLayer(_batch, layer, residual);
             }
@@ -289,11 +294,16 @@ public sealed class Qwen3Moe : IDisposable
         using var activity = Telemetry.Activities.StartActivity("generate");
         activity?.SetTag("octet.prompt_tokens", request.Prompt.Length);
         _generator.Submit(request);
+
+        // NOTE: a wait that can itself be cancelled allocates, every token anew; so cancellation ends the output instead.
+        using var registration = cancellation.UnsafeRegister(
+            static (state, token) => ((Request)state!).Output.Writer.TryComplete(new OperationCanceledException(token)), request);
         try
         {
             var last = 0;
-            await foreach (var token in request.Output.Reader.ReadAllAsync(cancellation).ConfigureAwait(false))
+            await foreach (var token in request.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
             {
+                cancellation.ThrowIfCancellationRequested();
                 last = token;
                 if (!request.EndTokens.Contains(token))
                 {

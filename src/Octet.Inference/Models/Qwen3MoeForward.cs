@@ -13,15 +13,17 @@ internal sealed class Qwen3MoeForward : IDisposable
     private readonly PagedKvCache _cache;
     private readonly DeviceStream _stream;
     private readonly Device _device;
+    private readonly Workspace _workspace;
     private readonly StepBuffers _buffers;
     private readonly Tensor _cosSin;
     private readonly float _scoreScale;
-    private Tensor? _workspace;
+    private StepBuffers? _step;
 
     public Qwen3MoeForward(
-        Device device, ModelConfig config, Qwen3MoeWeights weights, PagedKvCache cache, int maxTokens, int maxRows, int maxContext)
+        Device device, ModelConfig config, Qwen3MoeWeights weights, PagedKvCache cache, Workspace workspace, int maxTokens, int maxRows,
+        int maxContext)
     {
-        (_device, _stream, _config, _weights, _cache) = (device, device.Stream, config, weights, cache);
+        (_device, _stream, _config, _weights, _cache, _workspace) = (device, device.Stream, config, weights, cache, workspace);
         _scoreScale = 1 / MathF.Sqrt(config.HeadDim);
         _cosSin = Tensor.From<float>(device, CosSin(config, maxContext), maxContext, config.HeadDim);
         try
@@ -38,20 +40,20 @@ internal sealed class Qwen3MoeForward : IDisposable
     /// <summary>Called after each MoE layer's routing with the layer and [tokens, top_k] expert ids: for tests of the routing.</summary>
     public Action<int, Tensor>? Routed { get; set; }
 
-    /// <summary>The most rows of logits one call of <see cref="Head"/> gives.</summary>
+    /// <summary>The most rows of logits one call of <see cref="Head(Batch, ReadOnlySpan{int})"/> gives.</summary>
     public int MaxRows => (int)_buffers.Rows.Shape[0];
 
     /// <summary>Reads the batch's tokens through all layers; K and V of every layer are in the cache afterwards.</summary>
     public void Run(Batch batch)
     {
-        var residual = Rows(_buffers.Residual, batch.Tokens);
-        Ops.Embedding(_stream, new() { Table = _weights.Embedding, Ids = batch.Ids, Output = residual });
+        var step = Step(batch.Tokens);
+        Ops.Embedding(_stream, new() { Table = _weights.Embedding, Ids = batch.Ids, Output = step.Residual });
         for (var layer = 0; layer < _config.LayerCount; layer++)
         {
-            Layer(batch, layer, isFirst: layer == 0);
+            Layer(batch, step, layer, isFirst: layer == 0);
         }
 
-        Norm(batch.Tokens, _weights.FinalNorm, isFirst: false, output: true, quantize: false);
+        Norm(step, _weights.FinalNorm, isFirst: false, output: true, quantize: false);
     }
 
     /// <summary>Logits of some rows of the last <see cref="Run"/>: [rows, vocabulary] f32, valid until the next call.</summary>
@@ -59,28 +61,35 @@ internal sealed class Qwen3MoeForward : IDisposable
     /// <param name="rows">Rows of the batch, at most <see cref="MaxRows"/>.</param>
     public Tensor Head(Batch batch, ReadOnlySpan<int> rows)
     {
-        var indices = Rows(_buffers.Rows, rows.Length);
+        var indices = _buffers.Rows.Slice(0, 0, rows.Length);
         _stream.Write(indices, rows);
-        var hidden = Rows(_buffers.RowHidden, rows.Length);
-        Ops.Embedding(_stream, new() { Table = Rows(_buffers.Normed, batch.Tokens), Ids = indices, Output = hidden });
-        var logits = Rows(_buffers.Logits, rows.Length);
+        var hidden = _buffers.RowHidden.Slice(0, 0, rows.Length);
+        Ops.Embedding(_stream, new() { Table = Step(batch.Tokens).Normed, Ids = indices, Output = hidden });
+        var logits = _buffers.Logits.Slice(0, 0, rows.Length);
         Gemm(new() { A = hidden, B = _weights.Head, Output = logits });
         return logits;
+    }
+
+    /// <summary>Logits of all rows of the last <see cref="Run"/>, of at most <see cref="MaxRows"/> tokens: [tokens, vocabulary] f32.</summary>
+    public Tensor Head(Batch batch)
+    {
+        var step = Step(batch.Tokens);
+        Gemm(new() { A = step.Normed, B = _weights.Head, Output = step.Logits });
+        return step.Logits;
     }
 
     /// <summary>One layer alone on a given residual stream [tokens, hidden]; gives the stream after it. For tests.</summary>
     public BFloat16[] RunLayer(Batch batch, int layer, ReadOnlySpan<BFloat16> residual)
     {
-        var stream = Rows(_buffers.Residual, batch.Tokens);
-        _stream.Write(stream, residual);
-        Layer(batch, layer, isFirst: true);
-        Norm(batch.Tokens, _weights.FinalNorm, isFirst: false, output: true, quantize: false);
-        return stream.ToArray<BFloat16>();
+        var step = Step(batch.Tokens);
+        _stream.Write(step.Residual, residual);
+        Layer(batch, step, layer, isFirst: true);
+        Norm(step, _weights.FinalNorm, isFirst: false, output: true, quantize: false);
+        return step.Residual.ToArray<BFloat16>();
     }
 
     public void Dispose()
     {
-        _workspace?.Dispose();
         _buffers.Dispose();
         _cosSin.Dispose();
     }
@@ -104,92 +113,84 @@ internal sealed class Qwen3MoeForward : IDisposable
         return table;
     }
 
-    private static Tensor Rows(Tensor tensor, long rows) => tensor.Slice(0, 0, rows);
+    // Steps of decode have the same number of tokens for long: their views are made once.
+    private StepBuffers Step(int tokens) => _step = _step?.Residual.Shape[0] == tokens ? _step : _buffers.First(tokens);
 
-    private static QuantizedTensor Rows(QuantizedTensor tensor, long rows) => new(Rows(tensor.Values, rows), Rows(tensor.Scales, rows));
-
-    private void Layer(Batch batch, int layer, bool isFirst)
+    private void Layer(Batch batch, StepBuffers step, int layer, bool isFirst)
     {
         var weights = _weights.Layers[layer];
-        Norm(batch.Tokens, weights.InputNorm, isFirst, output: false, quantize: true);
-        Attention(batch, layer, weights);
-        Norm(batch.Tokens, weights.PostAttentionNorm, isFirst: false, output: weights.Router is not null, quantize: true);
+        Norm(step, weights.InputNorm, isFirst, output: false, quantize: true);
+        Attention(batch, step, layer, weights);
+        Norm(step, weights.PostAttentionNorm, isFirst: false, output: weights.Router is not null, quantize: true);
         if (weights.Router is null)
         {
-            DenseMlp(batch.Tokens, weights);
+            DenseMlp(step, weights);
         }
         else
         {
-            Moe(batch.Tokens, layer, weights);
+            Moe(step, layer, weights);
         }
     }
 
     // The residual stream takes up the last sublayer's output (none before the first), and is normed.
-    private void Norm(int tokens, Tensor weight, bool isFirst, bool output, bool quantize)
+    private void Norm(StepBuffers step, Tensor weight, bool isFirst, bool output, bool quantize) => Ops.Norm(_stream, new()
     {
-        var residual = Rows(_buffers.Residual, tokens);
-        Ops.Norm(_stream, new()
-        {
-            X = isFirst ? residual : Rows(_buffers.Delta, tokens),
-            Residual = isFirst ? null : residual,
-            Weight = weight,
-            Eps = (float)_config.RmsNormEpsilon,
-            Output = output ? Rows(_buffers.Normed, tokens) : null,
-            Quantized = quantize ? Rows(_buffers.NormedQuantized, tokens) : null,
-        });
-    }
+        X = isFirst ? step.Residual : step.Delta,
+        Residual = isFirst ? null : step.Residual,
+        Weight = weight,
+        Eps = (float)_config.RmsNormEpsilon,
+        Output = output ? step.Normed : null,
+        Quantized = quantize ? step.NormedQuantized : null,
+    });
 
-    private void Attention(Batch batch, int layer, LayerWeights weights)
+    private void Attention(Batch batch, StepBuffers step, int layer, LayerWeights weights)
     {
-        var tokens = batch.Tokens;
-        var input = Rows(_buffers.NormedQuantized, tokens);
-        var qkv = Rows(_buffers.Qkv, tokens);
-        long start = 0;
         for (var i = 0; i < weights.Qkv.Length; i++)
         {
-            var output = qkv.Slice(1, start, weights.Qkv[i].N);
-            Gemm(new() { A = input.Values, AScales = input.Scales, B = weights.Qkv[i], Bias = weights.QkvBias[i], Output = output });
-            start += weights.Qkv[i].N;
+            Gemm(new()
+            {
+                A = step.NormedQuantized.Values,
+                AScales = step.NormedQuantized.Scales,
+                B = weights.Qkv[i],
+                Bias = weights.QkvBias[i],
+                Output = weights.Qkv.Length == 1 ? step.Qkv : step.QkvParts[i],
+            });
         }
 
-        long dim = _config.HeadDim;
-        var (queries, keys) = (_config.QueryHeads * dim, _config.KeyValueHeads * dim);
-        var query = Rows(_buffers.Query, tokens).View(tokens, _config.QueryHeads, dim);
         var cache = _cache.Layers[layer];
         Ops.Rope(_stream, new()
         {
-            Q = qkv.Slice(1, 0, queries).SplitLast(_config.QueryHeads, dim),
-            K = qkv.Slice(1, queries, keys).SplitLast(_config.KeyValueHeads, dim),
-            V = qkv.Slice(1, queries + keys, keys).SplitLast(_config.KeyValueHeads, dim),
+            Q = step.Q,
+            K = step.K,
+            V = step.V,
             QNorm = weights.QNorm,
             KNorm = weights.KNorm,
             Eps = (float)_config.RmsNormEpsilon,
             CosSin = _cosSin,
             Positions = batch.Positions,
             Slots = batch.Slots,
-            QOutput = query,
+            QOutput = step.Query,
             Cache = cache,
         });
-        var attention = Rows(_buffers.Attention, tokens);
         if (batch.MaxQueries == 1)
         {
             var args = new AttentionDecodeArgs
             {
-                Q = query,
+                Q = step.Query,
                 Cache = cache,
                 BlockTable = batch.BlockTable,
                 ContextLengths = batch.ContextLengths,
                 MaxContext = batch.MaxContext,
                 Scale = _scoreScale,
-                Output = attention.View(tokens, _config.QueryHeads, dim),
+                Output = step.AttentionHeads,
             };
-            Ops.AttentionDecode(_stream, args with { Workspace = Workspace(Ops.AttentionDecodeWorkspace(_device, args)) });
+            Ops.AttentionDecode(_stream, args with { Workspace = _workspace.Take(Ops.AttentionDecodeWorkspace(_device, args)) });
         }
         else
         {
             var args = new AttentionPrefillArgs
             {
-                Q = query,
+                Q = step.Query,
                 Cache = cache,
                 BlockTable = batch.BlockTable,
                 QueryStarts = batch.QueryStarts,
@@ -197,99 +198,84 @@ internal sealed class Qwen3MoeForward : IDisposable
                 MaxQueries = batch.MaxQueries,
                 MaxContext = batch.MaxContext,
                 Scale = _scoreScale,
-                Output = attention.View(tokens, _config.QueryHeads, dim),
+                Output = step.AttentionHeads,
             };
-            Ops.AttentionPrefill(_stream, args with { Workspace = Workspace(Ops.AttentionPrefillWorkspace(_device, args)) });
+            Ops.AttentionPrefill(_stream, args with { Workspace = _workspace.Take(Ops.AttentionPrefillWorkspace(_device, args)) });
         }
 
-        var quantized = Rows(_buffers.AttentionQuantized, tokens);
-        Ops.Quantize(_stream, new() { X = attention, Output = quantized });
+        Ops.Quantize(_stream, new() { X = step.Attention, Output = step.AttentionQuantized });
         Gemm(new()
         {
-            A = quantized.Values,
-            AScales = quantized.Scales,
+            A = step.AttentionQuantized.Values,
+            AScales = step.AttentionQuantized.Scales,
             B = weights.Output,
             Bias = weights.OutputBias,
-            Output = Rows(_buffers.Delta, tokens),
+            Output = step.Delta,
         });
     }
 
-    private void Moe(int tokens, int layer, LayerWeights weights)
+    private void Moe(StepBuffers step, int layer, LayerWeights weights)
     {
-        var logits = Rows(_buffers.RouterLogits, tokens);
-        Gemm(new() { A = Rows(_buffers.Normed, tokens), B = weights.Router!, Output = logits });
-        var ids = Rows(_buffers.ExpertIds, tokens);
-        var expertWeights = Rows(_buffers.ExpertWeights, tokens);
-        Ops.MoeRoute(_stream, new() { Logits = logits, Ids = ids, Weights = expertWeights, Renormalize = _config.NormalizeTopK });
-        Routed?.Invoke(layer, ids);
+        Gemm(new() { A = step.Normed, B = weights.Router!, Output = step.RouterLogits });
+        Ops.MoeRoute(_stream, new()
+        {
+            Logits = step.RouterLogits,
+            Ids = step.ExpertIds,
+            Weights = step.ExpertWeights,
+            Renormalize = _config.NormalizeTopK,
+        });
+        Routed?.Invoke(layer, step.ExpertIds);
 
-        long pairs = (long)tokens * _config.ExpertsPerToken;
-        var slotPairs = Rows(_buffers.SlotPairs, pairs);
-        var pairSlots = Rows(_buffers.PairSlots, pairs);
         var sort = new MoeSortArgs
         {
-            Ids = ids,
-            ExpertOffsets = _buffers.ExpertOffsets,
-            SlotPairs = slotPairs,
-            PairSlots = pairSlots,
+            Ids = step.ExpertIds,
+            ExpertOffsets = step.ExpertOffsets,
+            SlotPairs = step.SlotPairs,
+            PairSlots = step.PairSlots,
             Experts = _config.ExpertCount,
         };
-        Ops.MoeSort(_stream, sort with { Workspace = Workspace(Ops.MoeSortWorkspace(_device, sort)) });
+        Ops.MoeSort(_stream, sort with { Workspace = _workspace.Take(Ops.MoeSortWorkspace(_device, sort)) });
 
         var gateUp = new MoeGateUpArgs
         {
-            X = Rows(_buffers.NormedQuantized, tokens),
+            X = step.NormedQuantized,
             Gate = weights.Gate,
             Up = weights.Up,
-            ExpertOffsets = _buffers.ExpertOffsets,
-            SlotPairs = slotPairs,
+            ExpertOffsets = step.ExpertOffsets,
+            SlotPairs = step.SlotPairs,
             TopK = _config.ExpertsPerToken,
-            Output = Rows(_buffers.GateUp, pairs),
+            Output = step.GateUp,
         };
-        Ops.MoeGateUp(_stream, gateUp with { Workspace = Workspace(Ops.MoeGateUpWorkspace(_device, gateUp)) });
+        Ops.MoeGateUp(_stream, gateUp with { Workspace = _workspace.Take(Ops.MoeGateUpWorkspace(_device, gateUp)) });
 
         var down = new MoeDownArgs
         {
-            X = gateUp.Output,
+            X = step.GateUp,
             Down = weights.Down,
-            ExpertOffsets = _buffers.ExpertOffsets,
+            ExpertOffsets = step.ExpertOffsets,
             TopK = _config.ExpertsPerToken,
-            Output = Rows(_buffers.Down, pairs),
+            Output = step.Down,
         };
-        Ops.MoeDown(_stream, down with { Workspace = Workspace(Ops.MoeDownWorkspace(_device, down)) });
+        Ops.MoeDown(_stream, down with { Workspace = _workspace.Take(Ops.MoeDownWorkspace(_device, down)) });
         Ops.MoeCombine(_stream, new()
         {
-            Y = down.Output,
-            PairSlots = pairSlots,
-            Weights = expertWeights,
-            Output = Rows(_buffers.Delta, tokens),
+            Y = step.Down,
+            PairSlots = step.PairSlots,
+            Weights = step.ExpertWeights,
+            Output = step.Delta,
         });
     }
 
-    private void DenseMlp(int tokens, LayerWeights weights)
+    private void DenseMlp(StepBuffers step, LayerWeights weights)
     {
-        var input = Rows(_buffers.NormedQuantized, tokens);
-        var (gate, up) = (Rows(_buffers.DenseGate, tokens), Rows(_buffers.DenseUp, tokens));
-        Gemm(new() { A = input.Values, AScales = input.Scales, B = weights.Gate, Output = gate });
-        Gemm(new() { A = input.Values, AScales = input.Scales, B = weights.Up, Output = up });
-        var product = Rows(_buffers.DenseQuantized, tokens);
-        Ops.Activation(_stream, new() { Gate = gate, Up = up, Output = product.Values, Scales = product.Scales });
-        Gemm(new() { A = product.Values, AScales = product.Scales, B = weights.Down, Output = Rows(_buffers.Delta, tokens) });
+        var input = step.NormedQuantized;
+        Gemm(new() { A = input.Values, AScales = input.Scales, B = weights.Gate, Output = step.DenseGate });
+        Gemm(new() { A = input.Values, AScales = input.Scales, B = weights.Up, Output = step.DenseUp });
+        var product = step.DenseQuantized;
+        Ops.Activation(_stream, new() { Gate = step.DenseGate, Up = step.DenseUp, Output = product.Values, Scales = product.Scales });
+        Gemm(new() { A = product.Values, AScales = product.Scales, B = weights.Down, Output = step.Delta });
     }
 
-    private void Gemm(GemmArgs args) =>
-        Ops.Gemm(_stream, args with { Workspace = Workspace(Ops.GemmWorkspace(_device, args)) });
-
-    // One scratch buffer serves all ops of the stream, which run one after another; it only grows.
-    private Tensor? Workspace(long sizeInBytes)
-    {
-        if (sizeInBytes > (_workspace?.SizeInBytes ?? 0))
-        {
-            _stream.Synchronize();
-            _workspace?.Dispose();
-            _workspace = Tensor.Create(_device, DType.Byte, sizeInBytes);
-        }
-
-        return _workspace;
-    }
+    private void Gemm(in GemmArgs args) =>
+        Ops.Gemm(_stream, args with { Workspace = _workspace.Take(Ops.GemmWorkspace(_device, args)) });
 }

@@ -28,6 +28,12 @@ public sealed record Qwen3MoeOptions
     /// <summary>Requests that are continued together.</summary>
     public int MaxBatch { get; init; } = 32;
 
+    /// <summary>
+    /// Whether steps of decode are recorded as graphs, one for each bucket of batch and context, and replayed; the tokens are the same
+    /// either way. Devices without graphs run every step eagerly.
+    /// </summary>
+    public bool UseGraphs { get; init; } = true;
+
     /// <summary>Tokens of a KV block: 16, 32, 64 or 128.</summary>
     public int KvBlockSize { get; init; } = 64;
 }

@@ -1,0 +1,41 @@
+using Octet.Inference.Models;
+
+namespace Octet.Tests.Inference.Engine;
+
+/// <summary>Runs alone: it counts the allocations of the whole process.</summary>
+[CollectionDefinition(nameof(AllocationTests), DisableParallelization = true)]
+[Collection(nameof(AllocationTests))]
+public sealed class AllocationTests
+{
+    [Theory]
+    [InlineData("cpu", 1000)]
+    [InlineData("sim", 40)]
+    public async Task Decoding_allocates_nothing_on_the_managed_heap_once_it_is_under_way(string name, int tokens)
+    {
+        using var device = Device.Open(name);
+        using var model = Qwen3Moe.Load(TinyModel.Directory, device);
+
+        // Off the test's synchronisation context, which allocates for every continuation.
+        var bytes = await Task.Run(() => Generate(model, tokens));
+
+        // Not a word for a token: channels and pools may still grow once, and the runtime recompiles what is hot.
+        Assert.InRange(bytes, 0, 2048);
+    }
+
+    // Bytes allocated while the second half of the tokens was generated.
+    private static async Task<long> Generate(Qwen3Moe model, int tokens)
+    {
+        long start = 0;
+        var seen = 0;
+        await foreach (var token in model.GenerateAsync(
+            [40], new() { MaxTokens = tokens, Temperature = 0, IgnoreEndOfText = true }, TestContext.Current.CancellationToken))
+        {
+            if (++seen == tokens / 2)
+            {
+                start = GC.GetTotalAllocatedBytes(precise: true);
+            }
+        }
+
+        return GC.GetTotalAllocatedBytes(precise: true) - start;
+    }
+}

@@ -1,0 +1,67 @@
+using Octet.Inference.Engine;
+using Octet.Inference.Models;
+
+namespace Octet.Tests.Inference.Engine;
+
+public sealed class DecodeGraphsTests
+{
+    [Fact]
+    public void Rows_are_padded_to_1_2_4_then_by_8_to_256_then_by_16_to_512()
+    {
+        int[] buckets = [.. Enumerable.Range(1, 600).Select(DecodeGraphs.RowBucket).Where(b => b <= 512).Distinct()];
+        int[] expected =
+        [
+            1, 2, 4, .. Enumerable.Range(1, 32).Select(i => 8 * i), .. Enumerable.Range(17, 16).Select(i => 16 * i),
+        ];
+        Assert.Equal(expected, buckets);
+        Assert.All(Enumerable.Range(1, 600), rows => Assert.InRange(DecodeGraphs.RowBucket(rows), rows, rows + 15));
+        Assert.Equal(513, DecodeGraphs.RowBucket(513));
+    }
+
+    [Fact]
+    public void Contexts_are_bounded_by_powers_of_two_up_to_the_longest()
+    {
+        using var device = Device.Open("cpu");
+        using var workspace = new Workspace(device);
+        using var graphs = new DecodeGraphs(device, workspace, 262_100);
+        Assert.Equal(1024, graphs.ContextBucket(1));
+        Assert.Equal(1024, graphs.ContextBucket(1024));
+        Assert.Equal(2048, graphs.ContextBucket(1025));
+        Assert.Equal(262_100, graphs.ContextBucket(262_000));
+        Assert.False(graphs.Covers(1));
+    }
+
+    [Theory]
+    [InlineData("sim:gfx942")]
+    [InlineData("sim:sm_90")]
+    public async Task Replayed_and_padded_steps_draw_the_tokens_of_eager_ones(string name)
+    {
+        using var device = Device.Open(name);
+        var eager = await Generate(device, useGraphs: false);
+        var replayed = await Generate(device, useGraphs: true);
+        Assert.Equal(0, eager.Recorded);
+        Assert.True(replayed.Recorded >= 2, $"{replayed.Recorded} graphs for batches of 3, 2 and 1");
+        Assert.Equal(eager.Ids, replayed.Ids);
+        Assert.Equal(0, device.LiveBytes);
+    }
+
+    // Three texts of different lengths, drawn at temperature 1: a difference in a logit's last bits would show in the draws, and
+    // the batch shrinks from three rows (padded to four) to two and one.
+    private static async Task<(List<int>[] Ids, int Recorded)> Generate(Device device, bool useGraphs)
+    {
+        using var model = Qwen3Moe.Load(TinyModel.Directory, device, new() { MaxBatch = 3, KvCacheTokens = 4096, UseGraphs = useGraphs });
+        int[][] prompts = [[40], TinyModel.Ids("short"), [7, 300, 12, 900, 33]];
+        var texts = await Task.WhenAll(prompts.Select(async (prompt, i) =>
+        {
+            var ids = new List<int>();
+            var options = new GenerationOptions { MaxTokens = 6 + 4 * i, Temperature = 1, TopK = 0, TopP = 1, Seed = i, IgnoreEndOfText = true };
+            await foreach (var token in model.GenerateAsync(prompt, options, TestContext.Current.CancellationToken))
+            {
+                ids.Add(token.Id);
+            }
+
+            return ids;
+        }));
+        return (texts, model.RecordedGraphs);
+    }
+}
