@@ -182,7 +182,7 @@ internal sealed class Qwen3MoeForward : IDisposable
                 ContextLengths = batch.ContextLengths,
                 MaxContext = batch.MaxContext,
                 Scale = _scoreScale,
-                Output = step.AttentionHeads,
+                Quantized = step.AttentionQuantized,
             };
             Ops.AttentionDecode(_stream, args with { Workspace = _workspace.Take(Ops.AttentionDecodeWorkspace(_device, args)) });
         }
@@ -201,9 +201,9 @@ internal sealed class Qwen3MoeForward : IDisposable
                 Output = step.AttentionHeads,
             };
             Ops.AttentionPrefill(_stream, args with { Workspace = _workspace.Take(Ops.AttentionPrefillWorkspace(_device, args)) });
+            Ops.Quantize(_stream, new() { X = step.Attention, Output = step.AttentionQuantized });
         }
 
-        Ops.Quantize(_stream, new() { X = step.Attention, Output = step.AttentionQuantized });
         Gemm(new()
         {
             A = step.AttentionQuantized.Values,
@@ -223,18 +223,11 @@ internal sealed class Qwen3MoeForward : IDisposable
             Ids = step.ExpertIds,
             Weights = step.ExpertWeights,
             Renormalize = _config.NormalizeTopK,
-        });
-        Routed?.Invoke(layer, step.ExpertIds);
-
-        var sort = new MoeSortArgs
-        {
-            Ids = step.ExpertIds,
             ExpertOffsets = step.ExpertOffsets,
             SlotPairs = step.SlotPairs,
             PairSlots = step.PairSlots,
-            Experts = _config.ExpertCount,
-        };
-        Ops.MoeSort(_stream, sort with { Workspace = _workspace.Take(Ops.MoeSortWorkspace(_device, sort)) });
+        });
+        Routed?.Invoke(layer, step.ExpertIds);
 
         var gateUp = new MoeGateUpArgs
         {
