@@ -245,10 +245,11 @@ typedef struct octet_embedding_args {
 OCTET_OP(embedding);
 
 /* norm: RMSNorm. h = x (+ residual; the sum is rounded to bf16 and written back to residual);
- * y = h / sqrt(mean(h^2) + eps) * weight; output = bf16(y); quantized, scales = quantize(y in f32). */
+ * y = h / sqrt(mean(h^2) + eps) * weight; output = bf16(y); quantized, scales = quantize(y in f32).
+ * x may be bf16 of a sum: of partial sums in order (x_segments), or over a token's slots as in moe_combine (pair_slots). */
 typedef struct octet_norm_args {
   size_t struct_size;
-  const void* x;       /* [tokens, hidden] bf16 */
+  const void* x;       /* [tokens, hidden] bf16; [x_segments, tokens, hidden] f32; with pair_slots [tokens*top_k, hidden] bf16 */
   void* residual;      /* [tokens, hidden] bf16, read and written, or null */
   const void* weight;  /* [hidden] bf16 */
   void* output;        /* [tokens, hidden] bf16, or null */
@@ -258,6 +259,11 @@ typedef struct octet_norm_args {
   int64_t x_stride, residual_stride, output_stride, quantized_stride, scale_stride;
   float eps;
   octet_dtype fp8_dtype;
+  const int32_t* pair_slots;  /* [tokens, top_k], or null: x is not slots */
+  const float* pair_weights;  /* [tokens, top_k], null with pair_slots */
+  int64_t x_segment_stride;
+  int32_t x_segments;         /* 0: x is not partial sums */
+  int32_t top_k;              /* 1..16, with pair_slots */
 } octet_norm_args;
 OCTET_OP(norm);
 
@@ -297,7 +303,8 @@ OCTET_OP(activation);
  * lower expert first; NaN counts as -inf), divided by their sum if renormalize. Logits equal to the largest weigh exp(0):
  * +inf shares all weight with its likes, and a row without a finite logit weighs every expert alike.
  * The logits may be partial sums, added here in order. With expert_offsets it does in addition what moe_sort does with the
- * ids; both are one launch for up to 64 tokens. */
+ * ids; both are one launch for up to 64 tokens and 128
+ * experts. */
 typedef struct octet_moe_route_args {
   size_t struct_size;
   const float* logits;  /* [tokens, experts], or [logits_segments, tokens, experts] partial sums */

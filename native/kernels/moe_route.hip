@@ -3,15 +3,16 @@
 // route: p = softmax(logits[t]) in f32 over all experts, then the top_k largest logits in descending order (ties: the
 // lower expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the
 // largest count as exp(0) = 1, so +inf shares all weight among its likes and a row without a finite logit weighs all
-// experts alike. 16 lanes to a token; a lane holds neighbouring experts, so the lowest lane of a tie has the lowest
-// one. Logits may come as the partial sums of a split GEMM: they are added here, in order.
+// experts alike. A team of 16 lanes, or 32 with more than 128 experts, routes a token; a lane holds neighbouring
+// experts, so the lowest lane of a tie has the lowest one. Logits may come as the partial sums of a split GEMM: they are
+// added here, in order.
 //
 // sort: stable counting sort of the pairs p = token*top_k + choice by local expert, in one launch. A block places a
 // chunk of 8,192 pairs, each of its 16 waves a run of neighbouring ones, and every wave counts in LDS for itself: the
 // rank of a pair among those of its wave comes from ballots, not from atomics, so it is stable. What the other chunks
 // hold, every block counts again for itself (LDS atomics: integers, in any order): no block waits for another.
 //
-// route and sort of at most 64 tokens are one launch of one block: 64 teams of 16 lanes route, then the block sorts.
+// route and sort of at most 64 tokens and 128 experts are one launch of one block: its teams route, then it sorts.
 //
 // combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16.
 // A thread takes eight columns of a token. norm does the same sum on its way in (moe_combine.h).
@@ -22,12 +23,14 @@
 #include <octet.h>
 #include <stdint.h>
 
-constexpr int route_team = 16;   // lanes that route a token
-constexpr int route_waves = 4;   // of a block that only routes
+constexpr int route_waves = 4;  // of a block that only routes
 constexpr int max_experts = 512;
 constexpr int sort_waves = 16;
 constexpr int sort_chunk = 8192;  // pairs; a multiple of sort_waves * 64
 constexpr int combine_threads = 256;
+
+// Lanes that route a token of so many experts at most: 8 or 16 experts a lane stay in registers.
+constexpr int route_team(int bound) { return bound <= 128 ? 16 : 32; }
 
 struct MoeRouteParams {
   const float* logits;  // [max(segments, 1), tokens, experts]
@@ -84,43 +87,43 @@ OCTET_INLINE uint32_t order_bits(float x) {
 }
 OCTET_INLINE float ordered_float(uint32_t order) { return bits_float(order >> 31 ? order & 0x7FFFFFFFu : ~order); }
 
-OCTET_INLINE int team_lane() { return lane_index() % route_team; }
+template <int team>
 OCTET_INLINE uint32_t team_max(uint32_t x) {
 #pragma unroll
-  for (int mask = route_team / 2; mask > 0; mask /= 2) x = max_of(x, __shfl_xor(x, mask));
+  for (int mask = team / 2; mask > 0; mask /= 2) x = max_of(x, __shfl_xor(x, mask));
   return x;
 }
+template <int team>
 OCTET_INLINE float team_sum(float x) {
 #pragma unroll
-  for (int mask = route_team / 2; mask > 0; mask /= 2) x += __shfl_xor(x, mask);
+  for (int mask = team / 2; mask > 0; mask /= 2) x += __shfl_xor(x, mask);
   return x;
 }
 
-// Four logits of a row from expert `first` on, those that do not exist 0.
+// Four logits of a row from expert `first` on; beyond the last expert they are its.
 OCTET_INLINE f32x4 load_logits(const MoeRouteParams& p, int64_t token, int first) {
   f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-  const float* row = p.logits + token * p.logits_stride + first;
-  const int count = p.experts - first;
+  const float* row = p.logits + token * p.logits_stride;
   for (int segment = 0; segment < max_of(p.segments, 1); segment++, row += p.segment_stride) {
-    if (p.aligned && count >= 4) {
-      sum += *reinterpret_cast<const f32x4*>(row);
+    if (p.aligned && first + 4 <= p.experts) {
+      sum += *reinterpret_cast<const f32x4*>(row + first);
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        if (i < count) sum[i] += row[i];
-      }
+      for (int i = 0; i < 4; i++) sum[i] += row[min_of(first + i, p.experts - 1)];
     }
   }
   return sum;
 }
 
-// Routes one token by each team of 16 lanes; every lane of the wave takes part. bound: experts at most. Teams whose
-// token lies beyond the end work on the last one and store nothing.
+// Routes a token by each team of the block, from `base` on; every lane of a wave takes part. bound: experts at most.
+// Teams whose token lies beyond the end work on the last one and store nothing.
 template <int bound>
-OCTET_INLINE void route(const MoeRouteParams& p, int64_t team) {
-  constexpr int per_lane = bound / route_team;
-  const int64_t token = min_of(team, p.tokens - 1);
-  const int first = team_lane() * per_lane;
+OCTET_INLINE void route(const MoeRouteParams& p, int64_t base) {
+  constexpr int team = route_team(bound), per_lane = bound / team;
+  const int team_lane = lane_index() % team, team_begin = lane_index() - team_lane;
+  const int64_t wanted = base + static_cast<int>(threadIdx.x) / team;
+  const int64_t token = min_of(wanted, p.tokens - 1);
+  const int first = team_lane * per_lane;
 
   // The logits in order-preserving bits; experts that do not exist, and later those already chosen, are 0.
   uint32_t order[per_lane];
@@ -136,7 +139,7 @@ OCTET_INLINE void route(const MoeRouteParams& p, int64_t team) {
       largest = max_of(largest, order[i + j]);
     }
   }
-  largest = team_max(largest);
+  largest = team_max<team>(largest);
 
   const auto exponential = [&](uint32_t x) {
     return x == largest ? 1.0f : exp_fast(ordered_float(x) - ordered_float(largest));
@@ -144,11 +147,10 @@ OCTET_INLINE void route(const MoeRouteParams& p, int64_t team) {
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < per_lane; i++) sum += order[i] != 0 ? exponential(order[i]) : 0.0f;
-  sum = team_sum(sum);
+  sum = team_sum<team>(sum);
 
   float chosen_sum = 0.0f, weight = 0.0f;  // lane c of the team keeps choice c
   int id = 0;
-  const int team_begin = lane_index() - team_lane();
   for (int choice = 0; choice < p.top_k; choice++) {
     uint32_t best = 0;
     int at = 0;
@@ -159,32 +161,35 @@ OCTET_INLINE void route(const MoeRouteParams& p, int64_t team) {
         at = i;
       }
     }
-    const uint32_t top = team_max(best);
-    const uint32_t holders = static_cast<uint32_t>(__ballot(best == top) >> team_begin) & ((1u << route_team) - 1);
-    const int owner = __builtin_ctz(holders);
+    const uint32_t top = team_max<team>(best);
+    const int owner = __builtin_ctz(static_cast<uint32_t>(__ballot(best == top) >> team_begin));
     const int expert = owner * per_lane + __shfl(at, team_begin + owner);
 #pragma unroll
     for (int i = 0; i < per_lane; i++) order[i] = first + i == expert ? 0 : order[i];
     const float probability = exponential(top) / sum;
     chosen_sum += probability;
-    if (team_lane() == choice) {
+    if (team_lane == choice) {
       weight = probability;
       id = expert;
     }
   }
-  if (team < p.tokens && team_lane() < p.top_k) {
-    const int64_t pair = token * p.top_k + team_lane();
+  if (wanted < p.tokens && team_lane < p.top_k) {
+    const int64_t pair = token * p.top_k + team_lane;
     p.ids[pair] = id;
     p.weights[pair] = p.renormalize ? weight / chosen_sum : weight;
   }
 }
 
-OCTET_INLINE int64_t block_team() {
-  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / route_team;
+// Tokens that a block routes at once.
+template <int bound>
+OCTET_INLINE int64_t block_teams() {
+  return blockDim.x / route_team(bound);
 }
 
-OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) { route<128>(params, block_team()); }
-OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) { route<max_experts>(params, block_team()); }
+OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) { route<128>(params, blockIdx.x * block_teams<128>()); }
+OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) {
+  route<max_experts>(params, blockIdx.x * block_teams<max_experts>());
+}
 
 // ---- sort ----
 
@@ -332,16 +337,11 @@ OCTET_KERNEL(moe_sort_pairs, MoeSortParams, (sort_waves * wave_size)) {
 
 // ---- route and sort in one block ----
 
-template <int bound>
-OCTET_INLINE void route_and_sort(const MoeRouteSortParams& p) {
-  const int teams = static_cast<int>(blockDim.x) / route_team;
-  for (int64_t base = 0; base < p.route.tokens; base += teams) route<bound>(p.route, base + block_team());
+OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) {
+  for (int64_t base = 0; base < params.route.tokens; base += block_teams<128>()) route<128>(params.route, base);
   __syncthreads();
-  sort_chunk_pairs(p.sort, OCTET_LDS(MoeSortLds), 0);
+  sort_chunk_pairs(params.sort, OCTET_LDS(MoeSortLds), 0);
 }
-
-OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) { route_and_sort<128>(params); }
-OCTET_KERNEL(moe_route_sort_e512, MoeRouteSortParams, (sort_waves * wave_size)) { route_and_sort<max_experts>(params); }
 
 // ---- combine ----
 
@@ -419,7 +419,8 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
     const bool sorts = args.expert_offsets != nullptr;
     if (sorts) require_experts_here(op, args.experts, args.first_expert, args.local_experts);
     const int wave_size = facts(stream).wave_size;
-    const int block_tokens = route_waves * wave_size / route_team;
+    const int team = route_team(args.experts);
+    const int block_tokens = route_waves * wave_size / team;
     const int64_t blocks = (args.tokens + block_tokens - 1) / block_tokens;
     require(blocks <= max_blocks(route_waves * wave_size), "moe_route: tokens = %lld are too many for one launch",
             static_cast<long long>(args.tokens));
@@ -456,9 +457,9 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
         .local_experts = args.local_experts,
     };
     const bool few_experts = args.experts <= 128;
-    if (sorts && args.tokens <= fused_tokens) {
-      launch(stream, few_experts ? "moe_route_sort_e128" : "moe_route_sort_e512", Grid{},
-             sort_block_waves(args.tokens * route_team, wave_size), sizeof(MoeSortLds), MoeRouteSortParams{route, sort});
+    if (sorts && few_experts && args.tokens <= fused_tokens) {
+      launch(stream, "moe_route_sort_e128", Grid{}, sort_block_waves(args.tokens * team, wave_size), sizeof(MoeSortLds),
+             MoeRouteSortParams{route, sort});
       return;
     }
     launch(stream, few_experts ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)}, route_waves,

@@ -1,6 +1,7 @@
 // norm: RMSNorm with an optional residual add before it and an optional FP8 quantisation behind it.
 //
 //   h = x, or bf16(x + residual), written back to residual
+//   x in bf16; or the bf16 of a sum: of partial sums of a split GEMM in order, or of a token's MoE slots (moe_combine.h)
 //   y = h / sqrt(mean(h^2) + eps) * weight
 //   output = bf16(y);  quantized, scales = quantize(y in f32): one scale per token and 128 columns
 //
@@ -16,13 +17,18 @@
 constexpr int norm_threads = 256;
 
 struct NormParams {
-  const uint16_t* x;       // [tokens, hidden] bf16
+  const void* x;           // [tokens, hidden] bf16, [segments, tokens, hidden] f32 or [tokens*top_k, hidden] bf16
   uint16_t* residual;      // [tokens, hidden] bf16, or null
   const uint16_t* weight;  // [hidden] bf16
   uint16_t* output;        // [tokens, hidden] bf16, or null
   uint8_t* quantized;      // [tokens, hidden] FP8, or null
   float* scales;           // [tokens, ceil(hidden/128)]
-  int64_t hidden;
+  const int32_t* pair_slots;  // [tokens, top_k], or null: nothing to combine
+  const float* pair_weights;  // [tokens, top_k]
+  int64_t tokens, hidden;
+  int64_t x_segment_stride;
+  int32_t segments;  // 0: no partial sums
+  int32_t top_k;
   int64_t x_stride, residual_stride, output_stride, quantized_stride, scale_stride;
   float eps;
   int32_t fnuz;     // the encoding of quantized
@@ -34,9 +40,35 @@ struct NormLds {
 };
 
 #if !defined(OCTET_HOST)
-#include "columns.h"
+#include "moe_combine.h"
 
 constexpr int norm_step = norm_threads * 8;  // columns of one turn of the block
+
+// What x is: itself, partial sums, or the slots of a token's pairs.
+enum class NormSource { rows, partials, slots };
+
+// Eight columns of x, rounded to bf16 where they are a sum.
+template <NormSource source>
+OCTET_INLINE void norm_load(const NormParams& params, int64_t token, int64_t column, int64_t count, float (&x)[8]) {
+  const bool aligned = params.aligned;
+  if constexpr (source == NormSource::partials) {
+    for (int i = 0; i < 8; i++) x[i] = 0.0f;
+    const float* row = static_cast<const float*>(params.x) + token * params.x_stride;
+    for (int segment = 0; segment < params.segments; segment++, row += params.x_segment_stride) {
+      float part[8];
+      load_columns(row, column, count, aligned, part);
+      for (int i = 0; i < 8; i++) x[i] += part[i];
+    }
+  } else if constexpr (source == NormSource::slots) {
+    const PairSum pairs{static_cast<const uint16_t*>(params.x), params.pair_slots, params.pair_weights,
+                        params.tokens, params.x_stride, params.top_k};
+    pairs.load(token, column, count, aligned, x);
+  } else {
+    load_columns(static_cast<const uint16_t*>(params.x) + token * params.x_stride, column, count, aligned, x);
+    return;
+  }
+  for (int i = 0; i < 8; i++) x[i] = bf16_to_f32(f32_to_bf16(x[i]));
+}
 
 // The codes and the scale of a block; every lane of the wave takes part.
 template <Fp8 E>
@@ -47,11 +79,11 @@ OCTET_INLINE void norm_quantize(const NormParams& params, int64_t token, int64_t
   store_codes<E>(params.quantized + token * params.quantized_stride, column, count, params.aligned, y, scale);
 }
 
-OCTET_KERNEL(norm_row, NormParams, norm_threads) {
+template <NormSource source>
+OCTET_INLINE void norm_kernel(const NormParams& params) {
   NormLds& lds = OCTET_LDS(NormLds);
   const int64_t token = blockIdx.x;
   const bool aligned = params.aligned;
-  const uint16_t* x = params.x + token * params.x_stride;
   uint16_t* residual = params.residual ? params.residual + token * params.residual_stride : nullptr;
 
   // Phase 1: h and its sum of squares.
@@ -59,7 +91,7 @@ OCTET_KERNEL(norm_row, NormParams, norm_threads) {
   for (int64_t column = threadIdx.x * 8; column < params.hidden; column += norm_step) {
     const int64_t count = params.hidden - column;
     float h[8];
-    load_columns(x, column, count, aligned, h);
+    norm_load<source>(params, token, column, count, h);
     if (residual) {
       float added[8];
       load_columns(residual, column, count, aligned, added);
@@ -72,13 +104,16 @@ OCTET_KERNEL(norm_row, NormParams, norm_threads) {
   const float inverse = rsqrt_fast(mean + params.eps);
 
   // Phase 2: y and what was asked of it. All lanes make the same turns, for the exchange inside a scale block.
-  const uint16_t* source = residual ? residual : x;
   for (int64_t base = 0; base < params.hidden; base += norm_step) {
     const int64_t column = base + threadIdx.x * 8;
     const int64_t count = params.hidden - column;
     float y[8];
     float weight[8];
-    load_columns(source, column, count, aligned, y);
+    if (residual) {
+      load_columns(residual, column, count, aligned, y);
+    } else {
+      norm_load<source>(params, token, column, count, y);
+    }
     load_columns(params.weight, column, count, aligned, weight);
     for (int i = 0; i < 8; i++) y[i] = i < count ? y[i] * inverse * weight[i] : 0.0f;
     if (params.output) store_columns(params.output + token * params.output_stride, column, count, aligned, y);
@@ -90,6 +125,10 @@ OCTET_KERNEL(norm_row, NormParams, norm_threads) {
     }
   }
 }
+
+OCTET_KERNEL(norm_row, NormParams, norm_threads) { norm_kernel<NormSource::rows>(params); }
+OCTET_KERNEL(norm_row_partials, NormParams, norm_threads) { norm_kernel<NormSource::partials>(params); }
+OCTET_KERNEL(norm_row_slots, NormParams, norm_threads) { norm_kernel<NormSource::slots>(params); }
 #endif
 
 #if defined(OCTET_HOST)
@@ -114,6 +153,12 @@ const octet_norm_args& norm_checked(const octet_norm_args* pointer) {
             "norm: fp8_dtype = %d must be OCTET_F8_E4M3 (2) or OCTET_F8_E4M3_FNUZ (3)",
             static_cast<int>(args.fp8_dtype));
   }
+  require_range("norm", "x_segments", args.x_segments, 0, 1 << 16);
+  require_range("norm", "x_segment_stride", args.x_segment_stride, 0, max_stride);
+  if (args.pair_slots) {
+    require(args.x_segments == 0, "norm: x_segments = %d and pair_slots exclude each other", args.x_segments);
+    require_range("norm", "top_k", args.top_k, 1, 16);
+  }
   require(args.eps >= 0.0f && args.eps < __builtin_inff(), "norm: eps = %g must be finite and not negative",
           static_cast<double>(args.eps));
   return args;
@@ -131,6 +176,8 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
     require_pointer("norm", "x", args.x);
     require_pointer("norm", "weight", args.weight);
     require_pointer_or_null("norm", "residual", args.residual);
+    require_pointer_or_null("norm", "pair_slots", args.pair_slots);
+    if (args.pair_slots) require_pointer("norm", "pair_weights", args.pair_weights);
     require_pointer_or_null("norm", "output", args.output);
     require_pointer_or_null("norm", "quantized", args.quantized);
     require_pointer_or_null("norm", "scales", args.scales);
@@ -139,13 +186,19 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
             args.quantized, static_cast<void*>(args.scales));
     const auto on_eight = [](const void* pointer, int64_t stride) { return pointer == nullptr || stride % 8 == 0; };
     const NormParams params{
-        .x = static_cast<const uint16_t*>(args.x),
+        .x = args.x,
         .residual = static_cast<uint16_t*>(args.residual),
         .weight = static_cast<const uint16_t*>(args.weight),
         .output = static_cast<uint16_t*>(args.output),
         .quantized = static_cast<uint8_t*>(args.quantized),
         .scales = args.scales,
+        .pair_slots = args.pair_slots,
+        .pair_weights = args.pair_weights,
+        .tokens = args.tokens,
         .hidden = args.hidden,
+        .x_segment_stride = args.x_segment_stride,
+        .segments = args.x_segments,
+        .top_k = args.top_k,
         .x_stride = args.x_stride,
         .residual_stride = args.residual_stride,
         .output_stride = args.output_stride,
@@ -153,10 +206,11 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
         .scale_stride = args.scale_stride,
         .eps = args.eps,
         .fnuz = args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
-        .aligned = on_eight(args.x, args.x_stride) && on_eight(args.residual, args.residual_stride) &&
+        .aligned = on_eight(args.x, args.x_stride) && args.x_segment_stride % 8 == 0 && on_eight(args.residual, args.residual_stride) &&
                    on_eight(args.output, args.output_stride) && on_eight(args.quantized, args.quantized_stride),
     };
-    launch(stream, "norm_row", Grid{static_cast<uint32_t>(args.tokens)}, norm_threads / facts(stream).wave_size,
+    const char* kernel = args.x_segments > 0 ? "norm_row_partials" : args.pair_slots ? "norm_row_slots" : "norm_row";
+    launch(stream, kernel, Grid{static_cast<uint32_t>(args.tokens)}, norm_threads / facts(stream).wave_size,
            sizeof(NormLds), params);
   });
 }

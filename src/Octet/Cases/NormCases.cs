@@ -27,6 +27,13 @@ internal static class NormCases
         Norm("corner infinity in a row", 3, 256, edit: (x, hidden) => x[hidden + 5] = (BFloat16)float.NegativeInfinity),
         Norm("corner tiny and huge rows", 2, 384, edit: (x, hidden) => Scale(x, hidden, 1e-12f, 1e12f)),
         Norm("corner 400 tokens of 8", 400, 8, residual: true),
+        Norm("regular 4 x 256 of 3 partial sums", 4, 256, residual: true, source: Source.Partials),
+        Norm("tail 3 x 129 of partial sums rows 3 apart", 3, 129, padding: 3, source: Source.Partials),
+        Norm("regular 4 x 256 of slots", 4, 256, residual: true, source: Source.Slots),
+        Norm("tail 5 x 129 of slots rows 3 apart", 5, 129, padding: 3, source: Source.Slots),
+        Norm("corner no tokens of slots", 0, 256, residual: true, source: Source.Slots),
+        Norm("corner 5 x 2056 of slots, all elsewhere", 5, 2056, residual: true, source: Source.NoSlots),
+        Norm("model hidden 4096, 3 tokens of slots", 3, 4096, residual: true, source: Source.Slots),
         Norm("model hidden 4096, 17 tokens", 17, 4096, residual: true),
         Norm("model hidden 4096, 4096 tokens", 4096, 4096, residual: true) with { Tier = CaseTier.Full },
     ];
@@ -41,9 +48,10 @@ internal static class NormCases
 
     private static Case Norm(
         string name, int tokens, int hidden, bool residual = false, bool output = true, bool quantized = true, int padding = 0,
-        Action<BFloat16[], int>? edit = null) => new("norm", name, context =>
+        Action<BFloat16[], int>? edit = null, Source source = Source.Rows) => new("norm", name, context =>
     {
         const float Eps = 1e-6f;
+        const int TopK = 6;
         var x = context.NormalBFloat16((long)tokens * hidden);
         edit?.Invoke(x, hidden);
         var added = context.NormalBFloat16((long)tokens * hidden);
@@ -56,9 +64,17 @@ internal static class NormCases
         var wideOutput = output ? context.InOut(new BFloat16[tokens * stride], tokens, stride) : null;
         var wideCodes = quantized ? context.CodesInOut(new byte[tokens * stride], tokens, stride) : null;
         var scales = quantized ? context.Output(DType.Float32, tokens, blocks) : null;
+        var (input, pairSlots, pairWeights) = source switch
+        {
+            Source.Rows => (context.Input(Rows.Widen(x, hidden, stride), tokens, stride).Slice(1, 0, hidden), null, null),
+            Source.Partials => (Partials(context, x, tokens, hidden, stride), null, null),
+            _ => Slots(context, x, tokens, hidden, stride, TopK, source == Source.Slots),
+        };
         var args = new NormArgs
         {
-            X = context.Input(Rows.Widen(x, hidden, stride), tokens, stride).Slice(1, 0, hidden),
+            X = input,
+            PairSlots = pairSlots,
+            PairWeights = pairWeights,
             Residual = wideResidual?.Slice(1, 0, hidden),
             Weight = context.Input(weight, hidden),
             Eps = Eps,
@@ -91,6 +107,58 @@ internal static class NormCases
         Flops = 4.0 * tokens * hidden,
         Bytes = tokens * (double)hidden * (2 + (residual ? 4 : 0) + (output ? 2 : 0) + (quantized ? 1 : 0)),
     };
+
+    /// <summary>Where x comes from.</summary>
+    private enum Source
+    {
+        Rows,
+        Partials,
+        Slots,
+        NoSlots,
+    }
+
+    // Three partial sums; x becomes the BF16 of their sum in order.
+    private static Tensor Partials(CaseContext context, BFloat16[] x, int tokens, int hidden, int stride)
+    {
+        const int Segments = 3;
+        var parts = context.Normal((long)Segments * x.Length);
+        for (var i = 0; i < x.Length; i++)
+        {
+            x[i] = (BFloat16)(parts[i] + parts[x.Length + i] + parts[2 * x.Length + i]);
+        }
+
+        return context.Input(Rows.Widen(parts, hidden, stride), Segments, tokens, stride).Slice(2, 0, hidden);
+    }
+
+    // Slots of tokens whose every third choice is elsewhere, or all; x becomes the BF16 of what they combine to. Weights
+    // and values are small multiples of powers of two: the sum is exact, in whatever way it is computed.
+    private static (Tensor X, Tensor PairSlots, Tensor PairWeights) Slots(
+        CaseContext context, BFloat16[] x, int tokens, int hidden, int stride, int topK, bool any)
+    {
+        var y = new BFloat16[tokens * topK * hidden];
+        for (var i = 0; i < y.Length; i++)
+        {
+            y[i] = (BFloat16)(context.Random.Next(-64, 65) / 32f);
+        }
+
+        float[] weights = [.. Enumerable.Range(0, tokens * topK).Select(_ => context.Random.Next(1, 17) / 16f)];
+        int[] slots = [.. Enumerable.Range(0, tokens * topK)];
+        context.Random.Shuffle(slots);
+        slots = [.. slots.Select((slot, pair) => any && pair % 3 != 1 ? slot : -1)];
+        for (var i = 0; i < x.Length; i++)
+        {
+            var (token, column, sum) = (i / hidden, i % hidden, 0f);
+            for (var pair = token * topK; pair < (token + 1) * topK; pair++)
+            {
+                sum += slots[pair] < 0 ? 0 : weights[pair] * y[slots[pair] * hidden + column];
+            }
+
+            x[i] = (BFloat16)sum;
+        }
+
+        var rows = context.Input(Rows.Widen(y, hidden, stride), tokens * topK, stride).Slice(1, 0, hidden);
+        return (rows, context.Input(slots, slots.Length), context.Input(weights, tokens, topK));
+    }
 
     // y = h / sqrt(mean(h^2) + eps) * weight
     private static double[] Reference(BFloat16[] h, BFloat16[] weight, double eps)

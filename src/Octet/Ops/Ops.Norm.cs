@@ -3,8 +3,17 @@ namespace Octet;
 /// <summary>Arguments of <see cref="Ops.Norm"/>.</summary>
 public readonly struct NormArgs
 {
-    /// <summary>[tokens, hidden] BF16.</summary>
+    /// <summary>
+    /// [tokens, hidden] BF16. Or what x is the BF16 of: [segments, tokens, hidden] f32 partial sums, added in order; or, with
+    /// <see cref="PairSlots"/>, [tokens*top_k, hidden] BF16 slots, combined as by <see cref="Ops.MoeCombine"/>.
+    /// </summary>
     public required Tensor X { get; init; }
+
+    /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; null: x is not slots.</summary>
+    public Tensor? PairSlots { get; init; }
+
+    /// <summary>[tokens, top_k] f32, contiguous; with <see cref="PairSlots"/>.</summary>
+    public Tensor? PairWeights { get; init; }
 
     /// <summary>[tokens, hidden] BF16, read and written; null: none.</summary>
     public Tensor? Residual { get; init; }
@@ -20,6 +29,8 @@ public readonly struct NormArgs
 
     /// <summary>[tokens, hidden] FP8 of the device, scales [tokens, ceil(hidden/128)]; null: not wanted.</summary>
     public QuantizedTensor? Quantized { get; init; }
+
+    internal long Tokens => PairWeights?.Shape[0] ?? X.Shape[^2];
 }
 
 public static partial class Ops
@@ -37,8 +48,18 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in NormArgs args)
     {
-        contract.Matrix("x", args.X, DType.BFloat16);
-        var (tokens, hidden) = (args.X.Shape[0], args.X.Shape[1]);
+        contract.Summands("x", args.X, DType.BFloat16);
+        contract.Require((args.PairSlots is null) == (args.PairWeights is null), "pair_slots and pair_weights go together");
+        if (args.PairWeights is not null)
+        {
+            contract.Contiguous("pair_weights", args.PairWeights, DType.Float32);
+            contract.Matrix("pair_weights", args.PairWeights, DType.Float32);
+            contract.Require(args.PairWeights.Shape[1] is >= 1 and <= 16, $"pair_weights {args.PairWeights}: top_k 1..16");
+            contract.Vector("pair_slots", args.PairSlots, DType.Int32, args.PairWeights.ElementCount);
+            contract.Matrix("x", args.X, args.PairWeights.ElementCount, args.X.Shape[^1], DType.BFloat16);
+        }
+
+        var (tokens, hidden) = (args.Tokens, args.X.Shape[^1]);
         contract.Vector("weight", args.Weight, DType.BFloat16, hidden);
         contract.Require(float.IsFinite(args.Eps) && args.Eps >= 0, $"eps = {args.Eps} must be finite and not negative");
         contract.Require(args.Output is not null || args.Quantized is not null, "output and quantized are both null");

@@ -92,6 +92,25 @@ internal sealed unsafe partial class CpuBackend
 
     private static int LocalExpert(int id, int first, int local) => id >= first && id < first + local ? id - first : -1;
 
+    /// <summary>sum += weights[c] * y[pairSlots[c]] over a token's choices in order; one outside the slots adds nothing.</summary>
+    private static void AddSlots(
+        BFloat16* y, long stride, int* pairSlots, float* weights, int topK, long slots, long hidden, float* sum)
+    {
+        for (var c = 0; c < topK; c++)
+        {
+            if (pairSlots[c] < 0 || pairSlots[c] >= slots)
+            {
+                continue;
+            }
+
+            var row = y + (pairSlots[c] * stride);
+            for (long i = 0; i < hidden; i++)
+            {
+                sum[i] += weights[c] * row[i];
+            }
+        }
+    }
+
     /// <summary>One token.</summary>
     private struct RouteTask : ICpuTask
     {
@@ -168,22 +187,7 @@ internal sealed unsafe partial class CpuBackend
         {
             var sum = worker.Scratch(Hidden);
             new Span<float>(sum, checked((int)Hidden)).Clear();
-            for (var c = 0; c < TopK; c++)
-            {
-                var slot = PairSlots[(index * TopK) + c];
-                if (slot < 0 || slot >= Slots)
-                {
-                    continue;
-                }
-
-                var weight = Weights[(index * TopK) + c];
-                var y = Y + (slot * YStride);
-                for (long i = 0; i < Hidden; i++)
-                {
-                    sum[i] += weight * y[i];
-                }
-            }
-
+            AddSlots(Y, YStride, PairSlots + (index * TopK), Weights + (index * TopK), TopK, Slots, Hidden, sum);
             for (long i = 0; i < Hidden; i++)
             {
                 Output[(index * OutputStride) + i] = (BFloat16)sum[i];

@@ -6,14 +6,21 @@ internal sealed unsafe partial class CpuBackend
     {
         var task = new NormTask
         {
-            X = Pointer<BFloat16>(args.X),
+            X = Pointer<BFloat16>(args.X.Rank == 2 ? args.X : null),
+            Partials = Pointer<float>(args.X.Rank == 3 ? args.X : null),
+            PairSlots = Pointer<int>(args.PairSlots),
+            PairWeights = Pointer<float>(args.PairWeights),
             Residual = Pointer<BFloat16>(args.Residual),
             Weight = Pointer<BFloat16>(args.Weight),
             Output = Pointer<BFloat16>(args.Output),
             Quantized = Pointer<byte>(args.Quantized?.Values),
             Scales = Pointer<float>(args.Quantized?.Scales),
-            Hidden = args.X.Shape[1],
-            XStride = args.X.Strides[0],
+            Tokens = args.Tokens,
+            Hidden = args.X.Shape[^1],
+            XStride = args.X.Strides[^2],
+            XSegmentStride = args.X.Strides[0],
+            Segments = args.X.Shape[0],
+            TopK = (int)(args.PairWeights?.Shape[1] ?? 0),
             ResidualStride = args.Residual?.Strides[0] ?? 0,
             OutputStride = args.Output?.Strides[0] ?? 0,
             QuantizedStride = args.Quantized?.Values.Strides[0] ?? 0,
@@ -21,7 +28,7 @@ internal sealed unsafe partial class CpuBackend
             Eps = args.Eps,
             Float8 = Properties.Float8,
         };
-        threads.For(args.X.Shape[0], args.X.ElementCount * 8, task);
+        threads.For(task.Tokens, args.X.ElementCount * 8, task);
     }
 
     /// <summary>1 / sqrt(mean(x^2) + eps), summed in f64: one order, and closer than f32 to what the formula says.</summary>
@@ -42,18 +49,20 @@ internal sealed unsafe partial class CpuBackend
         public BFloat16* X, Residual, Weight, Output;
         public byte* Quantized;
         public float* Scales;
-        public long Hidden, XStride, ResidualStride, OutputStride, QuantizedStride, ScaleStride;
+        public float* Partials, PairWeights;
+        public int* PairSlots;
+        public int TopK;
+        public long Tokens, Hidden, Segments, XSegmentStride, XStride, ResidualStride, OutputStride, QuantizedStride, ScaleStride;
         public float Eps;
         public DType Float8;
 
         public readonly void Run(long index, CpuWorker worker)
         {
             var h = worker.Scratch(Hidden);
-            var x = X + (index * XStride);
             var residual = Residual is null ? null : Residual + (index * ResidualStride);
+            Load(index, h);
             for (long i = 0; i < Hidden; i++)
             {
-                h[i] = x[i];
                 if (residual is not null)
                 {
                     residual[i] = (BFloat16)(h[i] + residual[i]);
@@ -75,6 +84,40 @@ internal sealed unsafe partial class CpuBackend
             if (Quantized is not null)
             {
                 QuantizeRow(h, Hidden, Float8, Quantized + (index * QuantizedStride), Scales + (index * ScaleStride));
+            }
+        }
+
+        // x of a token, rounded to BF16 where it is a sum.
+        private readonly void Load(long token, float* x)
+        {
+            if (Partials is null && PairSlots is null)
+            {
+                for (long i = 0; i < Hidden; i++)
+                {
+                    x[i] = X[(token * XStride) + i];
+                }
+
+                return;
+            }
+
+            new Span<float>(x, checked((int)Hidden)).Clear();
+            for (long segment = 0; Partials is not null && segment < Segments; segment++)
+            {
+                var part = Partials + (segment * XSegmentStride) + (token * XStride);
+                for (long i = 0; i < Hidden; i++)
+                {
+                    x[i] += part[i];
+                }
+            }
+
+            if (PairSlots is not null)
+            {
+                AddSlots(X, XStride, PairSlots + (token * TopK), PairWeights + (token * TopK), TopK, Tokens * TopK, Hidden, x);
+            }
+
+            for (long i = 0; i < Hidden; i++)
+            {
+                x[i] = (float)(BFloat16)x[i];
             }
         }
     }

@@ -16,15 +16,20 @@ internal sealed partial class NativeBackend
             Output = AddressOf(args.Output),
             Quantized = AddressOf(args.Quantized?.Values),
             Scales = AddressOf(args.Quantized?.Scales),
-            Tokens = args.X.Shape[0],
-            Hidden = args.X.Shape[1],
-            XStride = args.X.Strides[0],
+            Tokens = args.Tokens,
+            Hidden = args.X.Shape[^1],
+            XStride = args.X.Strides[^2],
             ResidualStride = StrideOf(args.Residual),
             OutputStride = StrideOf(args.Output),
             QuantizedStride = StrideOf(args.Quantized?.Values),
             ScaleStride = StrideOf(args.Quantized?.Scales),
             Eps = args.Eps,
             Fp8Dtype = Properties.Float8,
+            PairSlots = AddressOf(args.PairSlots),
+            PairWeights = AddressOf(args.PairWeights),
+            XSegmentStride = args.X.Rank == 3 ? args.X.Strides[0] : 0,
+            XSegments = args.X.Rank == 3 ? (int)args.X.Shape[0] : 0,
+            TopK = (int)(args.PairWeights?.Shape[1] ?? 0),
         };
         Check(octet_norm(in native, stream.Handle));
     }
@@ -53,4 +58,9 @@ internal struct NativeNormArgs
     public long ScaleStride;
     public float Eps;
     public DType Fp8Dtype;
+    public nint PairSlots;
+    public nint PairWeights;
+    public long XSegmentStride;
+    public int XSegments;
+    public int TopK;
 }
