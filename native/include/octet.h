@@ -302,9 +302,8 @@ OCTET_OP(activation);
 /* moe_route: p = softmax(logits[t]) over all experts in f32; those of the top_k largest logits in descending order (ties:
  * lower expert first; NaN counts as -inf), divided by their sum if renormalize. Logits equal to the largest weigh exp(0):
  * +inf shares all weight with its likes, and a row without a finite logit weighs every expert alike.
- * The logits may be partial sums, added here in order. With expert_offsets it does in addition what moe_sort does with the
- * ids; both are one launch for up to 64 tokens and 128
- * experts. */
+ * The logits may be partial sums, added here in order. With expert_offsets it also sorts the ids as moe_sort does, in the
+ * same launch for up to 64 tokens and 128 experts. */
 typedef struct octet_moe_route_args {
   size_t struct_size;
   const float* logits;  /* [tokens, experts], or [logits_segments, tokens, experts] partial sums */

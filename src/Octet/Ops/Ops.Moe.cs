@@ -125,7 +125,7 @@ public static partial class Ops
     /// <remarks>
     /// Ordered by logit; ties take the lower expert first; NaN counts as -infinity. Logits equal to the largest weigh exp(0), so
     /// +infinity shares all weight with its likes, and a row without a finite logit weighs every expert alike.
-    /// With <see cref="MoeRouteArgs.ExpertOffsets"/> the pairs are sorted as by <see cref="MoeSort"/>, for up to 64 tokens in the same launch.
+    /// With <see cref="MoeRouteArgs.ExpertOffsets"/> the pairs are sorted as by <see cref="MoeSort"/>, for up to 64 tokens and 128 experts in the same launch.
     /// </remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
