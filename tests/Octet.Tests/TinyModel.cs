@@ -8,7 +8,10 @@ namespace Octet.Tests;
 /// <summary>The small checkpoint and its golden data.</summary>
 internal static class TinyModel
 {
-    public static string Directory { get; } = Path.Combine(FindRoot(), "tests", "models", "tiny-shakespeare");
+    /// <summary>The repository's folder.</summary>
+    public static string Root { get; } = FindRoot();
+
+    public static string Directory { get; } = Path.Combine(Root, "tests", "models", "tiny-shakespeare");
 
     public static string Golden(string file) => Path.Combine(Directory, "golden", file);
 

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Json;
 using Octet.Inference.Loading;
 
@@ -87,21 +86,5 @@ public sealed class CommandTests
         Assert.False(File.Exists("octet-unwritten.safetensors"));
     }
 
-    private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
-    {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add("exec");
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "Octet.Cli.dll"));
-        foreach (var argument in arguments)
-        {
-            start.ArgumentList.Add(argument);
-        }
-
-        start.Environment.Remove("OCTET_DEVICE");
-        using var process = Process.Start(start)!;
-        var output = process.StandardOutput.ReadToEndAsync();
-        var error = process.StandardError.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        return (process.ExitCode, await output, await error);
-    }
+    private static Task<(int Code, string Output, string Error)> Run(params string[] arguments) => OctetProcess.Run(arguments);
 }

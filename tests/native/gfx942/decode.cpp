@@ -229,7 +229,7 @@ void parse_modifier(std::string_view word, Instruction& in, Dpp& dpp) {
 // ---- instructions ----
 
 bool writes_nothing(std::string_view name, bool sc0) {
-  for (const char* prefix : {"global_store", "buffer_store", "ds_write", "s_cmp", "s_bitcmp", "s_branch", "s_cbranch", "s_nop",
+  for (const char* prefix : {"global_store", "buffer_store", "scratch_store", "ds_write", "s_cmp", "s_bitcmp", "s_branch", "s_cbranch", "s_nop",
                              "s_waitcnt", "s_barrier", "s_endpgm", "s_setprio", "s_sleep", "s_trap", "s_dcache", "s_icache",
                              "buffer_wbl2", "buffer_inv"})
     if (name.starts_with(prefix)) return true;

@@ -180,7 +180,7 @@ Error call(F body) {
     return body();
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "gfx942 emulator: %s\n", problem.what());
-    return sticky = unknown_error;
+    return unknown_error;
   }
 }
 

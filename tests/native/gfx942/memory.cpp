@@ -185,14 +185,10 @@ uint64_t global_address(const Wave& wave, const Instruction& in, const Operand& 
 template <Shape shape, int dwords>
 void global_load(Wave& wave, const Instruction& in) {
   constexpr uint32_t bytes = bytes_of(shape, dwords);
-  const Operand vaddr = in.from[0];
-  uint64_t addresses[lanes];  // the destination may overlap the address
   each_lane(wave, [&](int lane) {
-    addresses[lane] = global_address(wave, in, vaddr, in.from[1], lane);
-    check_memory(wave, addresses[lane], bytes, lane, "loads");
-  });
-  each_lane(wave, [&](int lane) {
-    load_lane<shape, dwords>(wave, in.to.reg, lane, reinterpret_cast<const void*>(addresses[lane]));
+    const uint64_t address = global_address(wave, in, in.from[0], in.from[1], lane);
+    check_memory(wave, address, bytes, lane, "loads");
+    load_lane<shape, dwords>(wave, in.to.reg, lane, reinterpret_cast<const void*>(address));
   });
   begin(wave, in.to, dwords, false);
 }
@@ -259,15 +255,41 @@ void buffer_access(Wave& wave, const Instruction& in) {
   begin(wave, in.to, is_store || in.to_lds ? 0 : dwords, false);
 }
 
+// ---- scratch: each lane's own bytes; the address is an offset from a VGPR, an SGPR or the instruction alone ----
+
+uint8_t* scratch_at(Wave& wave, const Instruction& in, const Operand& vaddr, const Operand& saddr, int lane, uint32_t size) {
+  uint64_t at = static_cast<uint64_t>(in.offset);
+  if (vaddr.kind == Operand_kind::vgpr) at += wave.v[vaddr.reg][lane];
+  if (saddr.kind == Operand_kind::sgpr) at += wave.s[saddr.reg];
+  if (at + size > wave.scratch_bytes)
+    fault("lane %d accesses scratch bytes %llu to %llu of %u", lane, static_cast<unsigned long long>(at),
+          static_cast<unsigned long long>(at + size), wave.scratch_bytes);
+  return &wave.scratch[static_cast<size_t>(lane) * wave.scratch_bytes + at];
+}
+template <Shape shape, int dwords>
+void scratch_load(Wave& wave, const Instruction& in) {
+  each_lane(wave, [&](int lane) {
+    const void* from = scratch_at(wave, in, in.from[0], in.from[1], lane, bytes_of(shape, dwords));
+    load_lane<shape, dwords>(wave, in.to.reg, lane, from);
+  });
+  begin(wave, in.to, dwords, false);
+}
+template <Shape shape, int dwords>
+void scratch_store(Wave& wave, const Instruction& in) {
+  each_lane(wave, [&](int lane) {
+    store_lane<shape, dwords>(wave, in.from[1].reg, lane,
+                              scratch_at(wave, in, in.from[0], in.from[2], lane, bytes_of(shape, dwords)));
+  });
+  begin(wave, in.to, 0, false);
+}
+
 // ---- LDS ----
 
 template <Shape shape, int dwords>
 void ds_read(Wave& wave, const Instruction& in) {
   constexpr uint32_t bytes = bytes_of(shape, dwords);
-  uint32_t addresses[lanes];
-  std::memcpy(addresses, wave.v[in.from[0].reg], sizeof(addresses));
   each_lane(wave, [&](int lane) {
-    const void* from = lds_at(wave, addresses[lane] + static_cast<uint64_t>(in.offset), bytes, lane);
+    const void* from = lds_at(wave, wave.v[in.from[0].reg][lane] + static_cast<uint64_t>(in.offset), bytes, lane);
     load_lane<shape, dwords>(wave, in.to.reg, lane, from);
   });
   begin(wave, in.to, dwords, true);
@@ -285,10 +307,8 @@ void ds_write(Wave& wave, const Instruction& in) {
 template <int dwords, int stride>
 void ds_read2(Wave& wave, const Instruction& in) {
   constexpr uint32_t bytes = 4 * dwords;
-  uint32_t addresses[lanes];
-  std::memcpy(addresses, wave.v[in.from[0].reg], sizeof(addresses));
   each_lane(wave, [&](int lane) {
-    const uint64_t base = addresses[lane];
+    const uint64_t base = wave.v[in.from[0].reg][lane];  // before the destination overwrites it
     load_lane<Shape::whole, dwords>(wave, in.to.reg, lane,
                                     lds_at(wave, base + static_cast<uint64_t>(in.offset) * bytes * stride, bytes, lane));
     load_lane<Shape::whole, dwords>(wave, in.to.reg + dwords, lane,
@@ -439,6 +459,21 @@ void add_global(Table& t) {
   t["global_store_dwordx4"] = global_store<Shape::whole, 4>;
 }
 
+void add_scratch(Table& t) {
+  t["scratch_load_ubyte"] = scratch_load<Shape::byte_zero, 1>;
+  t["scratch_load_ushort"] = scratch_load<Shape::half_zero, 1>;
+  t["scratch_load_dword"] = scratch_load<Shape::whole, 1>;
+  t["scratch_load_dwordx2"] = scratch_load<Shape::whole, 2>;
+  t["scratch_load_dwordx3"] = scratch_load<Shape::whole, 3>;
+  t["scratch_load_dwordx4"] = scratch_load<Shape::whole, 4>;
+  t["scratch_store_byte"] = scratch_store<Shape::byte_zero, 1>;
+  t["scratch_store_short"] = scratch_store<Shape::half_zero, 1>;
+  t["scratch_store_dword"] = scratch_store<Shape::whole, 1>;
+  t["scratch_store_dwordx2"] = scratch_store<Shape::whole, 2>;
+  t["scratch_store_dwordx3"] = scratch_store<Shape::whole, 3>;
+  t["scratch_store_dwordx4"] = scratch_store<Shape::whole, 4>;
+}
+
 void add_buffer(Table& t) {
   t["buffer_load_ubyte"] = buffer_access<Shape::byte_zero, 1, false>;
   t["buffer_load_sbyte"] = buffer_access<Shape::byte_signed, 1, false>;
@@ -512,6 +547,7 @@ Handler find_memory(std::string_view mnemonic) {
     t["s_buffer_load_dwordx8"] = s_buffer_load<8>;
     t["s_buffer_load_dwordx16"] = s_buffer_load<16>;
     add_global(t);
+    add_scratch(t);
     add_buffer(t);
     add_lds(t);
     add_atomics(t);

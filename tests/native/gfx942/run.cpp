@@ -64,7 +64,6 @@ void check_descriptor(const Kernel& kernel) {
   const uint32_t rsrc1 = kernel.descriptor.rsrc1;
   if ((rsrc1 >> 12 & 15) != 0) fault("%s: a rounding mode other than to nearest", kernel.name.c_str());
   if ((rsrc1 >> 16 & 15) != 15) fault("%s: a mode that flushes denormals", kernel.name.c_str());
-  if (kernel.descriptor.private_segment_size != 0) fault("%s uses scratch memory", kernel.name.c_str());
 }
 
 // ---- waves ----
@@ -80,6 +79,8 @@ void start(Wave& wave, const Shared& shared, const uint32_t (&block)[3], uint32_
   std::memset(wave.v_busy, 0, sizeof(wave.v_busy));
   std::memset(wave.s_busy, 0, sizeof(wave.s_busy));
   wave.in_flight = 0;
+  wave.scratch_bytes = descriptor.private_segment_size;
+  wave.scratch.assign(size_t{lanes} * wave.scratch_bytes, poison & 0xFF);
   for (int r = 0; r < shared.arch_registers; r++) std::fill_n(wave.v[r], lanes, poison);
   for (int r = 0; r < shared.acc_registers; r++) std::fill_n(wave.v[256 + r], lanes, poison);
 

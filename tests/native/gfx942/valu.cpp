@@ -246,7 +246,7 @@ void read_half(Wave& wave, const Instruction& in, int index, bool high, T (&out)
   const bool negative = (high ? in.neg_hi : in.neg_lo) >> index & 1;
   if constexpr (sizeof(T) == 4) {
     if (operand.kind == Operand_kind::constant) {
-      if (second) fault("the high half of a constant in a packed instruction");
+      if (second && constant_bits(operand) != 0) fault("the high half of a constant in a packed instruction");
       for (T& x : out) x = std::bit_cast<T>(constant_bits(operand));
     } else if (operand.kind == Operand_kind::sgpr) {
       for (T& x : out) x = std::bit_cast<T>(wave.s[operand.reg + second]);

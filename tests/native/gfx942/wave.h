@@ -112,6 +112,8 @@ struct Wave {
   uint8_t v_busy[512], s_busy[130];          // accesses under way into each register
   int in_flight;                             // sum of both
   Range last_range;
+  std::vector<uint8_t> scratch;              // [64][scratch_bytes]
+  uint32_t scratch_bytes;
   alignas(64) uint32_t mask[lanes];          // EXEC, a word per lane
   uint64_t mask_of;
 
