@@ -22,7 +22,9 @@ class MessagePack {
   uint32_t array() { return container(0x90, 0xDC); }
   std::string string() {
     const uint8_t tag = byte();
-    const uint64_t size = (tag & 0xE0) == 0xA0 ? tag & 31 : tag >= 0xD9 && tag <= 0xDB ? number(1 << (tag - 0xD9)) : wrong(tag);
+    const uint64_t size = (tag & 0xE0) == 0xA0         ? tag & 31
+                          : tag >= 0xD9 && tag <= 0xDB ? number(1 << (tag - 0xD9))
+                                                       : wrong(tag);
     need(size);
     std::string text(reinterpret_cast<const char*>(at_), size);
     at_ += size;
@@ -70,7 +72,9 @@ class MessagePack {
   void need(uint64_t bytes) const {
     if (static_cast<uint64_t>(end_ - at_) < bytes) fault("the metadata of the code object ends early");
   }
-  [[noreturn]] static uint64_t wrong(uint8_t tag) { fault("the metadata of the code object has an unexpected tag 0x%02x", tag); }
+  [[noreturn]] static uint64_t wrong(uint8_t tag) {
+    fault("the metadata of the code object has an unexpected tag 0x%02x", tag);
+  }
 
   const uint8_t *at_, *end_;
 };
@@ -197,7 +201,8 @@ const Kernel* CodeObject::find(const std::string& name) {
     // Preloaded arguments: the machine skips the 256 bytes that load them for older firmware.
     const uint64_t entry = kernel.entry + ((kernel.descriptor.kernarg_preload & 0x7F) != 0 ? 256 : 0);
     const auto first = std::find_if(all.begin(), all.end(), [&](const Instruction& in) { return in.pc == entry; });
-    if (first == all.end()) fault("%s: no instruction at its entry 0x%llx", name.c_str(), static_cast<unsigned long long>(entry));
+    if (first == all.end())
+      fault("%s: no instruction at its entry 0x%llx", name.c_str(), static_cast<unsigned long long>(entry));
     kernel.first = static_cast<int>(first - all.begin());
   }
   return &kernel;

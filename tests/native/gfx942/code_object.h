@@ -51,7 +51,9 @@ class CodeObject {
   const Kernel* find(const std::string& name);
   std::vector<std::string> names() const;
 
-  Range loaded() const { return {reinterpret_cast<uint64_t>(memory_.get()), reinterpret_cast<uint64_t>(memory_.get()) + size_}; }
+  Range loaded() const {
+    return {reinterpret_cast<uint64_t>(memory_.get()), reinterpret_cast<uint64_t>(memory_.get()) + size_};
+  }
   // What to add to an address of the code object.
   uint64_t offset() const { return reinterpret_cast<uint64_t>(memory_.get()); }
 

@@ -45,10 +45,11 @@ bool parse_registers(std::string_view text, Operand& operand) {
     const char* name;
     uint16_t reg, dwords;
   };
-  static constexpr Named named[] = {{"vcc", vcc_index, 2},   {"vcc_lo", vcc_index, 1},      {"vcc_hi", vcc_index + 1, 1},
-                                    {"exec", exec_index, 2}, {"exec_lo", exec_index, 1},    {"exec_hi", exec_index + 1, 1},
-                                    {"m0", m0_index, 1},     {"flat_scratch", 102, 2},      {"flat_scratch_lo", 102, 1},
-                                    {"flat_scratch_hi", 103, 1}};
+  static constexpr Named named[] = {{"vcc", vcc_index, 2},        {"vcc_lo", vcc_index, 1},
+                                    {"vcc_hi", vcc_index + 1, 1}, {"exec", exec_index, 2},
+                                    {"exec_lo", exec_index, 1},   {"exec_hi", exec_index + 1, 1},
+                                    {"m0", m0_index, 1},          {"flat_scratch", 102, 2},
+                                    {"flat_scratch_lo", 102, 1},  {"flat_scratch_hi", 103, 1}};
   for (const Named& one : named)
     if (text == one.name) {
       operand.kind = Operand_kind::sgpr;
@@ -82,7 +83,8 @@ Operand parse_operand(std::string_view text) {
   if (parse_integer(text, operand.integer)) return operand;
   if (text.find_first_not_of("-0123456789.e+") == std::string_view::npos) {
     operand.is_float = true;
-    operand.real = text == "0.15915494" || text == "0.15915494309189532" ? 0.15915494309189532 : std::stod(std::string(text));
+    operand.real =
+        text == "0.15915494" || text == "0.15915494309189532" ? 0.15915494309189532 : std::stod(std::string(text));
     return operand;
   }
   if (take(text, "sext(") && text.ends_with(")")) {
@@ -94,11 +96,13 @@ Operand parse_operand(std::string_view text) {
     operand.absolute = true;
     text.remove_suffix(1);
   }
-  if (!parse_registers(text, operand)) fault("the operand '%.*s' is unknown", static_cast<int>(whole.size()), whole.data());
+  if (!parse_registers(text, operand))
+    fault("the operand '%.*s' is unknown", static_cast<int>(whole.size()), whole.data());
   return operand;
 }
 
-// "a, v[0:1], s[2:3] offset:4 nt" as operands by the commas outside brackets, and the words after the last as modifiers.
+// "a, v[0:1], s[2:3] offset:4 nt" as operands by the commas outside brackets, and the words after the last as
+// modifiers.
 void split(std::string_view text, std::vector<std::string_view>& operands, std::vector<std::string_view>& modifiers) {
   size_t start = 0;
   int depth = 0;
@@ -150,7 +154,8 @@ bool parse_shuffle(std::string_view word, Dpp& dpp) {
   };
   if (take(word, "quad_perm:")) {
     int pattern[4] = {};
-    if (std::sscanf(std::string(word).c_str(), "[%d,%d,%d,%d]", &pattern[0], &pattern[1], &pattern[2], &pattern[3]) != 4)
+    if (std::sscanf(std::string(word).c_str(), "[%d,%d,%d,%d]", &pattern[0], &pattern[1], &pattern[2], &pattern[3]) !=
+        4)
       fault("quad_perm has four lanes");
     return fill([&](int i) { return i / 4 * 4 + pattern[i % 4]; });
   }
@@ -229,9 +234,9 @@ void parse_modifier(std::string_view word, Instruction& in, Dpp& dpp) {
 // ---- instructions ----
 
 bool writes_nothing(std::string_view name, bool sc0) {
-  for (const char* prefix : {"global_store", "buffer_store", "scratch_store", "ds_write", "s_cmp", "s_bitcmp", "s_branch", "s_cbranch", "s_nop",
-                             "s_waitcnt", "s_barrier", "s_endpgm", "s_setprio", "s_sleep", "s_trap", "s_dcache", "s_icache",
-                             "buffer_wbl2", "buffer_inv"})
+  for (const char* prefix : {"global_store", "buffer_store", "scratch_store", "ds_write", "s_cmp", "s_bitcmp",
+                             "s_branch", "s_cbranch", "s_nop", "s_waitcnt", "s_barrier", "s_endpgm", "s_setprio",
+                             "s_sleep", "s_trap", "s_dcache", "s_icache", "buffer_wbl2", "buffer_inv"})
     if (name.starts_with(prefix)) return true;
   if (name.starts_with("global_atomic")) return !sc0;
   for (const char* atomic : {"ds_add_", "ds_sub_", "ds_max_", "ds_min_", "ds_and_", "ds_or_", "ds_xor_"})
@@ -253,14 +258,14 @@ void parse_instruction(std::string_view text, Instruction& in, Code& code) {
     if (name.ends_with(suffix)) name.remove_suffix(suffix.size());
   const bool vector = name.starts_with("v_");
   in.memory = !vector && (!name.starts_with("s_") || name.starts_with("s_load_") || name.starts_with("s_buffer_load_"));
-  in.handler = name.starts_with("v_mfma_")               ? find_matrix(name)
-               : vector                                  ? find_vector(name)
+  in.handler = name.starts_with("v_mfma_")        ? find_matrix(name)
+               : vector                           ? find_vector(name)
                : in.memory || name == "s_waitcnt" ? find_memory(name)
-                                                         : find_scalar(name);
+                                                  : find_scalar(name);
   if (in.handler == nullptr) fault("no instruction '%.*s' is known", static_cast<int>(name.size()), name.data());
   // Their operand is in the encoding.
-  if (name.starts_with("s_cbranch") || name == "s_branch" || name == "s_waitcnt" || name == "s_nop" || name == "s_setprio" ||
-      name == "s_sleep" || name == "s_barrier" || name == "s_endpgm")
+  if (name.starts_with("s_cbranch") || name == "s_branch" || name == "s_waitcnt" || name == "s_nop" ||
+      name == "s_setprio" || name == "s_sleep" || name == "s_barrier" || name == "s_endpgm")
     return;
 
   std::vector<std::string_view> operands, modifiers;
@@ -285,15 +290,18 @@ void parse_instruction(std::string_view text, Instruction& in, Code& code) {
   // Only packed instructions and the FP8 conversions select halves here.
   if ((in.op_sel | in.neg_lo | in.neg_hi) != 0 && !name.starts_with("v_pk_") && !name.starts_with("v_cvt_pk_"))
     fault("op_sel or neg on an instruction that does not have it here");
-  if ((name.starts_with("v_cvt_pk_") || name == "v_cvt_f32_fp8") && in.select != Select::dword) fault("dst_sel on a conversion");
+  if ((name.starts_with("v_cvt_pk_") || name == "v_cvt_f32_fp8") && in.select != Select::dword)
+    fault("dst_sel on a conversion");
 }
 
 }  // namespace
 
 std::map<std::string, std::string> disassemble(const void* image, size_t size) {
   const int file = memfd_create("code object", 0);
-  if (file < 0 || write(file, image, size) != static_cast<ssize_t>(size)) fault("memfd_create: %s", std::strerror(errno));
-  const std::string command = OCTET_OBJDUMP " -d --mcpu=gfx942 /proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file);
+  if (file < 0 || write(file, image, size) != static_cast<ssize_t>(size))
+    fault("memfd_create: %s", std::strerror(errno));
+  const std::string command =
+      OCTET_OBJDUMP " -d --mcpu=gfx942 /proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(file);
   std::map<std::string, std::string> functions;
   std::string* current = nullptr;
   std::FILE* pipe = popen(command.c_str(), "r");
@@ -323,7 +331,8 @@ Code decode(const std::string& kernel, const std::string& text) {
     start = end + 1;
     // "v_mov_b32_e32 v0, 1      // 000000001234: 7E000281 ..."
     const size_t comment = line.find("// ");
-    if (comment == std::string_view::npos) fault("%s: a line without its encoding: %s", kernel.c_str(), std::string(line).c_str());
+    if (comment == std::string_view::npos)
+      fault("%s: a line without its encoding: %s", kernel.c_str(), std::string(line).c_str());
     Instruction& in = code.instructions.emplace_back();
     in.text = trim(line.substr(0, comment));
     const std::string encoding(line.substr(comment + 3));
@@ -342,7 +351,8 @@ Code decode(const std::string& kernel, const std::string& text) {
     if (!in.text.starts_with("s_branch") && !in.text.starts_with("s_cbranch")) continue;
     const uint64_t to = in.pc + 4 + static_cast<uint64_t>(4 * int64_t{static_cast<int16_t>(in.words[0])});
     const auto found = index_of.find(to);
-    if (found == index_of.end()) fault("%s: pc 0x%llx branches out of the kernel", kernel.c_str(), static_cast<unsigned long long>(in.pc));
+    if (found == index_of.end())
+      fault("%s: pc 0x%llx branches out of the kernel", kernel.c_str(), static_cast<unsigned long long>(in.pc));
     in.target = found->second;
   }
   return code;

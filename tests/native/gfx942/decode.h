@@ -1,5 +1,5 @@
-// Machine code as instructions: llvm-objdump disassembles, and its text is parsed once. A mnemonic, an operand or a modifier
-// that is not known here is a fault that names it.
+// Machine code as instructions: llvm-objdump disassembles, and its text is parsed once. A mnemonic, an operand or a
+// modifier that is not known here is a fault that names it.
 #pragma once
 
 #include <map>

@@ -1,10 +1,10 @@
-// libamdhip64.so.6 with one gfx942: the HIP functions that native/runtime/hip.cpp opens, over the emulator. It says what the
-// compiled code computes, and whether the driver asks for it rightly; it says nothing about speed.
+// libamdhip64.so.6 with one gfx942: the HIP functions that native/runtime/hip.cpp opens, over the emulator. It says
+// what the compiled code computes, and whether the driver asks for it rightly; it says nothing about speed.
 //
-// Stricter than ROCm where a mistake could hide. Work is queued and runs only when something waits for it, so a missing wait
-// shows; fresh memory is poisoned; a thread that never called hipSetDevice gets an error; addresses are checked against the
-// buffers alive; the first fault of a kernel is printed on stderr and every later call fails, as on a device.
-// Signatures and codes: HIP runtime API reference, ROCm 6.
+// Stricter than ROCm where a mistake could hide. Work is queued and runs only when something waits for it, so a missing
+// wait shows; fresh memory is poisoned; a thread that never called hipSetDevice gets an error; addresses are checked
+// against the buffers alive; the first fault of a kernel is printed on stderr and every later call fails, as on a
+// device. Signatures and codes: HIP runtime API reference, ROCm 6.
 
 #include <chrono>
 #include <cstdio>
@@ -23,10 +23,10 @@ namespace octet::gfx942 {
 namespace {
 
 using Error = int;
-constexpr Error success = 0, invalid_value = 1, out_of_memory = 2, invalid_configuration = 9, invalid_memcpy_direction = 21,
-                invalid_device = 101, invalid_context = 201, no_binary_for_gpu = 209, invalid_handle = 400, not_found = 500,
-                not_ready = 600, launch_failure = 719, capture_unsupported = 900, capture_invalidated = 901,
-                capture_unmatched = 903, capture_unjoined = 904, unknown_error = 999;
+constexpr Error success = 0, invalid_value = 1, out_of_memory = 2, invalid_configuration = 9,
+                invalid_memcpy_direction = 21, invalid_device = 101, invalid_context = 201, no_binary_for_gpu = 209,
+                invalid_handle = 400, not_found = 500, not_ready = 600, launch_failure = 719, capture_unsupported = 900,
+                capture_invalidated = 901, capture_unmatched = 903, capture_unjoined = 904, unknown_error = 999;
 constexpr std::pair<Error, const char*> names[] = {
     {success, "hipSuccess"},
     {invalid_value, "hipErrorInvalidValue"},
@@ -62,8 +62,8 @@ struct Stream {
 };
 struct Event {
   bool recorded = false, done = false;
-  Stream* stream = nullptr;     // whose queue holds the record
-  Graph* capture = nullptr;     // the graph it was recorded into
+  Stream* stream = nullptr;  // whose queue holds the record
+  Graph* capture = nullptr;  // the graph it was recorded into
   std::chrono::steady_clock::time_point time;
 };
 struct Function {
@@ -210,11 +210,20 @@ EXPORT Error hipDeviceGetName(char* name, int size, int device) {
 EXPORT Error hipDeviceGetAttribute(int* value, int attribute, int device) {
   if (device != 0) return invalid_device;
   switch (attribute) {
-    case 56: *value = 1024; return success;           // hipDeviceAttributeMaxThreadsPerBlock
-    case 63: *value = compute_units; return success;  // hipDeviceAttributeMultiprocessorCount
-    case 74: *value = max_lds; return success;        // hipDeviceAttributeMaxSharedMemoryPerBlock
-    case 87: *value = lanes; return success;          // hipDeviceAttributeWarpSize
-    default: return invalid_value;
+    case 56:
+      *value = 1024;
+      return success;  // hipDeviceAttributeMaxThreadsPerBlock
+    case 63:
+      *value = compute_units;
+      return success;  // hipDeviceAttributeMultiprocessorCount
+    case 74:
+      *value = max_lds;
+      return success;  // hipDeviceAttributeMaxSharedMemoryPerBlock
+    case 87:
+      *value = lanes;
+      return success;  // hipDeviceAttributeWarpSize
+    default:
+      return invalid_value;
   }
 }
 EXPORT Error hipMemGetInfo(size_t* available, size_t* total) {
@@ -489,7 +498,11 @@ EXPORT Error hipModuleLaunchKernel(void* function, unsigned grid_x, unsigned gri
     Stream* stream = stream_of(handle);
     if (stream == nullptr) return invalid_handle;
     if (function == nullptr || extra != nullptr) return invalid_value;
-    Launch launch{static_cast<const Function*>(function)->kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, lds_bytes, {}};
+    Launch launch{static_cast<const Function*>(function)->kernel,
+                  {grid_x, grid_y, grid_z},
+                  {block_x, block_y, block_z},
+                  lds_bytes,
+                  {}};
     const uint64_t block_threads = uint64_t{block_x} * block_y * block_z;
     if (grid_x == 0 || grid_y == 0 || grid_z == 0 || block_threads == 0) return invalid_configuration;
     if (block_threads > launch.kernel->max_threads) return launch_failure;

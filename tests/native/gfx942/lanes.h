@@ -1,5 +1,5 @@
-// Reading an operand into 64 lanes and writing 64 lanes back, with everything an operand may carry: negation and absolute
-// value, the parts of SDWA, the lane shuffles of DPP, output modifiers and EXEC.
+// Reading an operand into 64 lanes and writing 64 lanes back, with everything an operand may carry: negation and
+// absolute value, the parts of SDWA, the lane shuffles of DPP, output modifiers and EXEC.
 #pragma once
 
 #include <algorithm>
@@ -49,7 +49,8 @@ void read_operand(Wave& wave, const Operand& operand, T (&out)[lanes]) {
     alignas(64) uint32_t words[lanes];
     read_dwords(wave, operand, words);
     switch (operand.select) {
-      case Select::dword: break;
+      case Select::dword:
+        break;
       case Select::word_0:
       case Select::word_1: {
         const int shift = operand.select == Select::word_1 ? 16 : 0;

@@ -1,6 +1,6 @@
-// Loads, stores and atomics: scalar, global, buffer and LDS. Every address must lie within a buffer that is alive, or within
-// the LDS of the launch. A value arrives at once, but its registers count as busy until the s_waitcnt that waits for it.
-// Semantics: AMD's CDNA3 instruction set reference, chapters on SMEM, global, MUBUF and DS.
+// Loads, stores and atomics: scalar, global, buffer and LDS. Every address must lie within a buffer that is alive, or
+// within the LDS of the launch. A value arrives at once, but its registers count as busy until the s_waitcnt that waits
+// for it. Semantics: AMD's CDNA3 instruction set reference, chapters on SMEM, global, MUBUF and DS.
 
 #include <unordered_map>
 
@@ -33,12 +33,14 @@ void check_memory(Wave& wave, uint64_t address, uint64_t size, int lane, const c
 }
 uint8_t* lds_at(Wave& wave, uint64_t address, uint32_t size, int lane) {
   if (address + size > wave.block->lds_bytes)
-    fault("lane %d accesses LDS bytes %llu to %llu of a launch with %u bytes", lane, static_cast<unsigned long long>(address),
-          static_cast<unsigned long long>(address + size), wave.block->lds_bytes);
+    fault("lane %d accesses LDS bytes %llu to %llu of a launch with %u bytes", lane,
+          static_cast<unsigned long long>(address), static_cast<unsigned long long>(address + size),
+          wave.block->lds_bytes);
   // The compiler emits an access of n bytes only where it knows the address to be aligned to n (12: to 16).
   const uint32_t alignment = std::bit_ceil(size);
   if (address % alignment != 0)
-    fault("lane %d accesses %u bytes of LDS at %llu, not aligned", lane, size, static_cast<unsigned long long>(address));
+    fault("lane %d accesses %u bytes of LDS at %llu, not aligned", lane, size,
+          static_cast<unsigned long long>(address));
   return wave.block->lds + address;
 }
 
@@ -55,8 +57,8 @@ void finish(Wave& wave, const Access& access) {
   wave.in_flight -= access.dwords;
 }
 
-// gfx9: vmcnt in bits 3:0 and 15:14, lgkmcnt in bits 11:8. Vector accesses come back in order, LDS accesses in order among
-// themselves, scalar loads in any order.
+// gfx9: vmcnt in bits 3:0 and 15:14, lgkmcnt in bits 11:8. Vector accesses come back in order, LDS accesses in order
+// among themselves, scalar loads in any order.
 void waitcnt(Wave& wave, const Instruction& in) {
   const uint32_t word = in.words[0];
   const size_t vector_left = (word & 15) | (word >> 14 & 3) << 4, local_left = word >> 8 & 15;
@@ -86,9 +88,11 @@ void waitcnt(Wave& wave, const Instruction& in) {
 template <int dwords>
 void s_load(Wave& wave, const Instruction& in) {
   // NOTE: the two low bits of the sum are ignored by the machine; compiled code never sets them.
-  const int64_t offset = in.offset + (in.from[1].kind == Operand_kind::sgpr ? wave.s[in.from[1].reg] : in.from[1].integer);
+  const int64_t offset =
+      in.offset + (in.from[1].kind == Operand_kind::sgpr ? wave.s[in.from[1].reg] : in.from[1].integer);
   const uint64_t address = scalar64(wave, in.from[0]) + static_cast<uint64_t>(offset);
-  if (address % 4 != 0) fault("a scalar load of the unaligned address 0x%llx", static_cast<unsigned long long>(address));
+  if (address % 4 != 0)
+    fault("a scalar load of the unaligned address 0x%llx", static_cast<unsigned long long>(address));
   check_memory(wave, address, 4 * dwords, 0, "loads");
   std::memcpy(&wave.s[in.to.reg], reinterpret_cast<const void*>(address), 4 * dwords);
   begin(wave, in.to, dwords, true, true);
@@ -97,7 +101,8 @@ template <int dwords>
 void s_buffer_load(Wave& wave, const Instruction& in) {
   const uint64_t base = wave.scalar64(in.from[0].reg) & 0xFFFFFFFFFFFF;
   const uint32_t size = wave.s[in.from[0].reg + 2];
-  const int64_t offset = in.offset + (in.from[1].kind == Operand_kind::sgpr ? wave.s[in.from[1].reg] : in.from[1].integer);
+  const int64_t offset =
+      in.offset + (in.from[1].kind == Operand_kind::sgpr ? wave.s[in.from[1].reg] : in.from[1].integer);
   for (int i = 0; i < dwords; i++) {
     const int64_t at = offset + 4 * i;
     uint32_t word = 0;
@@ -112,16 +117,29 @@ void s_buffer_load(Wave& wave, const Instruction& in) {
 
 // ---- what a vector load does with its bytes ----
 
-enum class Shape { whole, byte_zero, byte_signed, half_zero, half_signed, low_half, high_half, high_byte_zero, low_byte_zero };
+enum class Shape {
+  whole,
+  byte_zero,
+  byte_signed,
+  half_zero,
+  half_signed,
+  low_half,
+  high_half,
+  high_byte_zero,
+  low_byte_zero
+};
 
 constexpr uint32_t bytes_of(Shape shape, int dwords) {
   switch (shape) {
-    case Shape::whole: return 4 * static_cast<uint32_t>(dwords);
+    case Shape::whole:
+      return 4 * static_cast<uint32_t>(dwords);
     case Shape::half_zero:
     case Shape::half_signed:
     case Shape::low_half:
-    case Shape::high_half: return 2;
-    default: return 1;
+    case Shape::high_half:
+      return 2;
+    default:
+      return 1;
   }
 }
 // A loaded value of less than a dword, over the register's old content.
@@ -222,7 +240,8 @@ template <Shape shape, int dwords, bool is_store>
 void buffer_access(Wave& wave, const Instruction& in) {
   if (in.idxen || (in.to_lds && dwords != 1)) fault("a form of buffer access that is not implemented");
   // Operands: [vdata,] vaddr or off, resource, soffset. A load names its destination first, one to LDS has none.
-  const Operand &vaddr = in.from[is_store ? 1 : 0], &resource = in.from[is_store ? 2 : 1], &soffset = in.from[is_store ? 3 : 2];
+  const Operand &vaddr = in.from[is_store ? 1 : 0], &resource = in.from[is_store ? 2 : 1],
+                &soffset = in.from[is_store ? 3 : 2];
   const Buffer buffer = buffer_of(wave, resource, soffset);
   constexpr uint32_t bytes = bytes_of(shape, dwords), step = shape == Shape::whole ? 4 : bytes;
   uint64_t offsets[lanes];
@@ -243,7 +262,8 @@ void buffer_access(Wave& wave, const Instruction& in) {
     }
     if constexpr (!is_store) {
       if (in.to_lds) {
-        const uint64_t at = (wave.s[m0_index] & 0xFFFF) + static_cast<uint64_t>(in.offset) + 4u * static_cast<uint32_t>(lane);
+        const uint64_t at =
+            (wave.s[m0_index] & 0xFFFF) + static_cast<uint64_t>(in.offset) + 4u * static_cast<uint32_t>(lane);
         uint32_t word = 0;
         std::memcpy(&word, data, std::min(bytes, 4u));
         std::memcpy(lds_at(wave, at, 4, lane), &word, 4);
@@ -257,7 +277,8 @@ void buffer_access(Wave& wave, const Instruction& in) {
 
 // ---- scratch: each lane's own bytes; the address is an offset from a VGPR, an SGPR or the instruction alone ----
 
-uint8_t* scratch_at(Wave& wave, const Instruction& in, const Operand& vaddr, const Operand& saddr, int lane, uint32_t size) {
+uint8_t* scratch_at(Wave& wave, const Instruction& in, const Operand& vaddr, const Operand& saddr, int lane,
+                    uint32_t size) {
   uint64_t at = static_cast<uint64_t>(in.offset);
   if (vaddr.kind == Operand_kind::vgpr) at += wave.v[vaddr.reg][lane];
   if (saddr.kind == Operand_kind::sgpr) at += wave.s[saddr.reg];
@@ -309,10 +330,11 @@ void ds_read2(Wave& wave, const Instruction& in) {
   constexpr uint32_t bytes = 4 * dwords;
   each_lane(wave, [&](int lane) {
     const uint64_t base = wave.v[in.from[0].reg][lane];  // before the destination overwrites it
-    load_lane<Shape::whole, dwords>(wave, in.to.reg, lane,
-                                    lds_at(wave, base + static_cast<uint64_t>(in.offset) * bytes * stride, bytes, lane));
-    load_lane<Shape::whole, dwords>(wave, in.to.reg + dwords, lane,
-                                    lds_at(wave, base + static_cast<uint64_t>(in.offset1) * bytes * stride, bytes, lane));
+    load_lane<Shape::whole, dwords>(
+        wave, in.to.reg, lane, lds_at(wave, base + static_cast<uint64_t>(in.offset) * bytes * stride, bytes, lane));
+    load_lane<Shape::whole, dwords>(
+        wave, in.to.reg + dwords, lane,
+        lds_at(wave, base + static_cast<uint64_t>(in.offset1) * bytes * stride, bytes, lane));
   });
   begin(wave, in.to, 2 * dwords, true);
 }
@@ -321,10 +343,12 @@ void ds_write2(Wave& wave, const Instruction& in) {
   constexpr uint32_t bytes = 4 * dwords;
   each_lane(wave, [&](int lane) {
     const uint64_t base = wave.v[in.from[0].reg][lane];
-    store_lane<Shape::whole, dwords>(wave, in.from[1].reg, lane,
-                                     lds_at(wave, base + static_cast<uint64_t>(in.offset) * bytes * stride, bytes, lane));
-    store_lane<Shape::whole, dwords>(wave, in.from[2].reg, lane,
-                                     lds_at(wave, base + static_cast<uint64_t>(in.offset1) * bytes * stride, bytes, lane));
+    store_lane<Shape::whole, dwords>(
+        wave, in.from[1].reg, lane,
+        lds_at(wave, base + static_cast<uint64_t>(in.offset) * bytes * stride, bytes, lane));
+    store_lane<Shape::whole, dwords>(
+        wave, in.from[2].reg, lane,
+        lds_at(wave, base + static_cast<uint64_t>(in.offset1) * bytes * stride, bytes, lane));
   });
   begin(wave, in.to, 0, true);
 }
@@ -342,7 +366,8 @@ void ds_bpermute(Wave& wave, const Instruction& in) {
 void ds_permute(Wave& wave, const Instruction& in) {
   uint32_t result[lanes] = {};
   each_lane(wave, [&](int lane) {
-    result[(wave.v[in.from[0].reg][lane] + static_cast<uint32_t>(in.offset)) / 4 % lanes] = wave.v[in.from[1].reg][lane];
+    result[(wave.v[in.from[0].reg][lane] + static_cast<uint32_t>(in.offset)) / 4 % lanes] =
+        wave.v[in.from[1].reg][lane];
   });
   each_lane(wave, [&](int lane) { wave.v[in.to.reg][lane] = result[lane]; });
   begin(wave, in.to, 1, true);
@@ -354,8 +379,9 @@ void ds_swizzle(Wave& wave, const Instruction& in) {
   const auto pattern = static_cast<uint32_t>(in.offset);
   each_lane(wave, [&](int lane) {
     const auto at = static_cast<uint32_t>(lane);
-    const uint32_t source = pattern >> 15 ? (at & ~3u) | (pattern >> 2 * (at & 3) & 3)
-                                          : (at & 32) | ((((at & 31) & (pattern & 31)) | (pattern >> 5 & 31)) ^ (pattern >> 10 & 31));
+    const uint32_t source =
+        pattern >> 15 ? (at & ~3u) | (pattern >> 2 * (at & 3) & 3)
+                      : (at & 32) | ((((at & 31) & (pattern & 31)) | (pattern >> 5 & 31)) ^ (pattern >> 10 & 31));
     wave.v[in.to.reg][lane] = wave.exec() >> source & 1 ? values[source] : 0;
   });
   begin(wave, in.to, 1, true);
@@ -403,17 +429,17 @@ using i32 = int32_t;
 using u64 = uint64_t;
 
 #define EXPRESSION(parameters, result) [] parameters { return result; }
-#define ATOMICS(handler, prefix, suffix32, suffix64, ...)                                                        \
-  t[prefix "add" suffix32] = handler<u32, EXPRESSION((u32 a, u32 b), a + b) __VA_ARGS__>;                        \
-  t[prefix "sub" suffix32] = handler<u32, EXPRESSION((u32 a, u32 b), a - b) __VA_ARGS__>;                        \
+#define ATOMICS(handler, prefix, suffix32, suffix64, ...)                                 \
+  t[prefix "add" suffix32] = handler<u32, EXPRESSION((u32 a, u32 b), a + b) __VA_ARGS__>; \
+  t[prefix "sub" suffix32] = handler<u32, EXPRESSION((u32 a, u32 b), a - b) __VA_ARGS__>; \
   t[prefix "add" suffix64] = handler<u64, EXPRESSION((u64 a, u64 b), a + b) __VA_ARGS__>
-#define MORE_ATOMICS(handler, prefix, unsigned_, signed_, bits, ...)                                             \
-  t[prefix "max" unsigned_] = handler<u32, EXPRESSION((u32 a, u32 b), std::max(a, b)) __VA_ARGS__>;              \
-  t[prefix "min" unsigned_] = handler<u32, EXPRESSION((u32 a, u32 b), std::min(a, b)) __VA_ARGS__>;              \
-  t[prefix "max" signed_] = handler<i32, EXPRESSION((i32 a, i32 b), std::max(a, b)) __VA_ARGS__>;                \
-  t[prefix "min" signed_] = handler<i32, EXPRESSION((i32 a, i32 b), std::min(a, b)) __VA_ARGS__>;                \
-  t[prefix "and" bits] = handler<u32, EXPRESSION((u32 a, u32 b), a & b) __VA_ARGS__>;                            \
-  t[prefix "or" bits] = handler<u32, EXPRESSION((u32 a, u32 b), a | b) __VA_ARGS__>;                             \
+#define MORE_ATOMICS(handler, prefix, unsigned_, signed_, bits, ...)                                \
+  t[prefix "max" unsigned_] = handler<u32, EXPRESSION((u32 a, u32 b), std::max(a, b)) __VA_ARGS__>; \
+  t[prefix "min" unsigned_] = handler<u32, EXPRESSION((u32 a, u32 b), std::min(a, b)) __VA_ARGS__>; \
+  t[prefix "max" signed_] = handler<i32, EXPRESSION((i32 a, i32 b), std::max(a, b)) __VA_ARGS__>;   \
+  t[prefix "min" signed_] = handler<i32, EXPRESSION((i32 a, i32 b), std::min(a, b)) __VA_ARGS__>;   \
+  t[prefix "and" bits] = handler<u32, EXPRESSION((u32 a, u32 b), a& b) __VA_ARGS__>;                \
+  t[prefix "or" bits] = handler<u32, EXPRESSION((u32 a, u32 b), a | b) __VA_ARGS__>;                \
   t[prefix "xor" bits] = handler<u32, EXPRESSION((u32 a, u32 b), a ^ b) __VA_ARGS__>
 
 void add_atomics(Table& t) {

@@ -1,7 +1,8 @@
-// The matrix instructions D = A B + C on one wave; EXEC plays no part. Operand layouts, with K/blocks contiguous k a lane:
+// The matrix instructions D = A B + C on one wave; EXEC plays no part. Operand layouts, with K/blocks contiguous k a
+// lane:
 //
-//   MxM, M = 16: A[i][k] lane 16*(k/c)+i, element k%c (c = K/4);  B[k][j] the same with j;  D[i][j] lane 16*(i/4)+j, register i%4
-//   MxM, M = 32: A[i][k] lane 32*(k/c)+i, element k%c (c = K/2);  B[k][j] the same with j;
+//   MxM, M = 16: A[i][k] lane 16*(k/c)+i, element k%c (c = K/4);  B[k][j] the same with j;  D[i][j] lane 16*(i/4)+j,
+//   register i%4 MxM, M = 32: A[i][k] lane 32*(k/c)+i, element k%c (c = K/2);  B[k][j] the same with j;
 //                D[i][j] lane 32*(i/4%2)+j, register 4*(i/8)+i%4
 //
 // The machine's order of summation is not documented; here k ascends and every step rounds to f32, as in the simulator.
@@ -63,7 +64,8 @@ void mfma(Wave& wave, const Instruction& in) {
     std::memcpy(d[i], sum, sizeof(sum));
   }
   for (int r = 0; r < registers; r++)
-    for (int lane = 0; lane < lanes; lane++) wave.v[in.to.reg + r][lane] = std::bit_cast<uint32_t>(d[row(lane, r)][lane % M]);
+    for (int lane = 0; lane < lanes; lane++)
+      wave.v[in.to.reg + r][lane] = std::bit_cast<uint32_t>(d[row(lane, r)][lane % M]);
 }
 
 }  // namespace

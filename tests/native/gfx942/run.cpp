@@ -1,5 +1,5 @@
-// Blocks run on two threads. Inside a block one wave runs to its next barrier or its end, then the next wave; the order turns
-// round at every barrier, so that a wave that reads what another has yet to write meets its poison.
+// Blocks run on two threads. Inside a block one wave runs to its next barrier or its end, then the next wave; the order
+// turns round at every barrier, so that a wave that reads what another has yet to write meets its poison.
 
 #include "run.h"
 
@@ -91,13 +91,13 @@ void start(Wave& wave, const Shared& shared, const uint32_t (&block)[3], uint32_
   };
   const uint16_t properties = descriptor.properties;
   const auto kernarg = reinterpret_cast<uint64_t>(shared.kernarg.data());
-  if (properties & 1) next += 4;                                                    // private segment buffer
-  if (properties & 2) add(reinterpret_cast<uint64_t>(&shared.packet), 2);           // dispatch pointer
-  if (properties & 4) next += 2;                                                    // queue pointer
-  if (properties & 8) add(kernarg, 2);                                              // kernarg segment
-  if (properties & 16) add(0, 2);                                                   // dispatch id
-  if (properties & 32) next += 2;                                                   // flat scratch
-  if (properties & 64) add(0, 1);                                                   // private segment size
+  if (properties & 1) next += 4;                                           // private segment buffer
+  if (properties & 2) add(reinterpret_cast<uint64_t>(&shared.packet), 2);  // dispatch pointer
+  if (properties & 4) next += 2;                                           // queue pointer
+  if (properties & 8) add(kernarg, 2);                                     // kernarg segment
+  if (properties & 16) add(0, 2);                                          // dispatch id
+  if (properties & 32) next += 2;                                          // flat scratch
+  if (properties & 64) add(0, 1);                                          // private segment size
   const int preloaded = descriptor.kernarg_preload & 0x7F, preload_offset = descriptor.kernarg_preload >> 7;
   for (int i = 0; i < preloaded; i++) {
     uint32_t word;
@@ -135,7 +135,8 @@ void require_arrived(const Wave& wave, const Operand& operand) {
 void advance(Wave& wave, int size) {
   for (uint64_t executed = 0; !wave.ended && !wave.at_barrier; executed++) {
     if (wave.next >= size) fault("runs past the end of its code");
-    if (executed == instruction_limit) fault("does not end after %llu instructions", static_cast<unsigned long long>(executed));
+    if (executed == instruction_limit)
+      fault("does not end after %llu instructions", static_cast<unsigned long long>(executed));
     const Instruction& in = wave.code[wave.next++];
     if (wave.in_flight != 0) {
       for (int i = 0; i < in.count; i++) require_arrived(wave, in.from[i]);
@@ -169,7 +170,7 @@ void run_block(Worker& worker, const Shared& shared, const uint32_t (&id)[3]) {
   std::align(64, size_t{4}, aligned, space);
   for (int w = 0; w < count; w++) {
     Wave& wave = worker.waves[static_cast<size_t>(w)];
-    wave.v = static_cast<uint32_t(*)[lanes]>(aligned) + 512 * w;
+    wave.v = static_cast<uint32_t (*)[lanes]>(aligned) + 512 * w;
     wave.block = &block;
     wave.code = kernel.code.instructions.data();
     wave.code_offset = kernel.object->offset();
@@ -249,7 +250,8 @@ void run(const Launch& launch, std::vector<Range> memory) {
   // One launch runs at a time: the caller holds the runtime's lock.
   static Worker workers[threads];
   std::vector<std::thread> others;
-  for (int t = 1; t < threads && static_cast<uint64_t>(t) < blocks; t++) others.emplace_back(work, std::ref(workers[t]));
+  for (int t = 1; t < threads && static_cast<uint64_t>(t) < blocks; t++)
+    others.emplace_back(work, std::ref(workers[t]));
   work(workers[0]);
   for (std::thread& other : others) other.join();
   if (failure != nullptr) std::rethrow_exception(failure);

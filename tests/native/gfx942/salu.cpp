@@ -110,9 +110,13 @@ T extract(T x, u32 field) {
 }
 
 template <class T>
-i32 find_first_one(T x) { return x == 0 ? -1 : std::countr_zero(x); }
+i32 find_first_one(T x) {
+  return x == 0 ? -1 : std::countr_zero(x);
+}
 template <class T>
-i32 leading_zeros(T x) { return x == 0 ? -1 : std::countl_zero(x); }
+i32 leading_zeros(T x) {
+  return x == 0 ? -1 : std::countl_zero(x);
+}
 // Leading bits equal to the sign.
 i32 leading_signs(u32 x) {
   if (static_cast<i32>(x) < 0) x = ~x;
@@ -134,7 +138,8 @@ void branch(Wave& wave, const Instruction& in) {
 i32 constant16(const Operand& operand) { return static_cast<int16_t>(operand.integer); }
 template <class T, auto F>
 void compare_constant(Wave& wave, const Instruction& in) {
-  const T constant = std::is_signed_v<T> ? static_cast<T>(constant16(in.from[1])) : static_cast<T>(in.from[1].integer & 0xFFFF);
+  const T constant =
+      std::is_signed_v<T> ? static_cast<T>(constant16(in.from[1])) : static_cast<T>(in.from[1].integer & 0xFFFF);
   wave.scc = F(get<T>(wave, in.from[0]), constant);
 }
 
@@ -207,8 +212,12 @@ void add_logic(Table& t) {
   t["s_flbit_i32"] = unary<u32, i32, leading_signs>;
   t["s_sext_i32_i8"] = unary<u32, i32, EXPRESSION((u32 a), i32{static_cast<int8_t>(a)})>;
   t["s_sext_i32_i16"] = unary<u32, i32, EXPRESSION((u32 a), i32{static_cast<int16_t>(a)})>;
-  t["s_bitset0_b32"] = [](Wave& wave, const Instruction& in) { wave.s[in.to.reg] &= ~(1u << (scalar(wave, in.from[0]) & 31)); };
-  t["s_bitset1_b32"] = [](Wave& wave, const Instruction& in) { wave.s[in.to.reg] |= 1u << (scalar(wave, in.from[0]) & 31); };
+  t["s_bitset0_b32"] = [](Wave& wave, const Instruction& in) {
+    wave.s[in.to.reg] &= ~(1u << (scalar(wave, in.from[0]) & 31));
+  };
+  t["s_bitset1_b32"] = [](Wave& wave, const Instruction& in) {
+    wave.s[in.to.reg] |= 1u << (scalar(wave, in.from[0]) & 31);
+  };
   t["s_pack_ll_b32_b16"] = plain<u32, EXPRESSION((u32 a, u32 b), (a & 0xFFFF) | b << 16)>;
   t["s_pack_lh_b32_b16"] = plain<u32, EXPRESSION((u32 a, u32 b), (a & 0xFFFF) | (b & 0xFFFF0000))>;
   t["s_pack_hh_b32_b16"] = plain<u32, EXPRESSION((u32 a, u32 b), a >> 16 | (b & 0xFFFF0000))>;
@@ -239,7 +248,9 @@ void add_arithmetic(Table& t) {
     wave.s[in.to.reg] = static_cast<u32>(wide);
     wave.scc = wide != static_cast<i32>(wide);
   };
-  t["s_mulk_i32"] = [](Wave& wave, const Instruction& in) { wave.s[in.to.reg] *= static_cast<u32>(constant16(in.from[0])); };
+  t["s_mulk_i32"] = [](Wave& wave, const Instruction& in) {
+    wave.s[in.to.reg] *= static_cast<u32>(constant16(in.from[0]));
+  };
 }
 
 void add_moves(Table& t) {
@@ -255,8 +266,12 @@ void add_moves(Table& t) {
   t["s_cmovk_i32"] = [](Wave& wave, const Instruction& in) {
     if (wave.scc) set(wave, in.to, constant16(in.from[0]));
   };
-  t["s_cselect_b32"] = [](Wave& wave, const Instruction& in) { set(wave, in.to, scalar(wave, in.from[wave.scc ? 0 : 1])); };
-  t["s_cselect_b64"] = [](Wave& wave, const Instruction& in) { set(wave, in.to, scalar64(wave, in.from[wave.scc ? 0 : 1])); };
+  t["s_cselect_b32"] = [](Wave& wave, const Instruction& in) {
+    set(wave, in.to, scalar(wave, in.from[wave.scc ? 0 : 1]));
+  };
+  t["s_cselect_b64"] = [](Wave& wave, const Instruction& in) {
+    set(wave, in.to, scalar64(wave, in.from[wave.scc ? 0 : 1]));
+  };
   t["s_and_saveexec_b64"] = saveexec<EXPRESSION((u64 s, u64 e), s & e)>;
   t["s_or_saveexec_b64"] = saveexec<EXPRESSION((u64 s, u64 e), s | e)>;
   t["s_xor_saveexec_b64"] = saveexec<EXPRESSION((u64 s, u64 e), s ^ e)>;
@@ -322,8 +337,8 @@ void add_control(Table& t) {
   t["s_endpgm"] = [](Wave& wave, const Instruction&) { wave.ended = true; };
   t["s_barrier"] = [](Wave& wave, const Instruction&) { wave.at_barrier = true; };
   t["s_trap"] = [](Wave&, const Instruction&) { fault("s_trap was reached"); };
-  for (const char* hint : {"s_nop", "s_setprio", "s_sleep", "s_icache_inv", "s_dcache_inv", "s_dcache_wb", "s_inst_prefetch",
-                           "s_sethalt", "s_ttracedata"})
+  for (const char* hint : {"s_nop", "s_setprio", "s_sleep", "s_icache_inv", "s_dcache_inv", "s_dcache_wb",
+                           "s_inst_prefetch", "s_sethalt", "s_ttracedata"})
     t[hint] = nothing;
 }
 

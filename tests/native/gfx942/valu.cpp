@@ -223,7 +223,8 @@ void cvt_f32_fp8(Wave& wave, const Instruction& in) {
   for (int i = 0; i < lanes; i++) result[i] = from_fp8(x[i] & 0xFF);
   write(wave, in, result);
 }
-// Narrows two values into one half of the destination (op_sel of the destination: the high half) and keeps the other half.
+// Narrows two values into one half of the destination (op_sel of the destination: the high half) and keeps the other
+// half.
 void cvt_pk_fp8_f32(Wave& wave, const Instruction& in) {
   alignas(64) float a[lanes], b[lanes];
   alignas(64) uint32_t result[lanes];
@@ -289,7 +290,8 @@ void packed(Wave& wave, const Instruction& in) {
     write(wave, in, pair);
   } else {
     alignas(64) uint32_t pair[lanes];
-    for (int i = 0; i < lanes; i++) pair[i] = static_cast<uint16_t>(low[i]) | uint32_t{static_cast<uint16_t>(high[i])} << 16;
+    for (int i = 0; i < lanes; i++)
+      pair[i] = static_cast<uint16_t>(low[i]) | uint32_t{static_cast<uint16_t>(high[i])} << 16;
     write(wave, in, pair);
   }
 }
@@ -333,7 +335,8 @@ void accumulate(Wave& wave, const Instruction& in) {
   for (int i = 0; i < lanes; i++) c[i] = F(a[i], b[i], c[i]);
   write(wave, in, c);
 }
-// Comparisons write one bit a lane, 0 for inactive lanes; x variants write EXEC too, which is not used by compiled code.
+// Comparisons write one bit a lane, 0 for inactive lanes; x variants write EXEC too, which is not used by compiled
+// code.
 template <class A, class B, auto F>
 void compare(Wave& wave, const Instruction& in) {
   alignas(64) A a[lanes];
@@ -468,7 +471,7 @@ constexpr auto difference = EXPRESSION((T a, T b), static_cast<T>(a - b));
 template <class T>
 constexpr auto difference_reversed = EXPRESSION((T a, T b), static_cast<T>(b - a));
 template <class T>
-constexpr auto product = EXPRESSION((T a, T b), static_cast<T>(a * b));
+constexpr auto product = EXPRESSION((T a, T b), static_cast<T>(a* b));
 template <class T>
 constexpr auto smaller = EXPRESSION((T a, T b), std::min(a, b));
 template <class T>
@@ -527,10 +530,11 @@ void add_integers(Table& t) {
   t["v_mul_hi_i32"] = binary<i32, i32, i32, EXPRESSION((i32 a, i32 b), static_cast<i32>(i64{a} * b >> 32))>;
   t["v_mul_u32_u24"] = binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), u24(a) * u24(b))>;
   t["v_mul_i32_i24"] = binary<i32, i32, i32, EXPRESSION((i32 a, i32 b), static_cast<i32>(i64{i24(a)} * i24(b)))>;
-  t["v_mul_hi_u32_u24"] = binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), static_cast<u32>(u64{u24(a)} * u24(b) >> 32))>;
+  t["v_mul_hi_u32_u24"] =
+      binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), static_cast<u32>(u64{u24(a)} * u24(b) >> 32))>;
   t["v_mad_u32_u24"] = ternary<u32, u32, u32, u32, EXPRESSION((u32 a, u32 b, u32 c), u24(a) * u24(b) + c)>;
-  t["v_mad_i32_i24"] = ternary<u32, i32, i32, u32,
-                               EXPRESSION((i32 a, i32 b, u32 c), static_cast<u32>(i64{i24(a)} * i24(b)) + c)>;
+  t["v_mad_i32_i24"] =
+      ternary<u32, i32, i32, u32, EXPRESSION((i32 a, i32 b, u32 c), static_cast<u32>(i64{i24(a)} * i24(b)) + c)>;
   t["v_add3_u32"] = ternary<u32, u32, u32, u32, EXPRESSION((u32 a, u32 b, u32 c), a + b + c)>;
   t["v_or3_b32"] = ternary<u32, u32, u32, u32, EXPRESSION((u32 a, u32 b, u32 c), a | b | c)>;
   t["v_and_or_b32"] = ternary<u32, u32, u32, u32, EXPRESSION((u32 a, u32 b, u32 c), (a & b) | c)>;
@@ -543,10 +547,11 @@ void add_integers(Table& t) {
   t["v_bfe_i32"] = ternary<i32, i32, u32, u32, bfe_signed>;
   t["v_bfi_b32"] = ternary<u32, u32, u32, u32, EXPRESSION((u32 a, u32 b, u32 c), (a & b) | (~a & c))>;
   t["v_bfm_b32"] = binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), ((1u << (a & 31)) - 1) << (b & 31))>;
-  t["v_alignbit_b32"] = ternary<u32, u32, u32, u32,
-                                EXPRESSION((u32 a, u32 b, u32 c), static_cast<u32>((u64{a} << 32 | b) >> (c & 31)))>;
-  t["v_alignbyte_b32"] = ternary<u32, u32, u32, u32,
-                                 EXPRESSION((u32 a, u32 b, u32 c), static_cast<u32>((u64{a} << 32 | b) >> 8 * (c & 3)))>;
+  t["v_alignbit_b32"] =
+      ternary<u32, u32, u32, u32, EXPRESSION((u32 a, u32 b, u32 c), static_cast<u32>((u64{a} << 32 | b) >> (c & 31)))>;
+  t["v_alignbyte_b32"] =
+      ternary<u32, u32, u32, u32,
+              EXPRESSION((u32 a, u32 b, u32 c), static_cast<u32>((u64{a} << 32 | b) >> 8 * (c & 3)))>;
   t["v_perm_b32"] = ternary<u32, u32, u32, u32, perm>;
   t["v_bcnt_u32_b32"] = binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), static_cast<u32>(std::popcount(a)) + b)>;
   t["v_mbcnt_lo_u32_b32"] = [](Wave& wave, const Instruction& in) { mbcnt(wave, in, false); };
@@ -582,8 +587,10 @@ void add_floats(Table& t) {
   t["v_fma_f32"] = ternary<float, float, float, float, fused<float>>;
   t["v_fmac_f32"] = accumulate<float, float, float, fused<float>>;
   t["v_fmamk_f32"] = t["v_fmaak_f32"] = t["v_fma_f32"];  // operands are written in the order of the formula
-  t["v_max3_f32"] = ternary<float, float, float, float, EXPRESSION((float a, float b, float c), greater(greater(a, b), c))>;
-  t["v_min3_f32"] = ternary<float, float, float, float, EXPRESSION((float a, float b, float c), lesser(lesser(a, b), c))>;
+  t["v_max3_f32"] =
+      ternary<float, float, float, float, EXPRESSION((float a, float b, float c), greater(greater(a, b), c))>;
+  t["v_min3_f32"] =
+      ternary<float, float, float, float, EXPRESSION((float a, float b, float c), lesser(lesser(a, b), c))>;
   t["v_med3_f32"] = ternary<float, float, float, float, median>;
   t["v_ldexp_f32"] = binary<float, float, i32, EXPRESSION((float a, i32 b), std::ldexp(a, b))>;
   t["v_trunc_f32"] = unary<float, float, EXPRESSION((float a), std::trunc(a))>;
@@ -596,11 +603,15 @@ void add_floats(Table& t) {
   t["v_rcp_f32"] = t["v_rcp_iflag_f32"] = unary<float, float, rcp_of>;
   t["v_rsq_f32"] = unary<float, float, rsq_of>;
   t["v_sqrt_f32"] = unary<float, float, sqrt_of>;
-  t["v_frexp_mant_f32"] = unary<float, float, EXPRESSION((float a), [](float x) { int e; return std::frexp(x, &e); }(a))>;
+  t["v_frexp_mant_f32"] = unary<float, float, EXPRESSION((float a), [](float x) {
+                                  int e;
+                                  return std::frexp(x, &e);
+                                }(a))>;
   t["v_frexp_exp_i32_f32"] = unary<i32, float, EXPRESSION((float a), [](float x) {
-    int e = 0;
-    if (std::isfinite(x)) static_cast<void>(std::frexp(x, &e));
-    return e; }(a))>;
+                                     int e = 0;
+                                     if (std::isfinite(x)) static_cast<void>(std::frexp(x, &e));
+                                     return e;
+                                   }(a))>;
   t["v_div_scale_f32"] = div_scale;
   t["v_div_fmas_f32"] = div_fmas;
   t["v_div_fixup_f32"] = ternary<float, float, float, float, div_fixup>;

@@ -14,8 +14,8 @@ namespace octet::gfx942 {
 
 constexpr int lanes = 64;
 constexpr uint64_t all_lanes = ~uint64_t{0};
-// Registers nobody wrote, LDS and fresh device memory hold this: NaN as f32, infinity as bf16, NaN in its FNUZ bytes 0x80,
-// an address no buffer has.
+// Registers nobody wrote, LDS and fresh device memory hold this: NaN as f32, infinity as bf16, NaN in its FNUZ bytes
+// 0x80, an address no buffer has.
 constexpr uint32_t poison = 0x7F807F80;
 
 // What a kernel or a code object did wrong; the runner adds where.
@@ -53,22 +53,22 @@ struct Dpp {
 
 struct Instruction {
   Handler handler = nullptr;
-  Operand to;                // the first operand where the instruction writes one
-  Operand carry;             // VOP3B: the mask written besides
+  Operand to;     // the first operand where the instruction writes one
+  Operand carry;  // VOP3B: the mask written besides
   Operand from[5];
-  int count = 0;             // of from
-  int target = -1;           // branches: index of the instruction jumped to
+  int count = 0;    // of from
+  int target = -1;  // branches: index of the instruction jumped to
   uint32_t words[2] = {};
-  int64_t offset = 0;        // memory: offset:, or offset0: and offset1:
+  int64_t offset = 0;  // memory: offset:, or offset0: and offset1:
   int64_t offset1 = 0;
   bool clamp = false, sdwa = false, keep_rest = false, extend_rest = false;
   bool offen = false, idxen = false, to_lds = false, sc0 = false;
-  bool memory = false;       // an access whose destination fills later
+  bool memory = false;            // an access whose destination fills later
   Select select = Select::dword;  // SDWA: dst_sel
   uint8_t op_sel = 0, op_sel_hi = 7, neg_lo = 0, neg_hi = 0;
   float omod = 1;
   const Dpp* dpp = nullptr;
-  uint64_t pc = 0;           // in the code object's own addresses
+  uint64_t pc = 0;  // in the code object's own addresses
   std::string text;
 };
 
@@ -103,18 +103,18 @@ struct Wave {
   uint32_t s[130];
   bool scc;
   bool ended, at_barrier;
-  int next;                                  // index of the next instruction
-  uint32_t (*v)[lanes];                      // [512][64]
+  int next;              // index of the next instruction
+  uint32_t (*v)[lanes];  // [512][64]
   Block* block;
   const Instruction* code;
-  uint64_t code_offset;                      // address in memory = pc + code_offset
+  uint64_t code_offset;  // address in memory = pc + code_offset
   std::vector<Access> vector_accesses, local_accesses;
-  uint8_t v_busy[512], s_busy[130];          // accesses under way into each register
-  int in_flight;                             // sum of both
+  uint8_t v_busy[512], s_busy[130];  // accesses under way into each register
+  int in_flight;                     // sum of both
   Range last_range;
-  std::vector<uint8_t> scratch;              // [64][scratch_bytes]
+  std::vector<uint8_t> scratch;  // [64][scratch_bytes]
   uint32_t scratch_bytes;
-  alignas(64) uint32_t mask[lanes];          // EXEC, a word per lane
+  alignas(64) uint32_t mask[lanes];  // EXEC, a word per lane
   uint64_t mask_of;
 
   uint64_t exec() const { return scalar64(exec_index); }
@@ -143,7 +143,8 @@ Handler find_matrix(std::string_view mnemonic);
 // ---- operands as scalars (salu.cpp, memory.cpp) ----
 
 inline uint32_t constant_bits(const Operand& operand) {
-  return operand.is_float ? std::bit_cast<uint32_t>(static_cast<float>(operand.real)) : static_cast<uint32_t>(operand.integer);
+  return operand.is_float ? std::bit_cast<uint32_t>(static_cast<float>(operand.real))
+                          : static_cast<uint32_t>(operand.integer);
 }
 // Inline constants (-16 to 64) are sign-extended, a 32-bit literal, written without a sign, is zero-extended.
 inline uint64_t constant_bits64(const Operand& operand) {
