@@ -48,12 +48,13 @@ internal sealed class Qwen3MoeForward : IDisposable
     {
         var step = Step(batch.Tokens);
         Ops.Embedding(_stream, new() { Table = _weights.Embedding, Ids = batch.Ids, Output = step.Residual });
+        var source = NormSource.Residual;
         for (var layer = 0; layer < _config.LayerCount; layer++)
         {
-            Layer(batch, step, layer, isFirst: layer == 0);
+            source = Layer(batch, step, layer, source);
         }
 
-        Norm(step, _weights.FinalNorm, isFirst: false, output: true, quantize: false);
+        Norm(step, _weights.FinalNorm, source, output: true, quantize: false);
     }
 
     /// <summary>Logits of some rows of the last <see cref="Run"/>: [rows, vocabulary] f32, valid until the next call.</summary>
@@ -83,8 +84,8 @@ internal sealed class Qwen3MoeForward : IDisposable
     {
         var step = Step(batch.Tokens);
         _stream.Write(step.Residual, residual);
-        Layer(batch, step, layer, isFirst: true);
-        Norm(step, _weights.FinalNorm, isFirst: false, output: true, quantize: false);
+        var source = Layer(batch, step, layer, NormSource.Residual);
+        Norm(step, _weights.FinalNorm, source, output: true, quantize: false);
         return step.Residual.ToArray<BFloat16>();
     }
 
@@ -113,30 +114,46 @@ internal sealed class Qwen3MoeForward : IDisposable
         return table;
     }
 
+    // What a norm adds to the residual stream before it.
+    private enum NormSource
+    {
+        Residual, // nothing
+        Delta,    // the output of attention or of a dense MLP
+        Experts,  // the slots of an MoE layer, combined on the way
+    }
+
     // Steps of decode have the same number of tokens for long: their views are made once.
     private StepBuffers Step(int tokens) => _step = _step?.Residual.Shape[0] == tokens ? _step : _buffers.First(tokens);
 
-    private void Layer(Batch batch, StepBuffers step, int layer, bool isFirst)
+    // Gives where the layer's output is, which the next norm adds to the residual stream.
+    private NormSource Layer(Batch batch, StepBuffers step, int layer, NormSource source)
     {
         var weights = _weights.Layers[layer];
-        Norm(step, weights.InputNorm, isFirst, output: false, quantize: true);
+        Norm(step, weights.InputNorm, source, output: false, quantize: true);
         Attention(batch, step, layer, weights);
-        Norm(step, weights.PostAttentionNorm, isFirst: false, output: weights.Router is not null, quantize: true);
+        Norm(step, weights.PostAttentionNorm, NormSource.Delta, output: weights.Router is not null, quantize: true);
         if (weights.Router is null)
         {
             DenseMlp(step, weights);
+            return NormSource.Delta;
         }
-        else
-        {
-            Moe(step, layer, weights);
-        }
+
+        Moe(step, layer, weights);
+        return NormSource.Experts;
     }
 
-    // The residual stream takes up the last sublayer's output (none before the first), and is normed.
-    private void Norm(StepBuffers step, Tensor weight, bool isFirst, bool output, bool quantize) => Ops.Norm(_stream, new()
+    // The residual stream takes up the last sublayer's output, and is normed.
+    private void Norm(StepBuffers step, Tensor weight, NormSource source, bool output, bool quantize) => Ops.Norm(_stream, new()
     {
-        X = isFirst ? step.Residual : step.Delta,
-        Residual = isFirst ? null : step.Residual,
+        X = source switch
+        {
+            NormSource.Residual => step.Residual,
+            NormSource.Experts => step.Down,
+            _ => step.Delta,
+        },
+        PairSlots = source == NormSource.Experts ? step.PairSlots : null,
+        PairWeights = source == NormSource.Experts ? step.ExpertWeights : null,
+        Residual = source == NormSource.Residual ? null : step.Residual,
         Weight = weight,
         Eps = (float)_config.RmsNormEpsilon,
         Output = output ? step.Normed : null,
@@ -250,13 +267,6 @@ internal sealed class Qwen3MoeForward : IDisposable
             Output = step.Down,
         };
         Ops.MoeDown(_stream, down with { Workspace = _workspace.Take(Ops.MoeDownWorkspace(_device, down)) });
-        Ops.MoeCombine(_stream, new()
-        {
-            Y = step.Down,
-            PairSlots = step.PairSlots,
-            Weights = step.ExpertWeights,
-            Output = step.Delta,
-        });
     }
 
     private void DenseMlp(StepBuffers step, LayerWeights weights)
