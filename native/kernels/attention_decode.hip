@@ -3,18 +3,23 @@
 //   output[s*query_length + i, h] = sum over p seen of softmax(scale * q . k[p] (, sink[h]))[p] * v[p]
 //
 // query i stands at position context_lengths[s] - query_length + i and sees p <= its own (and > its own - window).
-// q, output [sequences*query_length, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16. quantized, scales:
-// the same in FP8 with a scale per row and 128 columns, from the f32 values.
+// q, output [sequences*query_length, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16. quantized,
+// scales: the same in FP8 with a scale per row and 128 columns, from the f32 values.
 //
 // Two launches. `attention_decode_*`: the context is cut into splits of 512 tokens at absolute positions; a block of 4
 // waves serves one split, 16 columns (attention.h) of one KV head and one sequence: a wave takes 128 tokens in steps of
-// 32, then the waves are merged in order and O (unscaled), the largest score and the sum go to the workspace.
-// `attention_combine_*`: one block for each row and 128 columns adds the splits in a fixed order (group g of 16 lanes
-// takes splits g, g + 32, ..., then the groups in order). The length of a split is fixed, so the bits depend on the context alone. Grid:
-// splits x (KV heads x tiles of 16 columns) x sequences; splits beyond a context leave at once.
+// 64 (32 in bf16), then the waves are merged in order and O (unscaled), the largest score and the sum go to the
+// workspace. `attention_combine_*`: one block for each row and 128 columns adds the splits in a fixed order (group g of
+// 16 lanes takes splits g, g + 32, ..., then the groups in order). The length of a split is fixed, so the bits depend
+// on the context alone. Grid: splits x (KV heads x tiles of 16 columns) x sequences; splits beyond a context leave at
+// once.
+//
+// K and V go from the cache into the registers that feed the matrix instruction, 16 bytes a lane: no LDS and no barrier
+// before the merge (DecodeStep). The matrix unit idles here, so P keeps 16 bits, in two bf16 words.
 //
 // The idea: Dao et al., "Flash-Decoding", 2023. Floor: the cache is read once: 64 sequences of 4,096 tokens, 4 KV heads
 // of 128 dims in FP8: 268 MB, 55 us at 4.86 TB/s; O of the splits adds 2 x 16 x 128 x 4 bytes to every 128 KiB (12 %).
+// The essay: docs/attention.md.
 #include "attention.h"
 
 constexpr int split_tokens = 512;
@@ -38,18 +43,12 @@ struct AttentionDecodeParams {
   int32_t quantized_aligned;          // 1: every 8 lie on 8 bytes
 };
 
-template <int head_dim>
+// The waves of a split give each other O in turns of 64 dims.
+constexpr int turn_dims = 64;
 struct AttentionDecodeLds {
-  static constexpr int o_row = head_dim + tile_pad;  // floats
-  struct Wave {
-    // Q, then each step's K, then its V, at last O [16][o_row] in f32: never two of them at a time.
-    alignas(16) uint16_t tile[head_dim * v_row];
-    float bias[step_tokens];
-  } waves[attention_waves];
+  alignas(16) float o[attention_waves][16][turn_dims + 4];  // padded: 8 lanes that write 16 bytes touch every bank once
   float largest[attention_waves][16];
   float sum[attention_waves][16];
-  static_assert(sizeof(Wave::tile) >= 16 * o_row * sizeof(float));
-  static_assert(sizeof(Wave::tile) >= step_tokens * dim_row(head_dim) * sizeof(uint16_t));
 };
 
 constexpr int combine_columns = 128;  // of a block: one head, or two of 64 dims; a scale block of `quantized`
@@ -73,11 +72,171 @@ OCTET_INLINE int decode_begin(const AttentionDecodeParams& params, int length) {
   return static_cast<int>(max_of(int64_t{length} - params.query_length - params.window + 1, int64_t{0}));
 }
 
+// K and V of one step of one wave, in registers as the cache holds them. A lane's piece is contiguous along the reduced
+// dimension: `run` dims of a token in K, `run` tokens of a dim in V, from which it makes an operand with every four
+// elements. So each quarter of the lanes (mma.h) reads its own run of 4 * run dims or tokens, and the k of operand
+// `part` are those with number 4 * part + place in the runs of their quarters: the same for K and Q, and for V and P,
+// since the rows of S are assigned to tokens in this way (step_token).
+template <int head_dim, bool fp8>
+struct DecodeStep {
+  static constexpr int words = wave_size / 16;  // of a piece: 16 bytes; 8 with 32 lanes, which hold twice the rows
+  static constexpr int element = fp8 ? 1 : 2;   // bytes
+  static constexpr int run = words * 4 / element;
+  static constexpr int tokens = 4 * run;
+  static constexpr int parts = run / 4;
+  static constexpr int k_pieces = head_dim / (4 * run);
+  static constexpr int dims = head_dim / 16;
+  static constexpr int rows = MmaBf16::rows;
+  using Piece = uint32_t __attribute__((ext_vector_type(words)));
+  using Operands = MmaBf16::B[k_pieces][parts];
+
+  // The blocks of the cache that hold the four runs of a step, -1 where none does. The same in all lanes: scalar loads,
+  // which wait for no load of K or V.
+  struct Blocks {
+    int32_t of_run[4];
+    OCTET_INLINE int32_t operator[](int run) const {
+      const int32_t low = run % 2 == 0 ? of_run[0] : of_run[1];
+      const int32_t high = run % 2 == 0 ? of_run[2] : of_run[3];
+      return run / 2 == 0 ? low : high;
+    }
+    OCTET_INLINE bool complete() const { return (of_run[0] | of_run[1] | of_run[2] | of_run[3]) >= 0; }
+  };
+
+  Piece k[parts][rows][k_pieces] = {};
+  Piece v[dims][rows] = {};
+
+  // The token of the step that row `row` of tile `part` of S is.
+  OCTET_INLINE static int step_token(int part, int row) {
+    return MmaBf16::quarter_of(row) * run + part * 4 + MmaBf16::place_of(row);
+  }
+
+  OCTET_INLINE static Blocks find(const AttentionContext& context, int position) {
+    Blocks blocks;
+    for (int i = 0; i < 4; i++) {
+      const int first = position + i * run;
+      const int32_t block = context.table[min_of(first, context.length - 1) >> context.cache.block_shift];
+      blocks.of_run[i] = first < context.length && block < context.cache.blocks ? block : -1;
+    }
+    return blocks;
+  }
+
+  // What lies in no block is left as it was: its scores are -inf, its P is 0. Nor is a token beyond the context read.
+  OCTET_INLINE void load_k(const AttentionContext& context, int position, const Blocks& blocks) {
+    const int32_t block = blocks[MmaBf16::quarter_of(MmaBf16::row(0))];
+    if (block < 0) return;
+    const int first = position + MmaBf16::quarter_of(MmaBf16::row(0)) * run;
+    const int last = context.length - 1 - first;
+    const int64_t at = k_element(context.cache, block, context.head, place_in_block(context, first));
+    const uint8_t* source = context.cache.k + (at + MmaBf16::quarter() * run) * element;
+    for (int part = 0; part < parts; part++) {
+      for (int i = 0; i < rows; i++) {
+        const int token = min_of(part * 4 + MmaBf16::place_of(MmaBf16::row(i)), last);
+        for (int piece = 0; piece < k_pieces; piece++) {
+          const int offset = (token * head_dim + piece * 4 * run) * element;
+          k[part][i][piece] = *reinterpret_cast<const Piece*>(source + offset);
+        }
+      }
+    }
+  }
+
+  OCTET_INLINE void load_v(const AttentionContext& context, int position, const Blocks& blocks) {
+    const int32_t block = blocks[MmaBf16::quarter()];
+    if (block < 0) return;
+    const int first = place_in_block(context, position + MmaBf16::quarter() * run);
+    const int64_t tile = static_cast<int64_t>(16 * element) << context.cache.block_shift;  // bytes of 16 dims
+    for (int i = 0; i < rows; i++) {
+      const int64_t at = v_element(context.cache, block, context.head, MmaBf16::row(i)) + first;
+      const uint8_t* source = context.cache.v + at * element;
+      for (int dim = 0; dim < dims; dim++, source += tile) v[dim][i] = *reinterpret_cast<const Piece*>(source);
+    }
+  }
+
+  // The elements of part `part` of the pieces of a lane's rows, as an operand's four.
+  template <class Pieces>
+  OCTET_INLINE static void widen(const Pieces& pieces, int part, u32x2 (&four)[rows]) {
+    for (int i = 0; i < rows; i++) {
+      if constexpr (fp8) {
+        four[i] = fp8x4_to_bf16(pieces(i)[part]);
+      } else {
+        four[i] = u32x2{pieces(i)[2 * part], pieces(i)[2 * part + 1]};
+      }
+    }
+  }
+
+  // S^T = K Q^T
+  OCTET_INLINE void scores(const Operands& q, MmaAccumulator (&s)[parts]) const {
+    for (int tile = 0; tile < parts; tile++) {
+      s[tile].clear();
+      for (int piece = 0; piece < k_pieces; piece++) {
+        for (int part = 0; part < parts; part++) {
+          u32x2 four[rows];
+          widen([&](int i) { return k[tile][i][piece]; }, part, four);
+          MmaBf16::mma(s[tile], MmaBf16::a_of(four), q[piece][part]);
+        }
+      }
+    }
+  }
+
+  // O^T += V P^T, P in two words.
+  OCTET_INLINE void accumulate(const MmaAccumulator (&p)[parts], MmaAccumulator (&o)[dims]) const {
+    for (int part = 0; part < parts; part++) {
+      MmaBf16::B b[2];
+      MmaBf16::to_b_split(p[part], b);
+      for (int dim = 0; dim < dims; dim++) {
+        u32x2 four[rows];
+        widen([&](int i) { return v[dim][i]; }, part, four);
+        const MmaBf16::A a = MmaBf16::a_of(four);
+        for (const MmaBf16::B& word : b) MmaBf16::mma(o[dim], a, word);
+      }
+    }
+  }
+
+  // 0 in place of every V that is not finite.
+  OCTET_INLINE void clean_v() {
+    for (auto& pieces : v) {
+      for (Piece& piece : pieces) {
+        for (int word = 0; word < words; word++) {
+          piece[word] &= ~(fp8 ? fp8x4_nan_mask<native_fp8>(piece[word]) : bf16x2_not_finite_mask(piece[word]));
+        }
+      }
+    }
+  }
+};
+
+// Q of one wave's columns, gathered as K is. rows: of the heads that share the KV head. What stands in columns from
+// `count` on is never stored.
+template <int head_dim, bool fp8>
+OCTET_INLINE void decode_load_q(const uint16_t* rows, int64_t stride, bool aligned, int group, int first, int count,
+                                typename DecodeStep<head_dim, fp8>::Operands& q) {
+  using Step = DecodeStep<head_dim, fp8>;
+  const uint16_t* row[Step::rows];
+  for (int i = 0; i < Step::rows; i++) {
+    const int column = min_of(first + MmaBf16::row(i), count - 1);
+    row[i] = rows + column / group * stride + column % group * head_dim + MmaBf16::quarter() * Step::run;
+  }
+  const auto load = [&](auto&& four_of) {
+    for (int piece = 0; piece < Step::k_pieces; piece++) {
+      for (int part = 0; part < Step::parts; part++) {
+        u32x2 four[Step::rows];
+        for (int i = 0; i < Step::rows; i++) four[i] = four_of(row[i] + piece * 4 * Step::run + part * 4);
+        q[piece][part] = MmaBf16::b_of(four);
+      }
+    }
+  };
+  if (aligned) {
+    load([](const uint16_t* four) { return *reinterpret_cast<const u32x2*>(four); });
+  } else {
+    load([](const uint16_t* four) {
+      return u32x2{four[0] | static_cast<uint32_t>(four[1]) << 16, four[2] | static_cast<uint32_t>(four[3]) << 16};
+    });
+  }
+}
+
 template <int head_dim, bool fp8>
 OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
-  using Lds = AttentionDecodeLds<head_dim>;
-  using Columns = AttentionColumns<head_dim, fp8, 1, 2>;
-  Lds& lds = OCTET_LDS(Lds);
+  using Step = DecodeStep<head_dim, fp8>;
+  using Columns = AttentionColumns<head_dim, 1>;
+  AttentionDecodeLds& lds = OCTET_LDS(AttentionDecodeLds);
   const int group = params.q_heads / params.cache.kv_heads;
   const int columns = group * params.query_length;
   const int column_tiles = static_cast<int>(ceil_div(columns, 16));
@@ -90,75 +249,118 @@ OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   const int begin = decode_begin(params, length);
   if (split < begin / split_tokens || split >= ceil_div(length, split_tokens)) return;
 
-  // Phase 1: each wave its 128 tokens. K and V of the next step are on their way while this one is computed.
-  const int lane = lane_index();
+  // Phase 1: each wave its 128 tokens. The next step's K is on its way from the end of the first product on, its V from
+  // the end of the second. V that is not finite shows in O: then, and only then, all is done again without it.
+  constexpr int wave_tokens = split_tokens / attention_waves;
   const int wave = wave_index();
+  const int wave_begin = split * split_tokens + wave * wave_tokens;
+  const int start = max_of(wave_begin, begin / Step::tokens * Step::tokens);
+  const int end = static_cast<int>(min_of(int64_t{wave_begin} + wave_tokens, int64_t{length}));
+  // Every column sees these positions.
+  const int plain_from = params.window > 0 ? max_of(length - params.window, 0) : 0;
+  const int plain_end = length - params.query_length + 1;
   const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length,
                                     head};
-  typename Lds::Wave& own = lds.waves[wave];
-  Columns state;
-  state.begin(params.q + sequence * params.query_length * params.q_stride + head * group * head_dim, params.q_stride,
-              params.q_aligned, group, first, columns, int64_t{length} - params.query_length, params.window, own.tile);
   const float scale = params.scale * kv_scale(params.cache, params.cache.k_scales, head) * log2_e;
-
-  constexpr int wave_tokens = split_tokens / attention_waves;
-  const int wave_begin = split * split_tokens + wave * wave_tokens;
-  const int end = static_cast<int>(min_of(int64_t{wave_begin} + wave_tokens, int64_t{length}));
-  int position = max_of(wave_begin, begin / step_tokens * step_tokens);
-  KvStep<head_dim, fp8, wave_size> k, v;
-  if (position < end) {
-    k.load_k(context, position, lane);
-    v.load_v(context, position, lane);
-  }
+  typename Step::Operands q;
+  decode_load_q<head_dim, fp8>(params.q + sequence * params.query_length * params.q_stride + head * group * head_dim,
+                               params.q_stride, params.q_aligned, group, first, columns, q);
+  Step step;
+  Columns state;
+  bool careful = false;
+  while (true) {
+    state.begin(group, first, columns, int64_t{length} - params.query_length, params.window);
+    // NOTE: read anew in every pass, or the addresses of its loads would be kept in registers through the steps.
+    const int pass_start = wave_uniform(start);
+    typename Step::Blocks blocks = {};
+    if (pass_start < end) {
+      blocks = Step::find(context, pass_start);
+      step.load_k(context, pass_start, blocks);
+      step.load_v(context, pass_start, blocks);
+    }
 #pragma clang loop unroll(disable)
-  for (; position < end; position += step_tokens) {
-    const bool more = position + step_tokens < end;
-    k.store_k(own.tile, lane);
-    if (lane < step_tokens) own.bias[lane] = step_bias(context, position + lane);
-    if (more) k.load_k(context, position + step_tokens, lane);
-    wave_sync();
-    const typename Columns::P p = state.scores(own.tile, own.bias, position, scale);
-    wave_sync();
-    const bool not_finite = __ballot(v.store_v(own.tile, lane)) != 0;
-    if (more) v.load_v(context, position + step_tokens, lane);
-    wave_sync();
-    state.accumulate(own.tile, p);
-    if (not_finite) state.add_not_finite(context, position);
-    wave_sync();
+    for (int position = pass_start; position < end; position += Step::tokens) {
+      const int next = position + Step::tokens;
+      typename Step::Blocks next_blocks = {};
+      if (next < end) next_blocks = Step::find(context, next);
+      MmaAccumulator s[1][Step::parts];
+      step.scores(q, s[0]);
+      if (next < end) step.load_k(context, next, next_blocks);
+
+      const bool plain = blocks.complete() && position >= plain_from && next <= plain_end;
+      for (int part = 0; part < Step::parts; part++) {
+        for (int r = 0; r < MmaAccumulator::elements; r++) s[0][part][r] *= scale;
+      }
+      const bool exists = blocks[MmaBf16::quarter_of(MmaAccumulator::row(0))] >= 0;
+      for (int part = 0; part < Step::parts && !plain; part++) {
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          const int token = position + Step::step_token(part, MmaAccumulator::row(r));
+          const bool sees = exists && state.sees(0, MmaAccumulator::slot(r), token);
+          s[0][part][r] = sees ? s[0][part][r] : -__builtin_inff();
+        }
+      }
+      state.weigh(s);
+
+      if (careful) step.clean_v();
+      step.accumulate(s[0], state.o[0]);
+      if (next < end) step.load_v(context, next, next_blocks);
+      blocks = next_blocks;
+    }
+    if (careful) break;
+    bool finite = true;
+    for (auto& o : state.o[0]) {
+      for (int r = 0; r < MmaAccumulator::elements; r++) finite &= is_finite(o[r]);
+    }
+    if (__ballot(!finite) == 0) break;
+    careful = true;
   }
+  if (careful) state.template add_not_finite<fp8>(context, start, end);
   state.finish();
 
-  // Phase 2: the waves of the split in order.
-  float* o = reinterpret_cast<float*>(own.tile);
+  // Phase 2: the waves of the split in order, each relative to the largest score of all.
   for (int r = 0; r < MmaAccumulator::elements; r++) {
-    const int column = MmaAccumulator::column(r), slot = MmaAccumulator::slot(r);
     if (MmaAccumulator::row(r) == 0) {
-      lds.largest[wave][column] = state.largest[0][slot];
-      lds.sum[wave][column] = state.sum[0][slot];
-    }
-    for (int dim = 0; dim < Columns::dims; dim++) {
-      o[column * Lds::o_row + dim * 16 + MmaAccumulator::row(r)] = state.o[0][dim][r];
+      lds.largest[wave][MmaAccumulator::column(r)] = state.largest[0][MmaAccumulator::slot(r)];
+      lds.sum[wave][MmaAccumulator::column(r)] = state.sum[0][MmaAccumulator::slot(r)];
     }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < 16 * head_dim / 4; i += attention_waves * wave_size) {
-    const int column = i / (head_dim / 4), dim = i % (head_dim / 4) * 4;
-    if (first + column >= columns) break;
-    float largest = -__builtin_inff();
-    for (int w = 0; w < attention_waves; w++) largest = __builtin_fmaxf(largest, lds.largest[w][column]);
-    const float base = largest == -__builtin_inff() ? 0.0f : largest;
-    float sum = 0.0f;
-    f32x4 total = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int w = 0; w < attention_waves; w++) {
-      const float weight = exp2_fast(lds.largest[w][column] - base);
-      sum += lds.sum[w][column] * weight;
-      const float* source = reinterpret_cast<const float*>(lds.waves[w].tile) + column * Lds::o_row + dim;
-      total += *reinterpret_cast<const f32x4*>(source) * weight;
+  const auto largest_of = [&](int column) {
+    float largest = lds.largest[0][column];
+    for (int w = 1; w < attention_waves; w++) largest = __builtin_fmaxf(largest, lds.largest[w][column]);
+    return largest;
+  };
+  const auto weight_of = [&](int w, int column, float largest) {
+    return exp2_fast(lds.largest[w][column] - (largest == -__builtin_inff() ? 0.0f : largest));
+  };
+  for (int r = 0; r < MmaAccumulator::elements; r++) {
+    const int column = MmaAccumulator::column(r);
+    const float weight = weight_of(wave, column, largest_of(column));
+    for (int dim = 0; dim < Columns::dims; dim++) state.o[0][dim][r] *= weight;
+  }
+  for (int turn = 0; turn < head_dim / turn_dims; turn++) {
+    if (turn > 0) __syncthreads();
+    for (int dim = 0; dim < turn_dims / 16; dim++) {
+      for (int r = 0; r < MmaAccumulator::elements; r++) {
+        lds.o[wave][MmaAccumulator::column(r)][dim * 16 + MmaAccumulator::row(r)] =
+            state.o[0][turn * (turn_dims / 16) + dim][r];
+      }
     }
-    const int64_t row = sequence * params.query_length + (first + column) / group;
-    const int64_t part = (row * params.q_heads + head * group + (first + column) % group) * params.splits + split;
-    *reinterpret_cast<f32x4*>(params.split_o + part * head_dim + dim) = total;
-    if (dim == 0) *reinterpret_cast<f32x2*>(params.split_softmax + part * 2) = f32x2{largest, sum};
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < 16 * turn_dims / 4; i += attention_waves * wave_size) {
+      const int column = i / (turn_dims / 4), dim = i % (turn_dims / 4) * 4;
+      if (first + column >= columns) break;
+      f32x4 total = *reinterpret_cast<const f32x4*>(&lds.o[0][column][dim]);
+      for (int w = 1; w < attention_waves; w++) total += *reinterpret_cast<const f32x4*>(&lds.o[w][column][dim]);
+      const int64_t row = sequence * params.query_length + (first + column) / group;
+      const int64_t part = (row * params.q_heads + head * group + (first + column) % group) * params.splits + split;
+      *reinterpret_cast<f32x4*>(params.split_o + part * head_dim + turn * turn_dims + dim) = total;
+      if (turn > 0 || dim > 0) continue;
+      const float largest = largest_of(column);
+      float sum = 0.0f;
+      for (int w = 0; w < attention_waves; w++) sum += lds.sum[w][column] * weight_of(w, column, largest);
+      *reinterpret_cast<f32x2*>(params.split_softmax + part * 2) = f32x2{largest, sum};
+    }
   }
 }
 
@@ -328,7 +530,7 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
                        static_cast<uint32_t>(args.sequences)};
     const bool wide = cache.head_dim == 128;
     launch(stream, decode_kernel(cache.head_dim, cache.k_scales != nullptr), grid, attention_waves,
-           wide ? sizeof(AttentionDecodeLds<128>) : sizeof(AttentionDecodeLds<64>), params);
+           sizeof(AttentionDecodeLds), params);
     const bool many = combine_groups(splits) == 32;
     const char* combine = wide ? (many ? "attention_combine_d128_32" : "attention_combine_d128_16")
                                : (many ? "attention_combine_d64_32" : "attention_combine_d64_16");

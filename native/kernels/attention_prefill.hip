@@ -17,6 +17,12 @@
 // tokens from empty, 64 heads of 128: 1.1 TFLOP, 1.6 ms at half of 1,409 TFLOP/s (bf16 matrix instructions).
 #include "attention.h"
 
+// Rows of LDS tiles are padded by 4 elements: an operand's 16 rows of 8 bytes then touch every bank once.
+constexpr int step_tokens = 32;
+constexpr int tile_pad = 4;
+constexpr int v_row = step_tokens + tile_pad;                        // elements of a row of V in LDS
+constexpr int dim_row(int head_dim) { return head_dim + tile_pad; }  // of K and of Q
+
 struct AttentionPrefillParams {
   const uint16_t* q;  // [tokens, q_heads, head_dim] bf16
   KvCache cache;
@@ -39,6 +45,7 @@ struct AttentionPrefillLds {
   alignas(16) uint16_t tiles[step_tokens * dim_row(head_dim) + head_dim * v_row];
   float bias[step_tokens];
   int32_t not_finite[attention_waves];  // whether the wave met a V that is not
+  int32_t hidden;                       // whether a bias is not 0
   static_assert(sizeof(tiles) >= attention_waves * 16 * dim_row(head_dim) * sizeof(uint16_t));
 };
 
@@ -46,12 +53,189 @@ struct AttentionPrefillLds {
 constexpr int prefill_tiles(int lanes) { return lanes == 64 ? 2 : 1; }
 
 #if !defined(OCTET_HOST)
+OCTET_INLINE float step_bias(const AttentionContext& context, int position) {
+  return block_of(context, position) < 0 ? -__builtin_inff() : 0.0f;
+}
+
+// The K or V of one step on its way from the cache to LDS: 16-byte pieces in the registers of `threads` threads.
+template <int head_dim, bool fp8, int threads>
+struct KvStep {
+  static constexpr int element = fp8 ? 1 : 2;  // bytes
+  static constexpr int run = 16 / element;     // elements of a piece
+  static constexpr int total = step_tokens * head_dim / run;
+  static constexpr int pieces = (total + threads - 1) / threads;
+  static constexpr int k_pieces = head_dim / run;     // of a token
+  static constexpr int v_pieces = step_tokens / run;  // of a dim
+  u32x4 data[pieces];
+
+  OCTET_INLINE void load_k(const AttentionContext& context, int position, int thread) {
+    for (int i = 0; i < pieces; i++) {
+      const int piece = i * threads + thread;
+      const int token = position + piece / k_pieces;
+      data[i] = u32x4{0, 0, 0, 0};
+      if (total % threads != 0 && piece >= total) continue;
+      const int64_t block = block_of(context, token);
+      if (block < 0) continue;
+      const int64_t at = k_element(context.cache, block, context.head, place_in_block(context, token));
+      data[i] = *reinterpret_cast<const u32x4*>(context.cache.k + (at + piece % k_pieces * run) * element);
+    }
+  }
+
+  OCTET_INLINE void load_v(const AttentionContext& context, int position, int thread) {
+    for (int i = 0; i < pieces; i++) {
+      const int piece = i * threads + thread;
+      const int token = position + piece % v_pieces * run;
+      data[i] = u32x4{0, 0, 0, 0};
+      if (total % threads != 0 && piece >= total) continue;
+      const int64_t block = block_of(context, token);
+      if (block < 0) continue;
+      const int64_t at = v_element(context.cache, block, context.head, piece / v_pieces);
+      data[i] = *reinterpret_cast<const u32x4*>(context.cache.v + (at + place_in_block(context, token)) * element);
+      const int inside = (context.length - token) * element;  // bytes of the piece that belong to the context, if < 16
+      for (int word = 0; inside < 16 && word < 4; word++) {
+        const int bytes = inside - word * 4;
+        data[i][word] &= bytes >= 4 ? ~0u : bytes <= 0 ? 0u : (1u << bytes * 8) - 1;
+      }
+    }
+  }
+
+  // A piece as pairs of bf16.
+  OCTET_INLINE static void widen(u32x4 piece, uint32_t (&pairs)[run / 2]) {
+    for (int word = 0; word < 4; word++) {
+      if constexpr (fp8) {
+        const u32x2 four = fp8x4_to_bf16(piece[word]);
+        pairs[2 * word] = four[0];
+        pairs[2 * word + 1] = four[1];
+      } else {
+        pairs[word] = piece[word];
+      }
+    }
+  }
+
+  OCTET_INLINE static void put(uint16_t* tile, const uint32_t (&pairs)[run / 2]) {
+    for (int i = 0; i < run / 4; i++) reinterpret_cast<u32x2*>(tile)[i] = u32x2{pairs[2 * i], pairs[2 * i + 1]};
+  }
+
+  // tile: [step_tokens][dim_row(head_dim)]
+  OCTET_INLINE void store_k(uint16_t* tile, int thread) const {
+    for (int i = 0; i < pieces; i++) {
+      const int piece = i * threads + thread;
+      if (total % threads != 0 && piece >= total) continue;
+      uint32_t pairs[run / 2];
+      widen(data[i], pairs);
+      put(tile + piece / k_pieces * dim_row(head_dim) + piece % k_pieces * run, pairs);
+    }
+  }
+
+  // tile: [head_dim][v_row]. Returns whether this thread met a value that is not finite; 0 is stored in its place.
+  OCTET_INLINE bool store_v(uint16_t* tile, int thread) const {
+    using u16x2 = uint16_t __attribute__((ext_vector_type(2)));
+    constexpr uint32_t infinite = 0x7F80;
+    bool met = false;
+    for (int i = 0; i < pieces; i++) {
+      const int piece = i * threads + thread;
+      if (total % threads != 0 && piece >= total) continue;
+      uint32_t pairs[run / 2];
+      widen(data[i], pairs);
+      u16x2 largest = {0, 0};
+      for (uint32_t pair : pairs) {
+        largest = __builtin_elementwise_max(largest, __builtin_bit_cast(u16x2, pair & 0x7FFF7FFFu));
+      }
+      if (largest[0] >= infinite || largest[1] >= infinite) {
+        for (uint32_t& pair : pairs) {
+          if ((pair & infinite) == infinite) pair &= 0xFFFF0000u;
+          if ((pair >> 16 & infinite) == infinite) pair &= 0xFFFFu;
+        }
+        met = true;
+      }
+      put(tile + piece / v_pieces * v_row + piece % v_pieces * run, pairs);
+    }
+    return met;
+  }
+};
+
+// A step's products on the columns of one wave: Q in registers, K and V in LDS.
+template <int head_dim, int tiles>
+struct PrefillProducts {
+  static constexpr int k_steps = head_dim / MmaBf16::k;   // of the first product
+  static constexpr int parts = step_tokens / MmaBf16::k;  // of the second; tiles of 16 tokens
+  using Columns = AttentionColumns<head_dim, tiles>;
+  static_assert(MmaBf16::k == 16, "a tile of P^T is one operand B");
+
+  MmaBf16::B q[tiles][k_steps];
+
+  // Reads Q through `staging`, [16][dim_row(head_dim)] of this wave's own. rows: of the heads that share the KV head;
+  // first: number of the wave's first column; columns from `count` on are zeros.
+  OCTET_INLINE void load_q(const uint16_t* rows, int64_t stride, bool aligned, int group, int64_t first, int64_t count,
+                           uint16_t* staging) {
+    constexpr int pieces = head_dim / 8;  // of a column
+    for (int tile = 0; tile < tiles; tile++) {
+      for (int i = lane_index(); i < 16 * pieces; i += wave_size) {
+        const int64_t column = first + tile * 16 + i / pieces;
+        const uint16_t* row = rows + column / group * stride + column % group * head_dim;
+        u32x4 pairs = {0, 0, 0, 0};
+        if (column < count) pairs = bf16x8_pairs(row + i % pieces * 8, aligned);
+        u32x2* place = reinterpret_cast<u32x2*>(staging + i / pieces * dim_row(head_dim) + i % pieces * 8);
+        place[0] = u32x2{pairs[0], pairs[1]};
+        place[1] = u32x2{pairs[2], pairs[3]};
+      }
+      wave_sync();
+      for (int step = 0; step < k_steps; step++) {
+        q[tile][step] = MmaBf16::load_b(staging + step * MmaBf16::k, dim_row(head_dim));
+      }
+      wave_sync();
+    }
+  }
+
+  // Scores of the step at `position`; plain: every column sees all of it.
+  OCTET_INLINE void scores(const Columns& columns, const uint16_t* k_tile, const float* bias, int position, float scale,
+                           bool plain, MmaAccumulator (&s)[tiles][parts]) const {
+    for (int part = 0; part < parts; part++) {
+      const uint16_t* rows = k_tile + part * 16 * dim_row(head_dim);
+      for (int tile = 0; tile < tiles; tile++) s[tile][part].clear();
+      for (int step = 0; step < k_steps; step++) {
+        const MmaBf16::A k = MmaBf16::load_a(rows + step * MmaBf16::k, dim_row(head_dim));
+        for (int tile = 0; tile < tiles; tile++) MmaBf16::mma(s[tile][part], k, q[tile][step]);
+      }
+      for (int r = 0; r < MmaAccumulator::elements; r++) {
+        for (int tile = 0; tile < tiles; tile++) s[tile][part][r] *= scale;
+      }
+    }
+    if (plain) return;
+    for (int part = 0; part < parts; part++) {
+      for (int r = 0; r < MmaAccumulator::elements; r++) {
+        const int token = part * 16 + MmaAccumulator::row(r);
+        for (int tile = 0; tile < tiles; tile++) {
+          float& score = s[tile][part][r];
+          const bool sees = columns.sees(tile, MmaAccumulator::slot(r), position + token);
+          score = sees ? score + bias[token] : -__builtin_inff();
+        }
+      }
+    }
+  }
+
+  // O^T += V . P^T
+  OCTET_INLINE static void accumulate(Columns& columns, const uint16_t* v_tile, MmaAccumulator (&s)[tiles][parts]) {
+    MmaBf16::B p[tiles][parts];
+    for (int tile = 0; tile < tiles; tile++) {
+      for (int part = 0; part < parts; part++) p[tile][part] = MmaBf16::to_b(s[tile][part]);
+    }
+    for (int dim = 0; dim < Columns::dims; dim++) {
+      for (int part = 0; part < parts; part++) {
+        const MmaBf16::A v = MmaBf16::load_a(v_tile + dim * 16 * v_row + part * MmaBf16::k, v_row);
+        for (int tile = 0; tile < tiles; tile++) MmaBf16::mma(columns.o[tile][dim], v, p[tile][part]);
+      }
+    }
+  }
+};
+
 template <int head_dim, bool fp8>
 OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   constexpr int tiles = prefill_tiles(wave_size);
   constexpr int threads = attention_waves * wave_size;
   using Lds = AttentionPrefillLds<head_dim>;
-  using Columns = AttentionColumns<head_dim, fp8, tiles, 1>;
+  using Products = PrefillProducts<head_dim, tiles>;
+  using Columns = typename Products::Columns;
   Lds& lds = OCTET_LDS(Lds);
   const int64_t sequence = blockIdx.z;
   const int head = static_cast<int>(blockIdx.y);
@@ -79,6 +263,9 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   const int end = static_cast<int>(max_of(high(block_first + attention_waves * wave_columns), int64_t{-1})) + 1;
   const int64_t wave_low = low(first);
   const int64_t wave_high = first < columns ? high(first + wave_columns) : -1;
+  // Seen by all of them.
+  const int64_t plain_from = low(first + wave_columns - 1);
+  const int64_t plain_to = position0 + first / group;
 
   // Phase 2: Q to registers.
   const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length,
@@ -86,9 +273,11 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   uint16_t* const k_tile = lds.tiles;
   uint16_t* const v_tile = lds.tiles + step_tokens * dim_row(head_dim);
   uint16_t* const staging = lds.tiles + wave * 16 * dim_row(head_dim);
+  Products products;
+  products.load_q(params.q + start * params.q_stride + head * group * head_dim, params.q_stride, params.q_aligned,
+                  group, first, columns, staging);
   Columns state;
-  state.begin(params.q + start * params.q_stride + head * group * head_dim, params.q_stride, params.q_aligned, group,
-              first, columns, position0, params.window, staging);
+  state.begin(group, first, columns, position0, params.window);
   const float scale = params.scale * kv_scale(params.cache, params.cache.k_scales, head) * log2_e;
 
   // Phase 3: the context, step by step.
@@ -106,15 +295,20 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
     k.store_k(k_tile, thread);
     const bool met = __ballot(v.store_v(v_tile, thread)) != 0;
     if (thread % wave_size == 0) lds.not_finite[wave] = met;
+    const bool hidden = __ballot(thread < step_tokens && bias != 0.0f) != 0;
+    if (thread == 0) lds.hidden = hidden;
     if (thread < step_tokens) lds.bias[thread] = bias;
     if (position + step_tokens < end) load(position + step_tokens);
     __syncthreads();
     if (position > wave_high || position + step_tokens <= wave_low) continue;
-    const typename Columns::P p = state.scores(k_tile, lds.bias, position, scale);
-    state.accumulate(v_tile, p);
+    const bool plain = !lds.hidden && position >= plain_from && position + step_tokens - 1 <= plain_to;
+    MmaAccumulator s[tiles][Products::parts];
+    products.scores(state, k_tile, lds.bias, position, scale, plain, s);
+    state.weigh(s);
+    Products::accumulate(state, v_tile, s);
     int not_finite = 0;
     for (int w = 0; w < attention_waves; w++) not_finite |= lds.not_finite[w];
-    if (not_finite) state.add_not_finite(context, position);
+    if (not_finite) state.template add_not_finite<fp8>(context, position, position + step_tokens);
   }
   state.finish();
   __syncthreads();

@@ -70,6 +70,9 @@ OCTET_INLINE uint16_t f32_to_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
+// The nearest bf16 as f32 (ties away from 0; a NaN may become anything).
+OCTET_INLINE float bf16_nearest(float x) { return bits_float((float_bits(x) + 0x8000u) & 0xFFFF0000u); }
+
 // Butterfly reductions over the wave: every lane ends with the same bits, in an order fixed by wave_size.
 OCTET_INLINE float wave_sum(float x) {
   for (int mask = wave_size / 2; mask > 0; mask /= 2) x += __shfl_xor(x, mask);
@@ -81,7 +84,7 @@ OCTET_INLINE float wave_max(float x) {
 }
 
 OCTET_INLINE int lane_index() { return static_cast<int>(threadIdx.x) % wave_size; }
-OCTET_INLINE int wave_index() { return static_cast<int>(threadIdx.x) / wave_size; }
+OCTET_INLINE int wave_index() { return wave_uniform(static_cast<int>(threadIdx.x) / wave_size); }
 
 // Sum over the block, the same in every thread. scratch: one float per wave, in LDS; free again after the next barrier.
 OCTET_INLINE float block_sum(float x, float* scratch) {

@@ -65,8 +65,16 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
   const int lane = static_cast<int>(threadIdx.x) % wave_size;
   return __shfl(x, lane < delta ? lane : lane - delta);
 }
+// x, which is the same in every lane, where the compiler cannot tell: in a scalar register.
+OCTET_INLINE int wave_uniform(int x) { return __builtin_amdgcn_readfirstlane(x); }
 // One bit per lane, lane 0 lowest.
 OCTET_INLINE uint64_t __ballot(bool predicate) { return __builtin_amdgcn_ballot_w64(predicate); }
+
+// The upper halves of two f32 as a pair of bf16, the first in the low half: one v_perm_b32, which the compiler does not
+// make of shifts.
+OCTET_INLINE uint32_t bf16_upper_pair(float low, float high) {
+  return __builtin_amdgcn_perm(__builtin_bit_cast(uint32_t, high), __builtin_bit_cast(uint32_t, low), 0x07060302);
+}
 
 // Hardware approximations, 1 ulp: v_exp_f32, v_log_f32, v_rcp_f32, v_rsq_f32. Denormal inputs of exp2 and log2 flush.
 OCTET_INLINE float exp2_fast(float x) { return __builtin_amdgcn_exp2f(x); }

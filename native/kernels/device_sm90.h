@@ -50,9 +50,16 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
   const int lane = static_cast<int>(threadIdx.x) % wave_size;
   return __shfl(x, lane < delta ? lane : lane - delta);
 }
+// x, which is the same in every lane, where the compiler cannot tell; nothing to gain here.
+OCTET_INLINE int wave_uniform(int x) { return x; }
 // One bit per lane, lane 0 lowest.
 OCTET_INLINE uint64_t __ballot(bool predicate) {
   return static_cast<uint32_t>(__nvvm_vote_ballot_sync(0xFFFFFFFFu, predicate));
+}
+
+// The upper halves of two f32 as a pair of bf16, the first in the low half.
+OCTET_INLINE uint32_t bf16_upper_pair(float low, float high) {
+  return __builtin_bit_cast(uint32_t, low) >> 16 | (__builtin_bit_cast(uint32_t, high) & 0xFFFF0000u);
 }
 
 // Hardware approximations: ex2.approx, lg2.approx, rcp.approx, rsqrt.approx, all within 2 ulp.

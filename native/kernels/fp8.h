@@ -69,9 +69,7 @@ OCTET_INLINE float fp8_scale(float amax) {
 OCTET_INLINE u32x2 fp8x4_to_bf16(uint32_t codes) {
   const f32x2 low = __builtin_amdgcn_cvt_pk_f32_fp8(static_cast<int>(codes), false);
   const f32x2 high = __builtin_amdgcn_cvt_pk_f32_fp8(static_cast<int>(codes), true);
-  constexpr uint32_t upper_halves = 0x07060302;
-  return u32x2{__builtin_amdgcn_perm(float_bits(low[1]), float_bits(low[0]), upper_halves),
-               __builtin_amdgcn_perm(float_bits(high[1]), float_bits(high[0]), upper_halves)};
+  return u32x2{bf16_upper_pair(low[0], low[1]), bf16_upper_pair(high[0], high[1])};
 }
 #else
 OCTET_INLINE u32x2 fp8x4_to_bf16(uint32_t codes) {
@@ -82,3 +80,15 @@ OCTET_INLINE u32x2 fp8x4_to_bf16(uint32_t codes) {
   return u32x2{halves[0] | halves[1] << 16, halves[2] | halves[3] << 16};
 }
 #endif
+
+// Ones in the bytes that are NaN codes: where x + the ones of seven bits does not carry, all of them were 0.
+template <Fp8 E>
+OCTET_INLINE uint32_t fp8x4_nan_mask(uint32_t codes) {
+  constexpr uint32_t low = 0x7F7F7F7F;
+  const uint32_t x = E == Fp8::ocp ? ~codes & low : codes ^ ~low;
+  return (~(((x & low) + low) | x | low) >> 7) * 0xFF;
+}
+// Ones in the halves that are a bf16 NaN or infinity: their magnitude and 0x80 overflow into the sign.
+OCTET_INLINE uint32_t bf16x2_not_finite_mask(uint32_t pair) {
+  return ((((pair & 0x7FFF7FFF) + 0x00800080) & 0x80008000) >> 15) * 0xFFFF;
+}

@@ -64,10 +64,29 @@ struct MmaBf16 {
     return *reinterpret_cast<const i16x4*>(tile + lane % 16 * row_stride + lane / 16 * 4);
   }
   OCTET_INLINE static B load_b(const uint16_t* tile, int row_stride) { return load_a(tile, row_stride); }
+  // Operands a lane gathers itself: it holds `rows` rows of A or columns of B, and of each the four k of its quarter,
+  // those with quarter_of(k) == quarter(), in the order of place_of(k).
+  static constexpr int rows = 1;
+  OCTET_INLINE static int row(int) { return lane_index() % 16; }
+  OCTET_INLINE static int quarter() { return lane_index() / 16; }
+  OCTET_INLINE static constexpr int quarter_of(int k) { return k / 4; }
+  OCTET_INLINE static constexpr int place_of(int k) { return k % 4; }
+  OCTET_INLINE static A a_of(const u32x2 (&four)[rows]) { return __builtin_bit_cast(A, four[0]); }
+  OCTET_INLINE static B b_of(const u32x2 (&four)[rows]) { return a_of(four); }
   // The operand B whose B[k][j] is bf16(d[k][j]): the D layout is already the B layout, four contiguous k a lane.
   OCTET_INLINE static B to_b(MmaAccumulator d) {
     return i16x4{static_cast<short>(f32_to_bf16(d[0])), static_cast<short>(f32_to_bf16(d[1])),
                   static_cast<short>(f32_to_bf16(d[2])), static_cast<short>(f32_to_bf16(d[3]))};
+  }
+  // Two operands B whose sum is d to 16 bits: the nearest bf16 of d, and that of the rest. NaN is not kept.
+  OCTET_INLINE static void to_b_split(MmaAccumulator d, B (&words)[2]) {
+    for (B& word : words) {
+      MmaAccumulator near;
+      for (int r = 0; r < 4; r++) near[r] = bf16_nearest(d[r]);
+      const u32x2 four[rows] = {{bf16_upper_pair(near[0], near[1]), bf16_upper_pair(near[2], near[3])}};
+      word = b_of(four);
+      d.value -= near.value;
+    }
   }
   OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
     d.value = mfma_16x16x16_bf16(a, b, d.value);

@@ -64,20 +64,51 @@ struct MmaBf16 {
   OCTET_INLINE static B load_b(const uint16_t* tile, int row_stride) {
     return mma_rows_b(reinterpret_cast<const uint8_t*>(tile), row_stride * 2, 16);
   }
-  // The operand B whose B[k][j] is bf16(d[k][j]). B wants rows 2t and 2t+1 of column g: they lie in lanes 4*(2t)+g/2 and
-  // 4*(2t+1)+g/2, in the register of g's parity; both parities travel in one word.
-  OCTET_INLINE static B to_b(MmaAccumulator d) {
+  // Operands a lane gathers itself: it holds `rows` rows of A or columns of B, and of each the four k of its quarter,
+  // those with quarter_of(k) == quarter(), in the order of place_of(k).
+  static constexpr int rows = 2;
+  OCTET_INLINE static int row(int i) { return lane_index() / 4 + 8 * i; }
+  OCTET_INLINE static int quarter() { return lane_index() % 4; }
+  OCTET_INLINE static constexpr int quarter_of(int k) { return k % 8 / 2; }
+  OCTET_INLINE static constexpr int place_of(int k) { return k % 2 + k / 8 * 2; }
+  OCTET_INLINE static A a_of(const u32x2 (&four)[rows]) {
+    return u32x4{four[0][0], four[1][0], four[0][1], four[1][1]};
+  }
+  OCTET_INLINE static B b_of(const u32x2 (&four)[rows]) {
+    return u32x4{four[0][0], four[0][1], four[1][0], four[1][1]};
+  }
+  // The operand B of pairs of an accumulator's elements 2i and 2i+1. B wants rows 2t and 2t+1 of column g: they lie in
+  // lanes 4*(2t)+g/2 and 4*(2t+1)+g/2, in the register of g's parity; both parities travel in one word.
+  OCTET_INLINE static B from_pairs(const uint32_t (&pairs)[4]) {
     const int even = lane_index() % 4 * 8 + lane_index() / 8;
     const int shift = lane_index() / 4 % 2 * 16;
     B b;
     for (int i = 0; i < 4; i++) {
-      const uint32_t pair = static_cast<uint32_t>(f32_to_bf16(d[2 * i])) |
-                            static_cast<uint32_t>(f32_to_bf16(d[2 * i + 1])) << 16;
-      const uint32_t first = __shfl(pair, even) >> shift & 0xFFFF;
-      const uint32_t second = __shfl(pair, even + 4) >> shift & 0xFFFF;
+      const uint32_t first = __shfl(pairs[i], even) >> shift & 0xFFFF;
+      const uint32_t second = __shfl(pairs[i], even + 4) >> shift & 0xFFFF;
       b[i] = first | second << 16;
     }
     return b;
+  }
+  // The operand B whose B[k][j] is bf16(d[k][j]).
+  OCTET_INLINE static B to_b(MmaAccumulator d) {
+    uint32_t pairs[4];
+    for (int i = 0; i < 4; i++) {
+      pairs[i] = static_cast<uint32_t>(f32_to_bf16(d[2 * i])) | static_cast<uint32_t>(f32_to_bf16(d[2 * i + 1])) << 16;
+    }
+    return from_pairs(pairs);
+  }
+  // Two operands B whose sum is d to 16 bits: the nearest bf16 of d, and that of the rest. NaN is not kept.
+  OCTET_INLINE static void to_b_split(MmaAccumulator d, B (&words)[2]) {
+    for (B& word : words) {
+      MmaAccumulator near;
+      for (int r = 0; r < 8; r++) near[r] = bf16_nearest(d[r]);
+      uint32_t pairs[4];
+      for (int i = 0; i < 4; i++) pairs[i] = bf16_upper_pair(near[2 * i], near[2 * i + 1]);
+      word = from_pairs(pairs);
+      d.left -= near.left;
+      d.right -= near.right;
+    }
   }
   OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
     mma_m16n8k16_bf16(d.left, a, u32x2{b[0], b[1]});

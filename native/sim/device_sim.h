@@ -95,7 +95,12 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
   const int lane = static_cast<int>(threadIdx.x) % wave_size;
   return __shfl(x, lane < delta ? lane : lane - delta);
 }
+OCTET_INLINE int wave_uniform(int x) { return x; }
 OCTET_INLINE uint64_t __ballot(bool predicate) { return octet_sim_ballot(predicate); }
+
+OCTET_INLINE uint32_t bf16_upper_pair(float low, float high) {
+  return __builtin_bit_cast(uint32_t, low) >> 16 | (__builtin_bit_cast(uint32_t, high) & 0xFFFF0000u);
+}
 
 OCTET_INLINE float exp2_fast(float x) { return __builtin_exp2f(x); }
 OCTET_INLINE float log2_fast(float x) { return __builtin_log2f(x); }
