@@ -59,7 +59,7 @@ internal static class CheckCommand
         {
             foreach (var probe in Device.Probe())
             {
-                if (probe.Present)
+                if (probe.IsUsable)
                 {
                     names.Add(probe.Name);
                 }

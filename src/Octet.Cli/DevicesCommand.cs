@@ -33,17 +33,19 @@ internal static class DevicesCommand
 
     private static void WriteLine(DeviceProbe probe)
     {
-        Console.Out.WriteLine($"{probe.Name,-11} {(probe.Present ? "present" : "absent "), -8} {probe.Description}");
+        var state = probe.IsUsable ? "present" : probe.Present ? "present but unusable" : "absent";
+        Console.Out.WriteLine($"{probe.Name,-14} {state,-8} {probe.Description}");
         if (probe.Properties is { } properties)
         {
             Console.Out.WriteLine(
-                $"{"",-20} {properties.Target}, {properties.ComputeUnits} compute units, wave of {properties.WaveSize}, "
+                $"{"",-23} {properties.Target}, {properties.ComputeUnits} compute units, wave of {properties.WaveSize}, "
                 + $"{properties.TotalMemory / 1e9:f1} GB, computes in {properties.Float8}");
         }
-        else
+
+        if (!probe.IsUsable)
         {
-            Console.Out.WriteLine($"{"",-20} reason: {probe.Reason}");
-            Console.Out.WriteLine($"{"",-20} remedy: {probe.Remedy}");
+            Console.Out.WriteLine($"{"",-23} reason: {probe.Reason}");
+            Console.Out.WriteLine($"{"",-23} remedy: {probe.Remedy}");
         }
     }
 
@@ -55,6 +57,7 @@ internal static class DevicesCommand
             writer.WriteStartObject();
             writer.WriteString("name", probe.Name);
             writer.WriteBoolean("present", probe.Present);
+            writer.WriteBoolean("usable", probe.IsUsable);
             writer.WriteString("description", probe.Description);
             writer.WriteString("reason", probe.Reason);
             writer.WriteString("remedy", probe.Remedy);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Octet.Cli;
 
+IlgpuDevices.Register();
 var root = new RootCommand("Octet: FP8 Mixture-of-Experts inference for .NET on AMD Instinct MI325X.")
 {
     GenerateCommand.Create(),

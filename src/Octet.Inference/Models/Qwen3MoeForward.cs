@@ -234,7 +234,7 @@ internal sealed class Qwen3MoeForward : IDisposable
     private void Moe(StepBuffers step, int layer, LayerWeights weights)
     {
         Gemm(new() { A = step.Normed, B = weights.Router!, Output = step.RouterLogits });
-        Ops.MoeRoute(_stream, new()
+        var route = new MoeRouteArgs
         {
             Logits = step.RouterLogits,
             Ids = step.ExpertIds,
@@ -243,7 +243,8 @@ internal sealed class Qwen3MoeForward : IDisposable
             ExpertOffsets = step.ExpertOffsets,
             SlotPairs = step.SlotPairs,
             PairSlots = step.PairSlots,
-        });
+        };
+        Ops.MoeRoute(_stream, route with { Workspace = _workspace.Take(Ops.MoeRouteWorkspace(_device, route)) });
         Routed?.Invoke(layer, step.ExpertIds);
 
         var gateUp = new MoeGateUpArgs

@@ -194,6 +194,9 @@ public abstract class Backend : IDisposable
     /// <summary>Workspace of <see cref="Gemm"/> in bytes.</summary>
     public abstract long GemmWorkspace(in GemmArgs args);
 
+    /// <summary>Workspace of <see cref="MoeRoute"/> in bytes.</summary>
+    public virtual long MoeRouteWorkspace(in MoeRouteArgs args) => 0;
+
     /// <summary>Workspace of <see cref="MoeSort"/> in bytes.</summary>
     public abstract long MoeSortWorkspace(in MoeSortArgs args);
 

@@ -2,13 +2,17 @@ namespace Octet.Backends;
 
 /// <summary>One line of <c>octet devices</c>: a device that is there, or one that is not and what would bring it.</summary>
 /// <param name="Name">"hip:0", or the driver's name ("hip") where it has no device.</param>
-/// <param name="Present">Whether <see cref="Device.Open"/> would succeed.</param>
+/// <param name="Present">Whether the device is there; <see cref="IsUsable"/> says whether <see cref="Device.Open"/> would take it.</param>
 /// <param name="Description">The product, or the driver's title.</param>
-/// <param name="Reason">Why it is absent; null where present.</param>
-/// <param name="Remedy">What the user can do about it; null where present.</param>
+/// <param name="Reason">Why it is absent, or present but of no use; null where it can be opened.</param>
+/// <param name="Remedy">What the user can do about it; null where it can be opened.</param>
 /// <param name="Properties">What the device is; null where absent.</param>
 public sealed record DeviceProbe(
-    string Name, bool Present, string Description, string? Reason, string? Remedy, DeviceProperties? Properties);
+    string Name, bool Present, string Description, string? Reason, string? Remedy, DeviceProperties? Properties)
+{
+    /// <summary>Whether the device is there and nothing keeps it from being opened.</summary>
+    public bool IsUsable => Present && Reason is null;
+}
 
 /// <summary>Finds and opens the devices of one kind of backend.</summary>
 public abstract class BackendProvider
@@ -25,7 +29,7 @@ public abstract class BackendProvider
     public abstract Backend Open(string name);
 
     /// <summary>Devices <see cref="Device.Open"/> may take when none is named, best first, by <see cref="Preference"/>.</summary>
-    public virtual bool IsDefaultCandidate(DeviceProbe probe) => probe.Present;
+    public virtual bool IsDefaultCandidate(DeviceProbe probe) => probe.IsUsable;
 
     /// <summary>Order among providers when no device is named; the lowest wins (hip 0, cuda 1, ilgpu 2, cpu 3).</summary>
     public abstract int Preference { get; }

@@ -152,6 +152,7 @@ internal static class MoeRouteCases
             PairSlots = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
             FirstExpert = first,
         };
+        args = args with { Workspace = context.Workspace(Ops.MoeRouteWorkspace(context.Device, args)) };
         return new CaseBody(() => Ops.MoeRoute(context.Stream, args), () =>
         {
             var (expectedIds, expectedWeights) = (new List<double>(), new List<double>());

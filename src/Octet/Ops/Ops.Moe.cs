@@ -26,6 +26,9 @@ public readonly struct MoeRouteArgs
 
     /// <summary>The first expert on this device, where the pairs are sorted.</summary>
     public int FirstExpert { get; init; }
+
+    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
+    public Tensor? Workspace { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeSort"/>.</summary>
@@ -133,7 +136,15 @@ public static partial class Ops
     {
         var contract = new Contract("moe_route", stream);
         Check(contract, in args);
+        contract.Workspace(args.Workspace, stream.Device.Backend.MoeRouteWorkspace(in args));
         stream.Device.Backend.MoeRoute(stream, in args);
+    }
+
+    /// <summary>Scratch memory of <see cref="MoeRoute"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    public static long MoeRouteWorkspace(Device device, in MoeRouteArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.MoeRouteWorkspace(in args);
     }
 
     private static void Check(in Contract contract, in MoeRouteArgs args)

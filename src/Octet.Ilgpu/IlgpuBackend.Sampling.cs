@@ -1,0 +1,274 @@
+using ILGPU;
+using ILGPU.Algorithms;
+
+namespace Octet.Ilgpu;
+
+public sealed unsafe partial class IlgpuBackend
+{
+    /// <inheritdoc/>
+    public override void Sampling(DeviceStream stream, in SamplingArgs args) =>
+        _sampling.Launch(Stream(stream), args.Logits.Shape[0], _shape.Threads, new SamplingKernel
+        {
+            Logits = View<float>(args.Logits),
+            Temperatures = View<float>(args.Temperatures),
+            TopK = View<int>(args.TopK),
+            TopP = View<float>(args.TopP),
+            Seeds = View<long>(args.Seeds),
+            Counters = View<long>(args.Counters),
+            Ids = View<int>(args.Ids),
+            Rows = args.Logits.Shape[0],
+            Vocabulary = args.Logits.Shape[1],
+            Stride = args.Logits.Strides[0],
+        });
+
+    /// <inheritdoc/>
+    public override long SamplingWorkspace(in SamplingArgs args) => 0;
+}
+
+/// <summary>
+/// The arg max, or a draw by temperature, top-k and top-p: a group for each row. What is kept lies above a threshold, found two
+/// bits at a time on the logits as ordered integers; weights are whole numbers, so their sums have no order. The draw is the arg
+/// max of (logit - largest) / temperature - log(-log(u)), u from Philox4x32-10 (Salmon et al., 2011).
+/// </summary>
+internal struct SamplingKernel
+{
+    public ArrayView<float> Logits;       // [rows, vocabulary]
+    public ArrayView<float> Temperatures; // [rows]
+    public ArrayView<int> TopK;           // [rows]
+    public ArrayView<float> TopP;         // [rows]
+    public ArrayView<long> Seeds;         // [rows]
+    public ArrayView<long> Counters;      // [rows]
+    public ArrayView<int> Ids;            // [rows]
+    public long Rows, Vocabulary, Stride;
+
+    private const float WeightUnit = 1099511627776f; // 2^40: 2^20 tokens still sum within 64 bits
+    private const uint MinusInfinityKey = 0x007FFFFF;
+
+    public static void Run(SamplingKernel args)
+    {
+        var keys = SharedMemory.Allocate<float>(IlgpuShape.MaxThreads);
+        var indices = SharedMemory.Allocate<long>(IlgpuShape.MaxThreads);
+        var sums = SharedMemory.Allocate<ulong>(3 * IlgpuShape.MaxThreads);
+        for (long row = Grid.IdxX; row < args.Rows; row += Grid.DimX)
+        {
+            var (temperature, topK, topP) = (args.Temperatures[row], args.TopK[row], args.TopP[row]);
+            var (best, largest) = (-1L, 0f);
+            for (long i = Group.IdxX; i < args.Vocabulary; i += Group.DimX)
+            {
+                var logit = args.Logit(row, i);
+                if (best < 0 || logit > largest)
+                {
+                    (best, largest) = (i, logit);
+                }
+            }
+
+            best = Best(best, largest, keys, indices);
+            largest = args.Logit(row, best);
+            if (temperature > 0f && Bits.IsFinite(largest))
+            {
+                var weights = new Weights { Largest = largest, Temperature = temperature, Floor = 0, CountsOnly = 1 };
+                if (topK > 0 && topK < args.Vocabulary)
+                {
+                    weights.Floor = args.Threshold(row, weights, (ulong)topK, sums);
+                }
+
+                if (topP < 1f)
+                {
+                    weights.CountsOnly = 0;
+                    weights.Floor = args.Threshold(row, weights, args.Target(row, weights, topP, sums), sums);
+                }
+
+                best = args.Draw(row, weights, keys, indices);
+            }
+
+            if (Group.IdxX == 0)
+            {
+                args.Ids[row] = (int)best;
+            }
+
+            GroupWork.Sync();
+        }
+    }
+
+    /// <summary>NaN counts as -infinity, -0 as 0.</summary>
+    private readonly float Logit(long row, long index)
+    {
+        var logit = Logits[(row * Stride) + index];
+        return Bits.IsNaN(logit) ? Bits.NegativeInfinity : logit == 0f ? 0f : logit;
+    }
+
+    /// <summary>Singles as integers in the same order.</summary>
+    private static uint Key(float logit)
+    {
+        var bits = Interop.FloatAsInt(logit);
+        return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+    }
+
+    /// <summary>The part of top_p of all weights, at least 1.</summary>
+    private readonly ulong Target(long row, Weights weights, float topP, ArrayView<ulong> sums)
+    {
+        var total = 0UL;
+        for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
+        {
+            total += weights.Of(Logit(row, i));
+        }
+
+        total = Sum(total, 0UL, 0UL, sums).X;
+
+        // topP times a 64-bit number by its halves, each exact in 24 and more bits.
+        var share = topP > 0f ? (ulong)(topP * 16777216f) : 0UL;
+        var target = ((total >> 24) * share) + (((total & 0xFFFFFF) * share) >> 24);
+        return target > 0UL ? target : 1UL;
+    }
+
+    /// <summary>The largest key so that the logits at least that weigh at least <paramref name="wanted"/>.</summary>
+    private readonly uint Threshold(long row, Weights weights, ulong wanted, ArrayView<ulong> sums)
+    {
+        var threshold = 0u;
+        for (var shift = 30; shift >= 0; shift -= 2)
+        {
+            var (low, middle, high) = (threshold | (1u << shift), threshold | (2u << shift), threshold | (3u << shift));
+            var (aboveLow, aboveMiddle, aboveHigh) = (0UL, 0UL, 0UL);
+            for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
+            {
+                var logit = Logit(row, i);
+                var key = Key(logit);
+                if (key >= low)
+                {
+                    var weight = weights.Of(logit);
+                    aboveLow += weight;
+                    aboveMiddle += key >= middle ? weight : 0UL;
+                    aboveHigh += key >= high ? weight : 0UL;
+                }
+            }
+
+            var above = Sum(aboveLow, aboveMiddle, aboveHigh, sums);
+            threshold = above.Z >= wanted ? high : above.Y >= wanted ? middle : above.X >= wanted ? low : threshold;
+        }
+
+        return threshold;
+    }
+
+    /// <summary>The index of the highest score among those kept; the lowest of equals.</summary>
+    private readonly long Draw(long row, Weights weights, ArrayView<float> keys, ArrayView<long> indices)
+    {
+        var (best, highest) = (-1L, 0f);
+        for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
+        {
+            var logit = Logit(row, i);
+            var key = Key(logit);
+            if (key >= weights.Floor && key > MinusInfinityKey)
+            {
+                var score = weights.Exponent(logit) + Gumbel(Philox((ulong)Seeds[row], (ulong)Counters[row], (uint)i));
+                if (best < 0 || score > highest)
+                {
+                    (best, highest) = (i, score);
+                }
+            }
+        }
+
+        return Best(best, highest, keys, indices);
+    }
+
+    /// <summary>-log(-log(u)), u = ((word >> 8) + 0.5) / 2^24; next to 1, where the winners are, from 1 - u, which singles hold exactly.</summary>
+    private static float Gumbel(uint word)
+    {
+        var n = word >> 8;
+        var rest = ((2 * (0xFFFFFF - n)) + 1) * 2.98023223876953125e-8f; // 1 - u
+        float exponential;
+        if (rest < 0.0625f)
+        {
+            // -log(1 - v) = 2 atanh(v / (2 - v))
+            var s = rest / (2f - rest);
+            exponential = 2f * s * (1f + (s * s * ((1f / 3f) + (s * s * (1f / 5f)))));
+        }
+        else
+        {
+            exponential = -XMath.Log((n + 0.5f) * 5.9604644775390625e-8f);
+        }
+
+        return -XMath.Log(exponential);
+    }
+
+    private static uint Philox(ulong key, ulong counter, uint index)
+    {
+        var (c0, c1, c2, c3) = (index, 0u, (uint)counter, (uint)(counter >> 32));
+        var (k0, k1) = ((uint)key, (uint)(key >> 32));
+        for (var round = 0; round < 10; round++)
+        {
+            var (low, high) = (c0 * 0xD2511F53UL, c2 * 0xCD9E8D57UL);
+            (c0, c1, c2, c3) = ((uint)(high >> 32) ^ c1 ^ k0, (uint)high, (uint)(low >> 32) ^ c3 ^ k1, (uint)low);
+            (k0, k1) = (k0 + 0x9E3779B9u, k1 + 0xBB67AE85u);
+        }
+
+        return c0;
+    }
+
+    /// <summary>The index of the largest value among one for each thread (-1: none), the lowest of equals.</summary>
+    private static long Best(long index, float value, ArrayView<float> values, ArrayView<long> indices)
+    {
+        GroupWork.Sync();
+        (values[Group.IdxX], indices[Group.IdxX]) = (value, index);
+        GroupWork.Sync();
+        for (var half = Group.DimX / 2; half > 0; half /= 2)
+        {
+            if (Group.IdxX < half)
+            {
+                var (mine, other) = (Group.IdxX, Group.IdxX + half);
+                var isBetter = indices[other] >= 0
+                    && (indices[mine] < 0 || values[other] > values[mine]
+                        || (values[other] == values[mine] && indices[other] < indices[mine]));
+                if (isBetter)
+                {
+                    (values[mine], indices[mine]) = (values[other], indices[other]);
+                }
+            }
+
+            GroupWork.Sync();
+        }
+
+        return indices[0];
+    }
+
+    /// <summary>Three sums over the group.</summary>
+    private static Three Sum(ulong x, ulong y, ulong z, ArrayView<ulong> scratch)
+    {
+        GroupWork.Sync();
+        var own = 3 * Group.IdxX;
+        (scratch[own], scratch[own + 1], scratch[own + 2]) = (x, y, z);
+        GroupWork.Sync();
+        for (var half = Group.DimX / 2; half > 0; half /= 2)
+        {
+            for (var i = 0; i < 3 && Group.IdxX < half; i++)
+            {
+                scratch[own + i] += scratch[own + (3 * half) + i];
+            }
+
+            GroupWork.Sync();
+        }
+
+        return new() { X = scratch[0], Y = scratch[1], Z = scratch[2] };
+    }
+
+    private struct Three
+    {
+        public ulong X, Y, Z;
+    }
+
+    /// <summary>What a logit weighs: 1 for top-k, its unnormalised probability for top-p, 0 below the floor.</summary>
+    private struct Weights
+    {
+        public float Largest, Temperature;
+        public uint Floor;
+        public int CountsOnly;
+
+        /// <summary>(logit - largest) / temperature, 0 for the largest whatever the temperature.</summary>
+        public readonly float Exponent(float logit) => logit == Largest ? 0f : (logit - Largest) / Temperature;
+
+        public readonly ulong Of(float logit)
+        {
+            var weight = CountsOnly != 0 ? 1UL : (ulong)(XMath.Exp(Exponent(logit)) * WeightUnit);
+            return Key(logit) >= Floor ? weight : 0UL;
+        }
+    }
+}
