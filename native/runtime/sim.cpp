@@ -11,6 +11,7 @@
 #include <set>
 #include <thread>
 
+#include "../sim/ledger.h"
 #include "../sim/memory.h"
 #include "../sim/runner.h"
 #include "../sim/source_line.h"
@@ -183,7 +184,8 @@ class SimDriver final : public Driver {
     sim::require_launch(record, threads, params_size);
     std::vector<char> bytes(static_cast<const char*>(params), static_cast<const char*>(params) + params_size);
     submit(stream, [=, this, &record, bytes = std::move(bytes)] {
-      run(sim::Launch{&record, grid, threads, facts.wave_size, lds_bytes, bytes.data(), facts.fp8, &memory_, checks_});
+      run(sim::Launch{&record, grid, threads, facts.wave_size, lds_bytes, bytes.data(), facts.fp8,
+                      facts.target, &memory_, checks_});
     });
   }
 
@@ -271,6 +273,13 @@ class SimDriver final : public Driver {
     std::atomic<uint64_t> next{0}, limit{blocks};
     std::mutex fault_mutex;
     sim::Fault first;
+    const auto report = [&](const sim::Fault& fault) {
+      const std::lock_guard lock(fault_mutex);
+      if (fault.block >= limit.load()) return;
+      limit.store(fault.block);
+      first = fault;
+    };
+    ledger_.begin(blocks);
     const int workers = static_cast<int>(std::min<uint64_t>(blocks, runners_.size()));
     const std::function<void(int)> work = [&](int index) {
       sim::Runner& runner = *runners_[static_cast<size_t>(index)];
@@ -278,11 +287,11 @@ class SimDriver final : public Driver {
         const uint64_t block = next.fetch_add(1);
         if (block >= limit.load()) return;
         sim::Fault fault;
-        if (runner.run(launch, block, fault)) continue;
-        const std::lock_guard lock(fault_mutex);
-        if (block < limit.load()) {
-          limit.store(block);
-          first = fault;
+        if (!runner.run(launch, block, fault)) {
+          ledger_.stop_at(block, runner.take_pages(), runner.pool());
+          report(fault);
+        } else if (launch.checks && !ledger_.enter(block, runner.take_pages(), runner.pool(), fault)) {
+          report(fault);
         }
       }
     };
@@ -290,17 +299,40 @@ class SimDriver final : public Driver {
     sim::Counters& total = counters_[launch.kernel->name];
     total.launches++;
     for (int i = 0; i < workers; i++) total.add(runners_[static_cast<size_t>(i)]->take_counters());
-    if (launch.checks) memory_.clear_shadow();
+    ledger_.end(memory_);
     if (limit.load() == blocks) return;
-    const uint32_t x = static_cast<uint32_t>(first.block % launch.grid.x);
-    const uint32_t y = static_cast<uint32_t>(first.block / launch.grid.x % launch.grid.y);
-    const uint32_t z = static_cast<uint32_t>(first.block / launch.grid.x / launch.grid.y);
-    fail(OCTET_KERNEL_FAULT, "kernel %s, block (%u, %u, %u), thread %d (wave %d, lane %d), %s: %s", launch.kernel->name, x, y,
-         z, first.thread, first.thread / launch.wave_size, first.thread % launch.wave_size,
-         sim::source_line(first.site).c_str(), first.what.c_str());
+    fail(OCTET_KERNEL_FAULT, "kernel %s, %s, %s: %s%s", launch.kernel->name, place(launch, first.block, first.thread).c_str(),
+         sim::source_line(first.site).c_str(), first.what.c_str(), race_text(launch, first).c_str());
+  }
+
+  static std::string place(const sim::Launch& launch, uint64_t block, int thread) {
+    char text[160];
+    std::snprintf(text, sizeof(text), "block (%u, %u, %u), thread %d (wave %d, lane %d)",
+                  static_cast<uint32_t>(block % launch.grid.x),
+                  static_cast<uint32_t>(block / launch.grid.x % launch.grid.y),
+                  static_cast<uint32_t>(block / launch.grid.x / launch.grid.y), thread, thread / launch.wave_size,
+                  thread % launch.wave_size);
+    return text;
+  }
+
+  // " races with the read by thread 5 at moe.hip:12: ..."
+  static std::string race_text(const sim::Launch& launch, const sim::Fault& fault) {
+    if (!fault.race) return "";
+    const auto& race = *fault.race;
+    std::string text = race.with_write ? " races with the write by " : " races with the read by ";
+    if (race.block != fault.block) {
+      text += place(launch, race.block, race.thread) + " at " + sim::source_line(race.site);
+      if (!race.with_write) text += ", the first to read in these 64 bytes";
+      return text + ": blocks of one launch are not ordered";
+    }
+    const bool one_wave = race.thread / launch.wave_size == fault.thread / launch.wave_size;
+    text += race.thread == fault.thread ? "this and other lanes" : "thread " + std::to_string(race.thread);
+    return text + " at " + sim::source_line(race.site) +
+           (one_wave ? ": no __syncthreads or wave_sync is between them" : ": no __syncthreads is between them");
   }
 
   sim::Memory memory_;
+  sim::Ledger ledger_;
   std::vector<std::unique_ptr<sim::Runner>> runners_;
   std::unique_ptr<Workers> workers_;
   std::map<std::string, sim::Counters> counters_;

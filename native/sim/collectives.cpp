@@ -30,7 +30,7 @@ void octet_sim_wave_barrier(void) { current_runner->meet(*current_lane, Meeting:
 uint32_t octet_sim_shuffle(uint32_t value, int source) {
   Lane& lane = *current_lane;
   Wave& wave = *lane.wave;
-  Exchange& exchange = wave.exchange[wave.parity];
+  Exchange& exchange = wave.exchange[wave.meetings % 2];
   exchange.words[lane.index] = value;
   current_runner->meet(lane, Meeting::shuffle, SITE);
   return exchange.words[static_cast<unsigned>(source) % static_cast<unsigned>(wave.size)];
@@ -39,7 +39,7 @@ uint32_t octet_sim_shuffle(uint32_t value, int source) {
 uint64_t octet_sim_ballot(bool predicate) {
   Lane& lane = *current_lane;
   Wave& wave = *lane.wave;
-  Exchange& exchange = wave.exchange[wave.parity];
+  Exchange& exchange = wave.exchange[wave.meetings % 2];
   // Lanes that have left vote no.
   if (wave.waiting == 0) std::memset(exchange.words, 0, sizeof(exchange.words));
   exchange.words[lane.index] = predicate;
@@ -53,7 +53,7 @@ static void mma(Meeting kind, uintptr_t site, const uint32_t* a, const uint32_t*
   Lane& lane = *current_lane;
   Wave& wave = *lane.wave;
   Runner& runner = *current_runner;
-  Exchange& exchange = wave.exchange[wave.parity];
+  Exchange& exchange = wave.exchange[wave.meetings % 2];
   std::memcpy(exchange.a[lane.index], a, wave.size == 64 ? 8 : 16);
   std::memcpy(exchange.b[lane.index], b, 8);
   std::memcpy(exchange.d[lane.index], d, 16);

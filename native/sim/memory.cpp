@@ -41,9 +41,6 @@ Memory::Memory() {
   base_ = reinterpret_cast<uintptr_t>(reserve(size, PROT_NONE));
   page_ends_ = static_cast<uint64_t*>(reserve(size / page * 8, read_write));
   written_ = static_cast<uint64_t*>(reserve(size / 8, read_write));
-  writers_ = static_cast<ShadowWord*>(reserve(size * 2, read_write));
-  readers_ = static_cast<ShadowWord*>(reserve(size * 2, read_write));
-  touched_ = static_cast<uint8_t*>(reserve(size / chunk_bytes, read_write));
   holes_[page] = size - page;
 }
 
@@ -52,9 +49,6 @@ Memory::~Memory() {
   munmap(reinterpret_cast<void*>(base_), size);
   munmap(page_ends_, size / page * 8);
   munmap(written_, size / 8);
-  munmap(writers_, size * 2);
-  munmap(readers_, size * 2);
-  munmap(touched_, size / chunk_bytes);
 }
 
 void* Memory::allocate(int64_t size) {
@@ -133,47 +127,35 @@ std::string Memory::describe(uintptr_t address) const {
 
 bool Memory::written(uintptr_t address, size_t size) const {
   bool all = true;
-  for_bits(address - base_, size, [&](uint64_t word, uint64_t mask) {
-    return all = (__atomic_load_n(&written_[word], __ATOMIC_RELAXED) & mask) == mask;
-  });
+  for_bits(address - base_, size, [&](uint64_t word, uint64_t mask) { return all = (written_[word] & mask) == mask; });
   return all;
 }
 
 void Memory::mark_written(uintptr_t address, size_t size) {
-  for_bits(address - base_, size, [&](uint64_t word, uint64_t mask) {
-    // Neighbouring bytes may be written by another block at the same time.
-    if ((__atomic_load_n(&written_[word], __ATOMIC_RELAXED) & mask) != mask)
-      __atomic_fetch_or(&written_[word], mask, __ATOMIC_RELAXED);
-    return true;
-  });
+  for_bits(address - base_, size, [&](uint64_t word, uint64_t mask) { return written_[word] |= mask, true; });
 }
 
 void Memory::copy_written(uintptr_t destination, uintptr_t source, size_t size) {
-  const uintptr_t to = destination - base_, from = source - base_;
-  for (size_t i = 0; i < size; i++) {
-    const uint64_t bit = written_[(from + i) / 64] >> ((from + i) % 64) & 1;
-    uint64_t& word = written_[(to + i) / 64];
-    word = (word & ~(uint64_t{1} << ((to + i) % 64))) | bit << ((to + i) % 64);
-  }
-}
-
-void Memory::clear_shadow() {
-  const size_t chunks = size_of(capacity) / chunk_bytes;
-  for (size_t i = 0; i < chunks; i++) {
-    if (i % 8 == 0) {
-      uint64_t eight;
-      std::memcpy(&eight, touched_ + i, 8);
-      if (eight == 0) {
-        i += 7;
-        continue;
-      }
-    }
-    if (touched_[i] == 0) continue;
-    touched_[i] = 0;
-    // Dropping the pages is cheaper than clearing them: most of a chunk is usually untouched.
-    madvise(writers_ + i * chunk_bytes / 4, chunk_bytes * 2, MADV_DONTNEED);
-    madvise(readers_ + i * chunk_bytes / 4, chunk_bytes * 2, MADV_DONTNEED);
-  }
+  if (size == 0) return;
+  const uintptr_t to = destination - base_, distance = source - destination;
+  // The 64 bits that move to a word: those `distance` further on. No buffer begins at offset 0 or ends at the last page, so
+  // there are words around.
+  const auto moved = [&](uint64_t word) {
+    const uint64_t first = word * 64 + distance, shift = first % 64;
+    const uint64_t low = written_[first / 64] >> shift;
+    return shift == 0 ? low : low | written_[first / 64 + 1] << (64 - shift);
+  };
+  const uint64_t first = to / 64, last = (to + size - 1) / 64;
+  const auto copy = [&](uint64_t word) {
+    uint64_t mask = ~uint64_t{0};
+    if (word == first) mask &= ~uint64_t{0} << to % 64;
+    if (word == last) mask &= ~uint64_t{0} >> (63 - (to + size - 1) % 64);
+    written_[word] = (written_[word] & ~mask) | (moved(word) & mask);
+  };
+  if (source >= destination)
+    for (uint64_t word = first; word <= last; word++) copy(word);
+  else
+    for (uint64_t word = last + 1; word-- > first;) copy(word);
 }
 
 }  // namespace octet::sim

@@ -29,7 +29,6 @@ constexpr size_t stack_colours = 4096;
 constexpr size_t stack_colour_step = 5 * 64;
 
 constexpr size_t lds_capacity = 256 << 10;
-constexpr size_t lds_guard = 64 << 10;
 
 const char* meeting_name(Meeting kind) {
   switch (kind) {
@@ -80,21 +79,11 @@ void require_launch(const OctetSimKernel& kernel, int threads, size_t params_siz
          params_size, threads, kernel.params_size, kernel.max_threads);
 }
 
-void Counters::add(const Counters& other) {
-  launches += other.launches;
-  blocks += other.blocks;
-  global_read_bytes += other.global_read_bytes;
-  global_write_bytes += other.global_write_bytes;
-  global_transactions += other.global_transactions;
-  lds_accesses += other.lds_accesses;
-  lds_bank_conflicts += other.lds_bank_conflicts;
-  mfma += other.mfma;
-  barriers += other.barriers;
-}
-
 Runner::Runner() {
   lds_mapping_ = map_bytes(lds_capacity + 2 * lds_guard);
   lds = lds_mapping_ + lds_guard;
+  lds_pages_ = std::make_unique<ShadowPage[]>(lds_capacity / ShadowPage::bytes);
+  log_ = std::make_unique_for_overwrite<LogEntry[]>(64 * log_stride);
 }
 
 Runner::~Runner() {
@@ -134,6 +123,8 @@ void Runner::prepare() {
       lane.wave = &wave;
       lane.index = i;
       lane.thread = static_cast<int>(thread);
+      lane.log_end = log_of(i);
+      lane.log_limit = lane.log_end + log_capacity;
       lane.next = &wave.lanes[(i + 1) % size];
       lane.previous = &wave.lanes[(i + size - 1) % size];
       lane.stack_low = reinterpret_cast<uintptr_t>(stack);
@@ -167,9 +158,15 @@ bool Runner::run(const Launch& which, uint64_t number, Fault& fault) {
   block_index[0] = static_cast<uint32_t>(number % which.grid.x);
   block_index[1] = static_cast<uint32_t>(number / which.grid.x % which.grid.y);
   block_index[2] = static_cast<uint32_t>(number / which.grid.x / which.grid.y);
-  // Uninitialised LDS is NaN in every type, so that it shows even where the checks are off.
+  // Uninitialised LDS is NaN in every type, so that it shows even where the checks are off, and the same on every run.
   std::memset(lds, 0xFF, which.lds_bytes);
-  barrier_clock = ++clock;
+  if (clock > clock_limit / 2) {
+    // Half of the clock is left for this block.
+    clock = 0;
+    for (size_t i = 0; i < lds_capacity / ShadowPage::bytes; i++) lds_pages_[i] = ShadowPage();
+    pool_.forget();
+  }
+  barrier_clock = block_clock_ = ++clock;
   prepare();
   parked_waves_ = exited_lanes_ = 0;
   live_waves_ = static_cast<int>(waves.size());
@@ -187,14 +184,18 @@ bool Runner::run(const Launch& which, uint64_t number, Fault& fault) {
   return !faulted_;
 }
 
-void Runner::stop(const Lane& lane, uintptr_t site, const std::string& what) {
-  fault_->block = block;
-  fault_->thread = lane.thread;
-  fault_->site = site;
-  fault_->what = what;
+void Runner::abandon(const Fault& fault) {
+  *fault_ = fault;
   faulted_ = true;
+  judging_ = false;
   switch_to(scheduler_);
   __builtin_unreachable();
+}
+
+void Runner::stop(const Lane& lane, uintptr_t site, const std::string& what) {
+  // What the wave did before may be the cause, and is then what to report.
+  if (!judging_) judge_log(*lane.wave, Until::all_is_read);
+  abandon({.block = block, .thread = lane.thread, .site = site, .address = 0, .what = what, .race = {}});
 }
 
 // ---- meetings ----
@@ -226,8 +227,13 @@ void Runner::meet(Lane& lane, Meeting kind, uintptr_t site) {
          format("divergence: %s with %d of the wave's %d lanes gone", meeting_name(kind), wave.size - wave.live, wave.size));
   }
 
-  if (++wave.waiting < wave.live) {
-    switch_to(*lane.next);
+  wave.waiting++;
+  flush_if_all_stand(wave);
+  if (wave.waiting < wave.live) {
+    const uint32_t before = wave.meetings;
+    do {
+      switch_to(*lane.next);
+    } while (wave.meetings == before);
   } else if (kind == Meeting::barrier) {
     park(wave);
   } else {
@@ -237,9 +243,31 @@ void Runner::meet(Lane& lane, Meeting kind, uintptr_t site) {
 
 // All lanes of the wave have met: the others go on when their turn comes.
 void Runner::complete(Wave& wave) {
+  judge_log(wave, Until::all_is_read);
   wave.waiting = 0;
-  wave.parity ^= 1;
-  if (wave.pending == Meeting::wave_barrier) wave.sync_clock = ++clock;
+  wave.meetings++;
+  if (wave.pending == Meeting::wave_barrier) wave.sync_clock = tick();
+}
+
+// A lane whose log is full stands until the other lanes have come as far, so that the wave's instructions stay whole.
+void Runner::log_full(Lane& lane) {
+  lane.wave->full++;
+  flush_if_all_stand(*lane.wave);
+  while (lane.log_end == lane.log_limit) switch_to(*lane.next);
+}
+
+void Runner::flush_if_all_stand(Wave& wave) {
+  if (wave.full == 0 || wave.waiting + wave.full < wave.live) return;
+  judge_log(wave, Until::a_full_log_is_read);
+  wave.full = 0;
+  for (int i = 0; i < wave.size; i++) wave.full += wave.lanes[i].log_end == wave.lanes[i].log_limit;
+}
+
+uint64_t Runner::tick() {
+  if (clock + 1 == clock_limit)
+    stop(*current_lane, 0, format("a block of more than %llu barriers and wave_syncs",
+                                  static_cast<unsigned long long>(clock_limit / 2)));
+  return ++clock;
 }
 
 void Runner::park(Wave& wave) {
@@ -251,7 +279,7 @@ void Runner::park(Wave& wave) {
     return;
   }
   counters.barriers++;
-  barrier_clock = ++clock;
+  barrier_clock = tick();
   barrier_first_ = nullptr;
   parked_waves_ = 0;
   for (Wave& each : waves) {
@@ -280,15 +308,16 @@ void Runner::leave(Lane& lane) {
     stop(*wave.first_waiting, wave.site,
          format("divergence: thread %d has left the kernel while this lane of its wave waits at %s", lane.thread,
                 meeting_name(wave.pending)));
-  lane.exited = true;
   lane.next->previous = lane.previous;
   lane.previous->next = lane.next;
   wave.live--;
   if (wave.live > 0) {
+    flush_if_all_stand(wave);
     if (wave.waiting == wave.live) complete(wave);
     switch_to(*lane.next);
     return;
   }
+  judge_log(wave, Until::all_is_read);
   if (--live_waves_ > 0)
     next_wave(wave);
   else

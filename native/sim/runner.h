@@ -5,11 +5,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "../runtime/driver.h"
+#include "access.h"
+#include "cost.h"
 #include "kernel.h"
+#include "shadow.h"
 
 namespace octet::sim {
 
@@ -17,19 +21,19 @@ class Memory;
 
 // What a launch has to report when a kernel broke a rule. site: the address of the instruction, for the source line.
 struct Fault {
+  // The other access of a race; the block differs from the fault's own where blocks race.
+  struct Race {
+    bool with_write;
+    uint64_t block;
+    int thread;
+    uintptr_t site;
+  };
   uint64_t block = 0;
   int thread = 0;
   uintptr_t site = 0;
+  uintptr_t address = 0;
   std::string what;
-};
-
-struct Counters {
-  int64_t launches = 0, blocks = 0;
-  int64_t global_read_bytes = 0, global_write_bytes = 0;
-  int64_t global_transactions = 0;
-  int64_t lds_accesses = 0, lds_bank_conflicts = 0;
-  int64_t mfma = 0, barriers = 0;
-  void add(const Counters& other);
+  std::optional<Race> race;
 };
 
 struct Launch {
@@ -40,6 +44,7 @@ struct Launch {
   size_t lds_bytes;
   const void* params;
   octet_dtype fp8;
+  Target target;
   Memory* memory;
   bool checks;
   uint64_t blocks() const { return uint64_t{grid.x} * grid.y * grid.z; }
@@ -57,8 +62,9 @@ struct Lane {
   uintptr_t stack_low = 0, stack_high = 0;
   int thread = 0;   // in the block
   int index = 0;    // in the wave
-  bool exited = false;
-  size_t log_cursor = 0;
+  // Its accesses since the wave's last meeting.
+  LogEntry* log_end = nullptr;
+  LogEntry* log_limit = nullptr;
 };
 
 // Operands of a meeting, one slot for each parity: the lane that completes a meeting may reach the next one before the
@@ -75,12 +81,13 @@ struct Wave {
   int size = 0;
   int live = 0;     // lanes that have not left the kernel
   int waiting = 0;  // lanes at the pending meeting
+  int full = 0;     // lanes that stand because their log is full
   Meeting pending = Meeting::none;
   uintptr_t site = 0;
   Lane* first_waiting = nullptr;
   Lane* lanes = nullptr;
   Lane* resume = nullptr;  // where the wave goes on
-  uint32_t parity = 0;
+  uint32_t meetings = 0;     // completed; its parity chooses the exchange
   bool parked = false;       // all live lanes are at the block barrier
   uint64_t sync_clock = 0;   // accesses of this wave before it are ordered for this wave
   Exchange exchange[2];
@@ -88,16 +95,21 @@ struct Wave {
 
 class Runner {
  public:
+  static constexpr size_t lds_guard = 64 << 10;  // unused bytes around the LDS
   Runner();
   ~Runner();
   Runner(const Runner&) = delete;
 
   // False with the fault filled in when the kernel broke a rule; the block is then abandoned.
   bool run(const Launch& launch, uint64_t block, Fault& fault);
+  // The global memory the block touched, for the ledger.
+  std::vector<ShadowPage*> take_pages() { return pages_.take(); }
+  PagePool& pool() { return pool_; }
   Counters take_counters();
 
   // ---- called by the lanes (octet_sim_*, __tsan_*) ----
   void meet(Lane& lane, Meeting kind, uintptr_t site);
+  void log_full(Lane& lane);
   [[noreturn]] void stop(const Lane& lane, uintptr_t site, const std::string& what);
 
   const Launch* launch = nullptr;
@@ -117,9 +129,28 @@ class Runner {
   void reserve(int threads);
   void switch_to(Lane& to);
   void leave(Lane& lane);
+  uint64_t tick();
   void complete(Wave& wave);
+  void flush_if_all_stand(Wave& wave);
   void park(Wave& wave);
   void next_wave(Wave& after);
+  [[noreturn]] void abandon(const Fault& fault);
+
+  // ---- the log of the wave that is running (trace.cpp) ----
+  LogEntry* log_of(int index) { return log_.get() + static_cast<size_t>(index) * log_stride; }
+  enum class Until { all_is_read, a_full_log_is_read };
+  void judge_log(Wave& wave, Until until);
+  static uint32_t least_key(const Wave& wave, LogEntry* const* cursors);
+  static void take_access(const Wave& wave, LogEntry** cursors, WaveAccess& access);
+  void judge(Wave& wave, const WaveAccess& access);
+  template <Access kind>
+  void judge_lds(Wave& wave, const WaveAccess& access, const Moment& now);
+  template <Access kind>
+  void judge_global(Wave& wave, const WaveAccess& access, const Moment& now);
+  [[noreturn]] void report(const Wave& wave, const WaveAccess& access, int i, const Verdict& verdict);
+
+  // The strides keep the logs of a wave's lanes out of each other's cache sets.
+  static constexpr size_t log_capacity = 256, log_stride = log_capacity + 4;
 
   std::vector<char*> stacks_;  // one mapping for each lane
   char* lds_mapping_ = nullptr;
@@ -127,6 +158,12 @@ class Runner {
   int parked_waves_ = 0, exited_lanes_ = 0, live_waves_ = 0;
   uintptr_t barrier_site_ = 0;
   const Lane* barrier_first_ = nullptr;
+  std::unique_ptr<LogEntry[]> log_;
+  std::unique_ptr<ShadowPage[]> lds_pages_;
+  uint64_t block_clock_ = 1;  // when this block began
+  bool judging_ = false;
+  PagePool pool_;
+  BlockPages pages_{pool_};
   Fault* fault_ = nullptr;
   bool faulted_ = false;
 };
