@@ -181,7 +181,9 @@ bool parse_shuffle(std::string_view word, Dpp& dpp) {
 
 void parse_modifier(std::string_view word, Instruction& in, Dpp& dpp) {
   const std::string_view whole = word;
-  if (take(word, "offset:") || take(word, "offset0:"))
+  if (word.starts_with("offset:swizzle("))
+    in.offset = in.words[0] & 0xFFFF;  // the pattern by its name: its bits are simpler
+  else if (take(word, "offset:") || take(word, "offset0:"))
     in.offset = integer(word);
   else if (take(word, "offset1:"))
     in.offset1 = integer(word);

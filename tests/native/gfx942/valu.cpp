@@ -90,6 +90,11 @@ int32_t bfe_signed(int32_t x, uint32_t at, uint32_t width) {
   const uint32_t bits = static_cast<uint32_t>(x) >> at;
   return at + width >= 32 ? x >> at : static_cast<int32_t>(bits << (32 - width)) >> (32 - width);
 }
+// Leading bits equal to the sign; all equal gives -1.
+uint32_t leading_signs(uint32_t x) {
+  if (x >> 31) x = ~x;
+  return x == 0 ? ~0u : static_cast<uint32_t>(std::countl_zero(x));
+}
 uint32_t reverse(uint32_t x) {
   uint32_t result = 0;
   for (int i = 0; i < 32; i++) result |= (x >> i & 1) << (31 - i);
@@ -134,7 +139,7 @@ void div_scale(Wave& wave, const Instruction& in) {
       result = std::ldexp(s0, 64);
     } else if (denormal(inverse) && denormal(quotient)) {
       flag = true;
-      if (same(s0, s1)) result = std::ldexp(s0, 64);
+      if (same(s0, s1)) result = std::ldexp(s0, -64);
     } else if (denormal(inverse)) {
       result = std::ldexp(s0, -64);
     } else if (denormal(quotient)) {
@@ -156,7 +161,10 @@ void div_fmas(Wave& wave, const Instruction& in) {
   const uint64_t scaled = wave.vcc();
   for (int i = 0; i < lanes; i++) {
     float result = std::fma(a[i], b[i], c[i]);
-    if (scaled >> i & 1) result *= exponent_of(c[i]) > 127 ? 0x1p64f : 0x1p-64f;
+    // Rounded once, after the scaling: a quotient may be denormal.
+    if (scaled >> i & 1)
+      result = static_cast<float>(std::fma(double{a[i]}, double{b[i]}, double{c[i]}) *
+                                  (exponent_of(c[i]) > 127 ? 0x1p64 : 0x1p-64));
     a[i] = result;
   }
   write(wave, in, a);
@@ -171,9 +179,10 @@ float div_fixup(float quotient, float denominator, float numerator) {
     return std::bit_cast<float>(0xFFC00000u);
   if (denominator == 0 || infinite_numerator) return std::copysign(infinity, sign);
   if (infinite_denominator || numerator == 0) return std::copysign(0.0f, sign);
-  const int difference = exponent_of(numerator) - exponent_of(denominator);
-  if (difference < -150) return std::copysign(0.0f, sign);
-  if (difference > 254) return std::copysign(infinity, sign);
+  if (exponent_of(numerator) - exponent_of(denominator) < -150) return std::copysign(0.0f, sign);
+  // NOTE: the reference leaves open how a quotient past the largest number, with a denormal denominator, becomes
+  // infinite; IEEE division, which the sequence is for, does not.
+  if (std::ilogb(numerator) - std::ilogb(denominator) > 128) return std::copysign(infinity, sign);
   return std::copysign(quotient, sign);
 }
 
@@ -492,6 +501,7 @@ void add_integers(Table& t) {
   t["v_not_b32"] = unary<u32, u32, EXPRESSION((u32 a), ~a)>;
   t["v_bfrev_b32"] = unary<u32, u32, reverse>;
   t["v_ffbh_u32"] = unary<u32, u32, EXPRESSION((u32 a), a == 0 ? ~0u : static_cast<u32>(std::countl_zero(a)))>;
+  t["v_ffbh_i32"] = unary<u32, u32, leading_signs>;
   t["v_ffbl_b32"] = unary<u32, u32, EXPRESSION((u32 a), a == 0 ? ~0u : static_cast<u32>(std::countr_zero(a)))>;
   t["v_and_b32"] = binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), a & b)>;
   t["v_or_b32"] = binary<u32, u32, u32, EXPRESSION((u32 a, u32 b), a | b)>;
