@@ -53,6 +53,19 @@ OCTET_INLINE constexpr T min_of(T a, T b) { return a < b ? a : b; }
 template <class T>
 OCTET_INLINE constexpr T max_of(T a, T b) { return a > b ? a : b; }
 
+// step(Constant<0>), ..., step(Constant<count - 1>): a loop that is always unrolled, however long its body.
+template <int n>
+struct Constant {
+  static constexpr int value = n;
+};
+template <class T, T... n>
+struct Constants {
+  template <class Step>
+  OCTET_INLINE static void each([[maybe_unused]] const Step& step) { (step(Constant<n>{}), ...); }
+};
+template <int count, class Step>
+OCTET_INLINE void unrolled([[maybe_unused]] const Step& step) { __make_integer_seq<Constants, int, count>::each(step); }
+
 OCTET_INLINE float exp_fast(float x) { return exp2_fast(x * 1.4426950408889634f); }
 OCTET_INLINE float log_fast(float x) { return log2_fast(x) * 0.6931471805599453f; }
 // silu(x) = x / (1 + exp(-x)); exp overflows to inf for x < -88 and the quotient is then -0, as it should be.

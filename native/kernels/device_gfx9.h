@@ -65,8 +65,19 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
   const int lane = static_cast<int>(threadIdx.x) % wave_size;
   return __shfl(x, lane < delta ? lane : lane - delta);
 }
-// x, which is the same in every lane, where the compiler cannot tell: in a scalar register.
+// x, which is the same in every lane, in a scalar register: what follows from it costs no vector instructions.
 OCTET_INLINE int wave_uniform(int x) { return __builtin_amdgcn_readfirstlane(x); }
+template <class T>
+OCTET_INLINE T* wave_uniform(T* x) {
+  const uint64_t bits = reinterpret_cast<uint64_t>(x);
+  const uint32_t low = __builtin_amdgcn_readfirstlane(static_cast<int>(bits));
+  const uint32_t high = __builtin_amdgcn_readfirstlane(static_cast<int>(bits >> 32));
+  return reinterpret_cast<T*>(static_cast<uint64_t>(high) << 32 | low);
+}
+// The value of one lane, the same lane for the whole wave; a scalar register again.
+OCTET_INLINE float wave_broadcast(float x, int lane) {
+  return __builtin_bit_cast(float, __builtin_amdgcn_readlane(__builtin_bit_cast(int, x), lane));
+}
 // One bit per lane, lane 0 lowest.
 OCTET_INLINE uint64_t __ballot(bool predicate) { return __builtin_amdgcn_ballot_w64(predicate); }
 
@@ -89,6 +100,24 @@ OCTET_INLINE int atomic_add(int* address, int value) {
 OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
   return __hip_atomic_fetch_add(address, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
+
+// A load of global memory at a base that is the same in every lane and a lane's own distance from it in bytes: the
+// instruction takes the one from scalar registers, the other from one vector register.
+template <class T>
+OCTET_INLINE T load_global(const void* base, uint32_t offset) {
+  using Bytes = const __attribute__((address_space(1))) uint8_t*;
+  using Element = const __attribute__((address_space(1))) T*;
+  return *(Element)((Bytes)base + offset);
+}
+
+// Waits for this wave's loads of global memory: vmcnt(0), the other counters at their most.
+OCTET_INLINE void wait_for_loads() { __builtin_amdgcn_s_waitcnt(0x0F70); }
+// Waits for this wave's LDS accesses: lgkmcnt(0), the other counters at their most.
+OCTET_INLINE void wait_for_lds() { __builtin_amdgcn_s_waitcnt(0xC07F); }
+// Nothing is scheduled across: what a kernel interleaves by hand stays so. NOTE: instructions without side effects are
+// placed before the scheduler sees the fence; hold() keeps those that make x before it and those that take it after.
+OCTET_INLINE void schedule_fence() { __builtin_amdgcn_sched_barrier(0); }
+OCTET_INLINE void hold(f32x4& x) { asm volatile("" : "+v"(x)); }
 
 // The matrix instructions, D = A B + C on one wave; the lane layouts are in mma.h. All lanes must be active.
 using i16x4 = short __attribute__((ext_vector_type(4)));

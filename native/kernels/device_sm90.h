@@ -50,8 +50,18 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
   const int lane = static_cast<int>(threadIdx.x) % wave_size;
   return __shfl(x, lane < delta ? lane : lane - delta);
 }
-// x, which is the same in every lane, where the compiler cannot tell; nothing to gain here.
-OCTET_INLINE int wave_uniform(int x) { return x; }
+// As on gfx9, where they give a scalar register: a value that every lane has; the value of one lane.
+template <class T>
+OCTET_INLINE T wave_uniform(T x) { return x; }
+OCTET_INLINE float wave_broadcast(float x, int lane) { return __shfl(x, lane); }
+template <class T>
+OCTET_INLINE T load_global(const void* base, uint32_t offset) {
+  return *reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset);
+}
+OCTET_INLINE void wait_for_loads() {}
+OCTET_INLINE void wait_for_lds() {}
+OCTET_INLINE void schedule_fence() {}
+OCTET_INLINE void hold(f32x4&) {}
 // One bit per lane, lane 0 lowest.
 OCTET_INLINE uint64_t __ballot(bool predicate) {
   return static_cast<uint32_t>(__nvvm_vote_ballot_sync(0xFFFFFFFFu, predicate));

@@ -27,15 +27,18 @@ struct GemmParams {
 };
 
 // Every configuration: the kernel's name and its tile.
-// NOTE: 8 waves on the large tile: its LDS lets only one block on a CU, and two waves a SIMD hide each other's latency.
-#define OCTET_GEMM_CONFIGS(X)                                                                          \
-  X(gemm_fp8_m16n64, .fp8 = true, .n = 64, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true)       \
-  X(gemm_fp8_m64n64, .fp8 = true, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)       \
-  X(gemm_fp8_m128n128, .fp8 = true, .n = 128, .m = 128, .waves_n = 2, .waves_m = 4, .aligned = true)   \
-  X(gemm_fp8_any, .fp8 = true, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = false)         \
-  X(gemm_bf16_m16n64, .fp8 = false, .n = 64, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true)     \
-  X(gemm_bf16_m64n64, .fp8 = false, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)     \
-  X(gemm_bf16_m128n128, .fp8 = false, .n = 128, .m = 128, .waves_n = 2, .waves_m = 4, .aligned = true) \
+#define OCTET_GEMM_CONFIGS(X)                                                                                    \
+  X(gemm_fp8_m16n16, .fp8 = true, .n = 16, .m = 16, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 8)   \
+  X(gemm_fp8_m32n16, .fp8 = true, .n = 16, .m = 32, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 8)   \
+  X(gemm_fp8_m64n16, .fp8 = true, .n = 16, .m = 64, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 4)   \
+  X(gemm_fp8_m64n64, .fp8 = true, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)                 \
+  X(gemm_fp8_m128n128, .fp8 = true, .n = 128, .m = 128, .waves_n = 2, .waves_m = 2, .aligned = true)             \
+  X(gemm_fp8_any, .fp8 = true, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = false)                   \
+  X(gemm_bf16_m16n16, .fp8 = false, .n = 16, .m = 16, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 8) \
+  X(gemm_bf16_m32n16, .fp8 = false, .n = 16, .m = 32, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 8) \
+  X(gemm_bf16_m64n16, .fp8 = false, .n = 16, .m = 64, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 4) \
+  X(gemm_bf16_m64n64, .fp8 = false, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)               \
+  X(gemm_bf16_m128n128, .fp8 = false, .n = 128, .m = 128, .waves_n = 2, .waves_m = 2, .aligned = true)           \
   X(gemm_bf16_any, .fp8 = false, .n = 64, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = false)
 
 #define OCTET_GEMM_TILE(name, ...) constexpr TileConfig name##_tile{__VA_ARGS__};
@@ -46,12 +49,18 @@ constexpr int gemm_reduce_waves = 4;
 #if !defined(OCTET_HOST)
 
 struct TokenRows {
-  const GemmParams& p;
-  int64_t first;
-  int element;
+  const uint8_t* data;
+  const float* scales;
+  int64_t last, row_bytes, scale_row_bytes;
+  OCTET_INLINE TokenRows(const GemmParams& p, int64_t first, int element)
+      : data(wave_uniform(p.a + first * p.a_stride * element)),
+        scales(wave_uniform(p.a_scales + first * p.a_scale_stride)),
+        last(p.m - 1 - first),
+        row_bytes(p.a_stride * element),
+        scale_row_bytes(p.a_scale_stride * 4) {}
   OCTET_INLINE TileRow operator()(int i) const {
-    const int64_t row = min_of(first + i, p.m - 1);
-    return {p.a + row * p.a_stride * element, p.a_scales + row * p.a_scale_stride};
+    const int64_t row = min_of<int64_t>(i, last);
+    return {data, static_cast<uint64_t>(row * row_bytes), scales, static_cast<uint64_t>(row * scale_row_bytes)};
   }
 };
 
@@ -117,12 +126,12 @@ OCTET_INLINE void gemm_kernel(const GemmParams& p) {
 
   auto& lds = OCTET_LDS(TileLds<C>);
   GemmTile<C> tile;
-  tile.run(lds, WeightRows(p.b, 0, first_n), TokenRows{p, first_m, GemmTile<C>::element}, range);
+  tile.run(lds, WeightRows(p.b, 0, first_n), TokenRows(p, first_m, GemmTile<C>::element), range);
   tile.drain(lds, GemmStore{p, first_n, first_m, split});
 }
 
 #define OCTET_GEMM_KERNEL(name, ...) \
-  OCTET_KERNEL(name, GemmParams, name##_tile.waves() * wave_size) { gemm_kernel<name##_tile>(params); }
+  OCTET_KERNEL(name, GemmParams, name##_tile.threads()) { gemm_kernel<name##_tile>(params); }
 OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
 
 // Adds the partial sums of the segments in order: one thread to four columns of a row.
@@ -169,45 +178,63 @@ struct GemmPlan {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Columns of a K segment: as many segments as give a decode step (tiles of 64 rows) about one block for each of the 304
-// CUs of an MI325X, and at least two scale blocks each. A function of the shape alone, for the bits depend on it.
+// Columns of a K segment: as few segments as give a decode step (tiles of 16 rows) a block for each of the 304 CUs of
+// an MI325X. A function of the shape alone, for the bits depend on it.
 int64_t segment_columns(int64_t n, int64_t k) {
-  const int64_t blocks = ceil_div(k, OCTET_SCALE_BLOCK);
-  const int64_t wanted = ceil_div(304, ceil_div(n, 64));
-  int64_t length = 2;
-  while (ceil_div(blocks, length) > wanted) length *= 2;
-  return std::max<int64_t>(std::min(length, blocks), 1) * OCTET_SCALE_BLOCK;
+  const int64_t blocks = std::max<int64_t>(ceil_div(k, OCTET_SCALE_BLOCK), 1),
+                tiles = std::max<int64_t>(ceil_div(n, 16), 1);
+  const int64_t wanted = std::min(ceil_div(304, tiles), blocks);
+  const int64_t length = ceil_div(blocks, wanted);
+  return (ceil_div(blocks, length) < wanted ? blocks / wanted : length) * OCTET_SCALE_BLOCK;
 }
 
-// The largest m for which the grid of 64 x 64 tiles would leave half of the CUs idle.
-int64_t split_rows(int64_t n, int compute_units) { return compute_units / (2 * ceil_div(n, 64)) * 64; }
+// K is split only up to this m, where tiles of 64 x 64 would not fill the CUs.
+int64_t split_rows(int64_t n, int compute_units) { return std::max<int64_t>(compute_units / ceil_div(n, 64), 1) * 64; }
 
 bool is_aligned(const octet_gemm_args& args) {
-  const int64_t chunk = args.b.dtype == OCTET_BF16 ? 8 : 16;  // elements in 16 bytes
-  return args.a_stride % chunk == 0 && args.b.row_stride % chunk == 0 && args.b.k % chunk == 0 &&
-         args.b.scale_column_offset % chunk == 0;
+  return tile_aligned(args.b) && tile_aligned(args.a_stride * (args.b.dtype == OCTET_BF16 ? 2 : 1));
 }
 
-// The tile: `any` where 16-byte loads do not apply, else the smallest that holds all tokens, but 128 x 128 only where
-// that fills the CUs.
+// Modelled cost of a staged plan, in columns of k of one 64 x 64 tile: how often the CUs are filled, times the work of
+// a filling. A CU holds as many blocks as its LDS does; large tiles keep the matrix unit busy for 85 % of the time,
+// small ones (LDS-bound) for 50 %. Filling and draining a tile costs about 512 columns, a reduction two more launches'
+// worth.
+int64_t cost(const GemmPlan& plan, int64_t k, int compute_units) {
+  const int64_t held = std::max<int64_t>(65536 / static_cast<int64_t>(plan.config.lds_bytes), 1);
+  const int64_t blocks = plan.tiles_n * plan.tiles_m * (plan.split ? plan.segments : 1);
+  const int64_t columns = (plan.split ? plan.segment : k) + 512;
+  const int64_t area = plan.config.tile.n * plan.config.tile.m / 4096;
+  const int64_t percent = area == 1 ? 50 : 85;
+  return ceil_div(blocks, held * compute_units) * held * columns * area * 100 / percent + (plan.split ? 2048 : 0);
+}
+
+// The tile: `any` where 16-byte loads do not apply; up to 64 tokens the direct one that holds them all, split over K
+// where K has segments; beyond, the cheapest of the staged ones.
 GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
-  const bool fp8 = args.b.dtype != OCTET_BF16;
-  const bool fills = ceil_div(args.m, 128) * ceil_div(n, 128) >= compute_units;
-  const int m = !is_aligned(args) ? 64 : args.m <= 16 ? 16 : args.m <= 64 || !fills ? 64 : 128;
-  GemmPlan plan{};
+  const bool fp8 = args.b.dtype != OCTET_BF16, aligned = is_aligned(args);
+  const int segment = static_cast<int>(segment_columns(n, k));
+  const int segments = static_cast<int>(std::max<int64_t>(ceil_div(k, segment), 1));
+  GemmPlan best{};
   for (const GemmConfig& config : configs) {
-    if (config.tile.fp8 == fp8 && config.tile.aligned == is_aligned(args) && config.tile.m == m) plan.config = config;
+    const TileConfig& tile = config.tile;
+    if (tile.fp8 != fp8 || tile.aligned != aligned) continue;
+    if (aligned && tile.direct() != (args.m <= 64)) continue;
+    if (tile.direct() && args.m > tile.m) continue;
+    for (const bool split : {false, true}) {
+      if (split && (segments == 1 || args.m > split_rows(n, compute_units))) continue;
+      const GemmPlan plan{config, ceil_div(n, tile.n), ceil_div(args.m, tile.m), segment, segments, split};
+      if (tile.direct()) {
+        if (best.config.kernel == nullptr || (split && best.config.kernel == config.kernel)) best = plan;
+      } else if (best.config.kernel == nullptr || cost(plan, k, compute_units) < cost(best, k, compute_units)) {
+        best = plan;
+      }
+    }
   }
-  plan.tiles_n = ceil_div(n, plan.config.tile.n);
-  plan.tiles_m = ceil_div(args.m, plan.config.tile.m);
-  plan.segment = static_cast<int>(segment_columns(n, k));
-  plan.segments = static_cast<int>(ceil_div(k, plan.segment));
-  plan.split = plan.segments > 1 && args.m <= split_rows(n, compute_units);
-  return plan;
+  return best;
 }
 
-// [segments, m, n rounded up to 4] f32 for the largest m up to args.m that is split: it never shrinks as m grows.
+// [segments, m, n rounded up to 4] f32 for the largest m up to args.m that may be split: it never shrinks as m grows.
 size_t workspace_bytes(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
   if (n == 0 || k == 0) return 0;
@@ -277,13 +304,12 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
     require_workspace("gemm", args.workspace, args.workspace_size, workspace_bytes(args, device.compute_units));
 
     const GemmPlan plan = pick_config(args, device.compute_units);
-    const int waves = plan.config.tile.waves();
+    const int threads = plan.config.tile.threads();
     const int64_t tiles = plan.tiles_n * plan.tiles_m;
     const int64_t blocks = plan.split ? tiles * plan.segments : tiles;
-    require(blocks <= max_blocks(waves * device.wave_size),
-            "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld", static_cast<long long>(args.m),
-            static_cast<long long>(b.n), static_cast<long long>(blocks),
-            static_cast<long long>(max_blocks(waves * device.wave_size)));
+    require(blocks <= max_blocks(threads), "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld",
+            static_cast<long long>(args.m), static_cast<long long>(b.n), static_cast<long long>(blocks),
+            static_cast<long long>(max_blocks(threads)));
     const GemmParams params{.a = static_cast<const uint8_t*>(args.a),
                             .a_scales = args.a_scales,
                             .b = b,
@@ -299,7 +325,8 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
                             .segment = plan.segment,
                             .segments = plan.segments,
                             .output_dtype = args.output_dtype};
-    launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, waves, plan.config.lds_bytes, params);
+    launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, threads / device.wave_size,
+           plan.config.lds_bytes, params);
     if (plan.split) {
       // split_rows bounds m here, so the blocks of the reduction always fit a launch.
       const int64_t quads = args.m * ceil_div(b.n, 4);

@@ -6,48 +6,80 @@
 // A user writes
 //   GemmTile<config> tile;
 //   tile.run(lds, weights, tokens, k);   weights(i), tokens(i): the TileRow of tile row i, always one that may be read
-//   (rows
-//                                        beyond a matrix repeat its last); called once a tile. So a gather of token
-//                                        rows, an expert's base, or gate and up rows interleaved by 16 are the
+//                                        (rows beyond a matrix repeat its last); called once a tile. So a gather of
+//                                        token rows, an expert's base, or gate and up rows interleaved by 16 are the
 //                                        functor's affair.
-//   tile.drain(lds, store);              store(token, row, f32x4): rows row..row+3 of one token, tile-relative; or use
-//                                        tile.sum[i][j] with wave_row() + 16*i + MmaAccumulator::row(r) and
-//                                        wave_token() + 16*j + MmaAccumulator::column(r) (then a barrier before LDS is
-//                                        reused).
+//   tile.drain(lds, store);              store(token, row, f32x4): rows row..row+3 of one token, tile-relative; or,
+//                                        where tile.holds(i, j), use tile.sum[i][j] with wave_row() + 16*i +
+//                                        MmaAccumulator::row(r) and wave_token() + 16*j + MmaAccumulator::column(r)
+//                                        (then a barrier before LDS is reused). One wave holds each (i, j), and the
+//                                        same one (i, j) and (i + 1, j) for even i.
 //
-// K is walked in phases: the longest ranges of at most 128 bytes of k in which neither scale changes. The activations'
-// scale grid starts at column 0, the weights' is shifted by scale_column_offset, so a shard that starts inside a scale
-// block has two phases to each 128 columns. A phase is 128 bytes of k for each row, zero beyond its end: four matrix
-// instructions, whose FP8 partial sum is multiplied by the scale pair into the segment's sum (bf16 accumulates there
-// directly). Segments, a fixed number of columns that depends on the weight's shape only, are summed on their own and
-// then added in order: a block that does one segment and one that does all give the same bits.
+// Choosing a configuration
+//   staged, waves_k = 1: operands go through LDS. For tiles that are multiplied often: m >= 64. The best ratio of LDS
+//   to
+//     matrix clocks has waves of 64 x 64; n + m <= 256 lets two blocks share a CU.
+//   direct, waves_k > 1: the waves divide k, each loads its operands from global memory in the instruction's own
+//   layout,
+//     and the waves' partial sums meet in LDS. For tiles so narrow that no weight is used twice: m <= 64, n = 16 or 32.
+//   aligned = false: any strides and offsets, byte by byte (staged). tile_aligned() says when it is needed.
 //
-// LDS: rows of 128 bytes, 144 apart. NOTE: the 16 bytes of padding shift neighbouring rows by four banks, so the 8-byte
-// operand reads of a matrix instruction (16 rows x 4 groups of 8 bytes) touch each bank equally often, and 8 lanes
-// write one row without conflict. The next phase is fetched into registers while the matrix unit works on this one.
+// K is walked in windows of 128 bytes. A window's product is summed by the matrix unit from zero, multiplied by the
+// scale pair (FP8), and added to the segment's sum, windows in order. The activations' scale grid starts at column 0,
+// the weights' is shifted by scale_column_offset: at an offset of 64 a window is two products, one for each half.
+// Segments, a fixed number of columns that depends on the weight's shape only, are summed on their own and then added
+// in order. All this is the same in every aligned configuration, so they give the same bits, as does a block that does
+// one segment and one that does all.
+//
+// Two waves a SIMD on gfx942: 256 registers a lane hold two sums of 64 x 64 (128), the next window (32) and operands.
 #pragma once
 
 #include <octet.h>
 #include <stdint.h>
 
+// How one block's tile is divided. Waves are counted as waves of 64 lanes: where a wave has 32, twice as many share the
+// longer side of a wave's part (or k), so a block always has threads() threads.
 struct TileConfig {
   bool fp8;              // else bf16
   int n, m;              // weight rows and tokens of the tile
-  int waves_n, waves_m;  // how the waves divide it: n/waves_n and m/waves_m are multiples of 16
-  bool aligned;  // strides, k and the scale column offset are multiples of 16 bytes: loads of 16; else byte by byte
-  constexpr int waves() const { return waves_n * waves_m; }
+  int waves_n, waves_m;  // n/waves_n and m/waves_m are multiples of 16
+  bool aligned;          // tile_aligned() holds: loads of 16 bytes; else byte by byte
+  int waves_k = 1;       // more than 1: direct
+  constexpr int threads() const { return waves_n * waves_m * waves_k * 64; }
+  constexpr bool direct() const { return waves_k > 1; }
+  // Windows of k whose products a direct tile gathers in LDS at a time, about 16 KiB.
+  constexpr int slots() const {
+    const int fit = 16384 / (n * m * 4);
+    return fit < waves_k ? waves_k : fit / waves_k * waves_k;
+  }
+  // Windows in LDS at a time.
+  constexpr int buffers() const { return (n + m) * 128 * 2 <= 65536 ? 2 : 1; }
+  // Rows of one token that a wave drains at a time.
+  constexpr int drain_rows() const { return direct() || n == 16 * waves_n ? 16 : 32; }
 };
 
 constexpr int tile_row_bytes = 128;  // of k in each row: 128 FP8 codes or 64 bf16
-constexpr int tile_pitch = tile_row_bytes + 16;
+
+// What `aligned` asks of rows this many bytes apart: they lie on 16 bytes, and 256 of them within 2^32.
+constexpr bool tile_aligned(int64_t row_bytes) { return row_bytes % 16 == 0 && row_bytes <= int64_t{1} << 24; }
+
+// What it asks of a weight: besides, that a scale block ends in the middle or at the end of a window and between
+// fragments of 16 rows.
+constexpr bool tile_aligned(const octet_weight& w) {
+  const int64_t size = w.dtype == OCTET_BF16 ? 2 : 1;
+  return tile_aligned(w.row_stride * size) && w.k * size % 16 == 0 && w.expert_stride * size % 16 == 0 &&
+         w.scale_column_offset % 64 == 0 && w.scale_row_offset % 16 == 0;
+}
 
 template <TileConfig C>
 union TileLds {
+  uint8_t rows[C.buffers()][C.direct() ? 1 : C.n + C.m]
+              [tile_row_bytes];  // weights, then tokens; 16-byte chunks swizzled
   struct {
-    uint8_t rows[C.n + C.m][tile_pitch];  // weights, then tokens
-    float scales[C.n + C.m];
-  } tile;
-  float stage[C.waves()][16][C.n / C.waves_n + 4];  // [wave][token][row]: results on their way out
+    float blocks[C.slots()][C.direct() ? C.n * C.m : 1];       // [window][fragment][lane]
+    float factors[C.slots()][C.n / 16][C.direct() ? C.m : 1];  // [window][weight fragment][token]
+  } partial;
+  float stage[C.threads() / 32][16][C.drain_rows() + 4];  // [wave][token][row]: results on their way out
 };
 
 // Columns of k a block walks (end + segment below 2^31), and the column at which the weights' first scale block was
@@ -61,9 +93,17 @@ struct TileK {
 #if !defined(OCTET_HOST)
 #include "mma.h"
 
+// Where a row lies: a base, the same for the 16 weight rows of a fragment and for all tokens, in every lane, and this
+// row's distance from it in bytes; below 2^32 where the tile is aligned, so that it takes one register.
 struct TileRow {
   const uint8_t* data;  // column 0
+  uint64_t data_offset;
   const float* scales;  // of the first scale block; unused with bf16
+  uint64_t scale_offset;
+  OCTET_INLINE const uint8_t* row() const { return data + data_offset; }
+  OCTET_INLINE float scale(int block) const {
+    return reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(scales) + scale_offset)[block];
+  }
 };
 
 // Rows first, first+1, ... of expert `expert` of a weight.
@@ -75,13 +115,15 @@ struct WeightRows {
   OCTET_INLINE WeightRows(const octet_weight& w, int64_t expert, int64_t first)
       : first(first), last(w.n - 1), scale_row_stride(w.scale_row_stride), scale_row_offset(w.scale_row_offset) {
     const int size = w.dtype == OCTET_BF16 ? 2 : 1;
-    data = static_cast<const uint8_t*>(w.data) + expert * w.expert_stride * size;
-    scales = w.scales + expert * w.scale_expert_stride;
     row_bytes = w.row_stride * size;
+    data = wave_uniform(static_cast<const uint8_t*>(w.data) + expert * w.expert_stride * size +
+                        min_of(first, last) * row_bytes);
+    scales = w.scales + expert * w.scale_expert_stride;
   }
   OCTET_INLINE TileRow operator()(int i) const {
     const int64_t row = min_of(first + i, last);
-    return {data + row * row_bytes, scales + (scale_row_offset + row) / OCTET_SCALE_BLOCK * scale_row_stride};
+    return {data, static_cast<uint64_t>((row - min_of(first, last)) * row_bytes), scales,
+            static_cast<uint64_t>((scale_row_offset + row) / OCTET_SCALE_BLOCK * scale_row_stride * 4)};
   }
 };
 
@@ -93,75 +135,44 @@ OCTET_INLINE constexpr uint32_t xcd_contiguous(uint32_t block, uint32_t blocks) 
   return xcd * (blocks / xcds) + min_of(xcd, blocks % xcds) + block / xcds;
 }
 
-template <bool fp8>
-struct TileElement {
-  using Mma = MmaFp8;
-  using Storage = uint8_t;
-};
-template <>
-struct TileElement<false> {
-  using Mma = MmaBf16;
-  using Storage = uint16_t;
-};
-
 template <TileConfig C>
 struct GemmTile {
-  using Mma = typename TileElement<C.fp8>::Mma;
-  using Storage = typename TileElement<C.fp8>::Storage;
-  static constexpr int element = sizeof(Storage);
-  static constexpr int columns = tile_row_bytes / element;
-  static constexpr int steps = columns / Mma::k;
-  static constexpr int wave_n = C.n / C.waves_n, wave_m = C.m / C.waves_m;
+  static constexpr int element = C.fp8 ? 1 : 2;
+  static constexpr int columns = tile_row_bytes / element;  // of a window
+  static constexpr int threads = C.threads();
+  // The division among waves of this target.
+  static constexpr int more = 64 / wave_size;
+  static constexpr bool longer_n = C.n * C.waves_m > C.m* C.waves_n;
+  static constexpr bool more_k = C.n == 16 * C.waves_n && C.m == 16 * C.waves_m;
+  static constexpr int waves_n = C.waves_n * (!more_k && longer_n ? more : 1);
+  static constexpr int waves_m = C.waves_m * (!more_k && !longer_n ? more : 1);
+  static constexpr int waves_k = C.waves_k * (more_k ? more : 1);
+  static constexpr int wave_n = C.n / waves_n, wave_m = C.m / waves_m;
   static constexpr int tiles_n = wave_n / 16, tiles_m = wave_m / 16;  // 16 x 16 accumulators of a wave
-  static constexpr int threads = C.waves() * wave_size;
   static constexpr int rows = C.n + C.m;
-  static constexpr int chunks = tile_row_bytes / 16;  // of 16 bytes in a row
-  static constexpr int row_step = threads / chunks;   // rows the block fetches at once
-  static constexpr int fetches = (rows + row_step - 1) / row_step;
-  static constexpr int scale_fetches = (rows + threads - 1) / threads;
   static_assert(wave_n % 16 == 0 && wave_m % 16 == 0 && sizeof(TileLds<C>) <= 65536);
+  static_assert(C.direct() ? C.aligned && C.slots() % waves_k == 0 : waves_k == 1);
 
   MmaAccumulator sum[tiles_n][tiles_m];
 
   // Where this wave's accumulators begin in the tile.
-  OCTET_INLINE static int wave_row() { return wave_index() / C.waves_m * wave_n; }
-  OCTET_INLINE static int wave_token() { return wave_index() % C.waves_m * wave_m; }
+  OCTET_INLINE static int wave_row() { return wave_index() / waves_m % waves_n * wave_n; }
+  OCTET_INLINE static int wave_token() { return wave_index() % waves_m * wave_m; }
+  // Whether this wave has the sum of its tile's (i, j): of the waves that divide k, one does.
+  OCTET_INLINE static bool holds(int i, int j) { return !C.direct() || wave_k() == (i / 2 * tiles_m + j) % waves_k; }
 
   template <class Weights, class Tokens>
   OCTET_INLINE void run(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
-    source(weights, tokens);
-    MmaAccumulator segment[tiles_n][tiles_m];
-#pragma unroll
-    for (int i = 0; i < tiles_n; i++) {
-#pragma unroll
-      for (int j = 0; j < tiles_m; j++) {
-        sum[i][j].clear();
-        segment[i][j].clear();
-      }
-    }
-    int begin = k.begin;
-    int end = phase_end(begin, k);
-    int segment_end = min_of(begin + k.segment, k.end);
-    if (begin < end) fetch(begin, end, k.scale_column_offset);
-    while (begin < end) {
-      __syncthreads();  // every wave has read the phase before
-      fill(lds);
-      __syncthreads();
-      begin = end;
-      end = phase_end(begin, k);
-      if (begin < end) fetch(begin, end, k.scale_column_offset);
-      multiply(lds, segment);
-      if (begin == segment_end) {
-        segment_end = min_of(begin + k.segment, k.end);
-#pragma unroll
-        for (int i = 0; i < tiles_n; i++) {
-#pragma unroll
-          for (int j = 0; j < tiles_m; j++) {
-#pragma unroll
-            for (int r = 0; r < MmaAccumulator::elements; r++) sum[i][j][r] += segment[i][j][r];
-            segment[i][j].clear();
-          }
-        }
+    clear(sum);
+    if (k.begin >= k.end) return;
+    if constexpr (!C.aligned) {
+      walk_bytes(lds, weights, tokens, k);
+    } else {
+      const bool halves = C.fp8 && k.scale_column_offset % OCTET_SCALE_BLOCK != 0;
+      if constexpr (C.direct()) {
+        halves ? walk_direct<true>(lds, weights, tokens, k) : walk_direct<false>(lds, weights, tokens, k);
+      } else {
+        halves ? walk_staged<true>(lds, weights, tokens, k) : walk_staged<false>(lds, weights, tokens, k);
       }
     }
   }
@@ -169,53 +180,563 @@ struct GemmTile {
   // Hands the sums out through LDS, so that neighbouring lanes hold neighbouring rows of one token and stores coalesce.
   template <class Store>
   OCTET_INLINE void drain(TileLds<C>& lds, const Store& store) {
-    constexpr int quads = wave_n / 4;
+    constexpr int group = min_of(C.drain_rows() / 16, tiles_n), quads = group * 4;
     auto& stage = lds.stage[wave_index()];
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
-      for (int i = 0; i < tiles_n; i++) {
+      for (int first = 0; first < tiles_n; first += group) {
+        if (!holds(first, j)) continue;
 #pragma unroll
-        for (int r = 0; r < MmaAccumulator::elements; r++) {
-          stage[MmaAccumulator::column(r)][16 * i + MmaAccumulator::row(r)] = sum[i][j][r];
+        for (int i = 0; i < group; i++) {
+#pragma unroll
+          for (int r = 0; r < MmaAccumulator::elements; r++) {
+            stage[MmaAccumulator::column(r)][16 * i + MmaAccumulator::row(r)] = sum[first + i][j][r];
+          }
         }
+        wave_sync();
+        for (int q = lane_index(); q < 16 * quads; q += wave_size) {
+          const int token = q / quads, row = q % quads * 4;
+          store(wave_token() + 16 * j + token, wave_row() + 16 * first + row,
+                *reinterpret_cast<const f32x4*>(&stage[token][row]));
+        }
+        wave_sync();
       }
-      wave_sync();
-      for (int q = lane_index(); q < 16 * quads; q += wave_size) {
-        const int token = q / quads, row = q % quads * 4;
-        store(wave_token() + 16 * j + token, wave_row() + row, *reinterpret_cast<const f32x4*>(&stage[token][row]));
-      }
-      wave_sync();
     }
   }
 
  private:
-  const uint8_t* data_[fetches];        // this thread's rows
-  const float* scales_[scale_fetches];  // of row thread + i*threads
-  u32x4 fetched_[fetches];
-  float fetched_scales_[scale_fetches];
+  using Sums = MmaAccumulator[tiles_n][tiles_m];
 
-  OCTET_INLINE static int thread() { return static_cast<int>(threadIdx.x); }
+  OCTET_INLINE static int wave_k() { return wave_index() / (waves_n * waves_m); }
+  OCTET_INLINE static int thread() {
+    const int index = static_cast<int>(threadIdx.x);
+    __builtin_assume(index >= 0 && index < threads);  // so that which rows are tokens' is known when compiled
+    return index;
+  }
+
+  OCTET_INLINE static void clear(Sums& sums) {
+#pragma unroll
+    for (int i = 0; i < tiles_n; i++) {
+#pragma unroll
+      for (int j = 0; j < tiles_m; j++) sums[i][j].clear();
+    }
+  }
+  OCTET_INLINE void add_segment(const Sums& segment) {
+#pragma unroll
+    for (int i = 0; i < tiles_n; i++) {
+#pragma unroll
+      for (int j = 0; j < tiles_m; j++) sum[i][j].add(segment[i][j]);
+    }
+  }
+
+  // A window's scales: of this lane's columns of each token fragment, of each weight fragment, for each half.
+  template <bool halves>
+  struct Scales {
+    float token[tiles_m][MmaAccumulator::columns];
+    float weight[tiles_n][halves ? 2 : 1];
+
+    OCTET_INLINE void factor(int i, int j, int half, float (&product)[MmaAccumulator::columns]) const {
+#pragma unroll
+      for (int c = 0; c < MmaAccumulator::columns; c++) product[c] = token[j][c] * weight[i][half];
+    }
+  };
+
+  // Of a window whose halves have scales of their own.
+  OCTET_INLINE static MmaAccumulator window_sum(const MmaAccumulator (&block)[2],
+                                                const float (&factor)[2][MmaAccumulator::columns]) {
+    MmaAccumulator sum;
+    sum.clear();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      sum.add_scaled(block[half], factor[half], 0);
+      sum.add_scaled(block[half], factor[half], 1);
+    }
+    return sum;
+  }
+
+  // ---- staged: global memory -> registers -> LDS -> operands ----
+  // In the window p that is multiplied, p + 1 goes from registers to LDS and p + 2 from memory to registers.
+  // A unit is two chains of matrix instructions, one after the other in turn, so that none waits for the one before:
+  // two fragments, or the two halves of one. All else happens in their shadow, a step of a unit being one instruction
+  // of the matrix unit: the sums of the unit before are scaled and added, the operands of those after are read.
+
+  template <bool halves>
+  struct Unit {
+    static constexpr int steps = halves ? 4 : 8;
+    static constexpr int fragments = halves ? 1 : 2;
+    static constexpr int count = (tiles_n * tiles_m + fragments - 1) / fragments;
+    MmaAccumulator block[2];
+    float factor[2][MmaAccumulator::columns];
+
+    OCTET_INLINE void clear() {
+#pragma unroll
+      for (int which = 0; which < 2; which++) {
+        block[which].clear();
+#pragma unroll
+        for (int c = 0; c < MmaAccumulator::columns; c++) factor[which][c] = 0.0f;
+      }
+    }
+  };
+
+  // Step s of unit u.
+  template <bool halves>
+  OCTET_INLINE static void multiply(Unit<halves>& unit, int u, int s, const MmaSlab (&a)[tiles_n][2],
+                                    const MmaSlab (&b)[tiles_m][2], const Scales<halves>& scales) {
+    const int which = s % 2, position = s / 2;
+    const int fragment = halves ? u : 2 * u + which;
+    if (fragment >= tiles_n * tiles_m) return;
+    const int i = fragment / tiles_m, j = fragment % tiles_m, half = halves ? which : position / 2;
+    if (position == 0) unit.block[which].clear();
+    mma_step<C.fp8>(unit.block[which], a[i][half], b[j][half], position % 2);
+    if (C.fp8 && position == (halves ? 0 : 1)) scales.factor(i, j, halves ? which : 0, unit.factor[which]);
+  }
+
+  // What is done to the sums of unit u at step s of the one after.
+  template <bool halves>
+  OCTET_INLINE static void promote(Unit<halves>& unit, int u, int s, Sums& segment) {
+    if constexpr (halves) {
+      if (s == 2) unit.block[0] = window_sum(unit.block, unit.factor);
+      if (s == 3) segment[u / tiles_m][u % tiles_m].add(unit.block[0]);
+    } else {
+      const int which = s / 4, fragment = 2 * u + which;
+      if (fragment >= tiles_n * tiles_m) return;
+      MmaAccumulator& to = segment[fragment / tiles_m][fragment % tiles_m];
+      if constexpr (C.fp8) {
+        if (s % 4 == 1 || s % 4 == 2) to.add_scaled(unit.block[which], unit.factor[which], s % 4 - 1);
+      } else {
+        if (s % 4 == 1) to.add(unit.block[which]);
+      }
+    }
+  }
+
+  static constexpr int chunks = tile_row_bytes / 16;
+  static constexpr int row_step = threads / chunks;  // rows the block fetches at once
+  static constexpr int fetches = (rows + row_step - 1) / row_step;
+
+  // The n-th read of a slab: the two halves of what the first unit needs, then what the units after it need.
+  struct SlabRead {
+    bool weight;
+    int index, half;
+  };
+  static constexpr int slab_reads = (tiles_n + tiles_m) * 2;
+  static constexpr SlabRead read_order(int n) {
+    constexpr int first = min_of(tiles_n + tiles_m, 3);  // slabs of a half
+    const int half = n < 2 * first ? n / first : n % 2;
+    const int slab = n < 2 * first ? n % first : n / 2;
+    if (slab < 2) return {slab == 0, 0, half};
+    if (slab <= tiles_m) return {false, slab - 1, half};
+    return {true, slab - tiles_m, half};
+  }
+
+  // When, in the steps of a window, the rest happens: reads of its operands, then writes of the next window to LDS,
+  // then loads of the one after; a barrier; reads of the next window's first operands. NOTE: the global loads begin
+  // when the last operand has come, so that no wait for LDS falls between them.
+  template <bool halves>
+  struct Schedule {
+    static constexpr int steps = Unit<halves>::count * Unit<halves>::steps;
+    static constexpr int early = 2 * min_of(tiles_n + tiles_m, 3);  // reads done in the window before
+    static constexpr int reads = slab_reads - early;
+    static constexpr int writes = C.buffers() == 2 ? fetches : 0;
+    static constexpr int write_steps = min_of(writes, steps - reads - 2);
+    static constexpr int loads_from = reads + write_steps;
+    static constexpr int loads = fetches + (C.fp8 ? tiles_m * MmaAccumulator::columns + (halves ? 2 : 1) : 0);
+    static constexpr int load_steps = (steps - loads_from + 1) * 5 / 8;
+    static constexpr int barrier = max_of(loads_from, steps - 8);
+    static constexpr int early_steps = min_of(early, steps - barrier);
+    static_assert(write_steps > 0 || writes == 0);
+    // Of n things spread over `over` steps from `from`, how many come before step s.
+    static constexpr int before(int s, int from, int over, int n) {
+      return s <= from ? 0 : s >= from + over ? n : (s - from) * n / over;
+    }
+    // When the next window's scales take the place of this one's: in the last unit, or after it where they come so
+    // late.
+    static constexpr int middle = steps - Unit<halves>::steps / 2;
+    static constexpr int take = before(middle, loads_from, load_steps, loads) >= loads - fetches ? middle : steps;
+  };
+
+  // The window fetched next.
+  template <bool halves>
+  struct Ahead {
+    const uint8_t* data[fetches];
+    uint32_t offset[fetches];
+    uint32_t at, last;  // bytes from k.begin to this thread's chunk of the window, of the last one inside k
+    const float* token_scales;
+    uint32_t token_offset[tiles_m][MmaAccumulator::columns];
+    const uint8_t* weight_scales;  // of fragment lane % tiles_n
+    uint32_t block;                // the window's first scale, in bytes
+    u32x4 fetched[fetches];
+    float token_scale[tiles_m][MmaAccumulator::columns];
+    float weight_scale[halves ? 2 : 1];
+  };
+
   OCTET_INLINE static int chunk() { return thread() % chunks; }
   // The row of fetch f; the last fetch may pass the end of the tile.
   OCTET_INLINE static int fetch_row(int f) { return f * row_step + thread() / chunks; }
 
-  template <class Weights, class Tokens>
-  OCTET_INLINE void source(const Weights& weights, const Tokens& tokens) {
+  template <bool halves, class Weights, class Tokens>
+  OCTET_INLINE static void begin(Ahead<halves>& ahead, const Weights& weights, const Tokens& tokens, const TileK& k) {
+    const int64_t from = static_cast<int64_t>(k.begin) * element;
+    const uint32_t bytes = static_cast<uint32_t>(k.end - k.begin) * element, tail = (bytes - 1) % tile_row_bytes + 1;
+    // Chunks beyond the end of k must not be read: there a lane reads one it has read before, or the first.
+    const uint32_t mine = chunk() * 16;
+    ahead.last = mine < tail ? bytes - tail + mine : bytes > tail ? bytes - tail - tile_row_bytes + mine : 0;
+    ahead.at = min_of(mine, ahead.last);
 #pragma unroll
     for (int f = 0; f < fetches; f++) {
-      const int row = min_of(fetch_row(f), rows - 1);
-      data_[f] = row < C.n ? weights(row).data : tokens(row - C.n).data;
+      const int i = min_of(fetch_row(f), rows - 1);
+      const TileRow row = i < C.n ? weights(i) : tokens(i - C.n);
+      ahead.data[f] = wave_uniform(row.data) + from;
+      ahead.offset[f] = static_cast<uint32_t>(row.data_offset);
     }
     if constexpr (C.fp8) {
+      const TileRow weight = weights(wave_row() + lane_index() % tiles_n * 16);
+      ahead.weight_scales = reinterpret_cast<const uint8_t*>(weight.scales) + weight.scale_offset;
+      ahead.block = k.begin / OCTET_SCALE_BLOCK * 4;
+      ahead.token_scales = wave_uniform(tokens(0).scales);
 #pragma unroll
-      for (int f = 0; f < scale_fetches; f++) {
-        const int row = min_of(f * threads + thread(), rows - 1);
-        scales_[f] = row < C.n ? weights(row).scales : tokens(row - C.n).scales;
+      for (int j = 0; j < tiles_m; j++) {
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          const TileRow token = tokens(wave_token() + 16 * j + MmaAccumulator::column(r));
+          ahead.token_offset[j][MmaAccumulator::slot(r)] = static_cast<uint32_t>(token.scale_offset);
+        }
       }
     }
   }
+
+  // The n-th of the loads: the next window's scales, then this thread's part of the one after. Beyond the last window,
+  // those of that one again.
+  template <bool halves>
+  OCTET_INLINE static void load(Ahead<halves>& ahead, int n, const TileK& k) {
+    constexpr int scales = Schedule<halves>::loads - fetches, tokens = tiles_m * MmaAccumulator::columns;
+    if (n >= scales) {
+      ahead.fetched[n - scales] = load_global<u32x4>(ahead.data[n - scales], ahead.offset[n - scales] + ahead.at);
+    } else if (n < tokens) {
+      const int j = n / MmaAccumulator::columns, slot = n % MmaAccumulator::columns;
+      ahead.token_scale[j][slot] = load_global<float>(ahead.token_scales, ahead.token_offset[j][slot] + ahead.block);
+    } else {
+      const int half = n - tokens;
+      const uint32_t last = (k.end - 1 + k.scale_column_offset) / OCTET_SCALE_BLOCK * 4;
+      ahead.weight_scale[half] = load_global<float>(ahead.weight_scales, min_of(ahead.block + half * 4, last));
+    }
+  }
+
+  template <bool halves, class Weights, class Tokens>
+  OCTET_INLINE void walk_staged(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+    using S = Schedule<halves>;
+    using U = Unit<halves>;
+    constexpr int last = U::count - 1;
+    constexpr bool two = C.buffers() == 2;
+    Ahead<halves> ahead;
+    Scales<halves> scales;
+    MmaSlab next[S::early];  // the first operands of the next window
+    U previous;              // the last unit of the window before
+    int buffer = 0;          // of the window that is multiplied
+    const int first_weight = wave_row(), first_token = C.n + wave_token();
+    const auto read = [&](int n) {
+      const SlabRead at = read_order(n);
+      return slab(lds.rows[buffer][at.weight ? first_weight : first_token], at.index, at.half);
+    };
+
+    begin<halves>(ahead, weights, tokens, k);
+#pragma unroll
+    for (int n = 0; n < S::loads; n++) load<halves>(ahead, n, k);
+    write_window(lds, 0, ahead, (k.end - k.begin) * element);
+    if constexpr (C.fp8) take(scales, ahead);
+    if constexpr (two) {
+      ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
+#pragma unroll
+      for (int n = S::loads - fetches; n < S::loads; n++) load<halves>(ahead, n, k);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int n = 0; n < S::early; n++) next[n] = read(n);
+
+    for (int column = k.begin; column < k.end;) {
+      const int segment_end = min_of(column + k.segment, k.end);
+      Sums segment;
+      clear(segment);
+      previous.clear();
+      do {
+        column += columns;
+        const int left = (k.end - column) * element;
+        if (two && __builtin_expect(left < tile_row_bytes, false)) clear_beyond(ahead.fetched, left);
+        MmaSlab a[tiles_n][2], b[tiles_m][2];
+        U unit;
+#pragma unroll
+        for (int n = 0; n < S::early; n++) place(a, b, n, next[n]);
+        unrolled<S::steps>([&](auto number) __attribute__((always_inline)) {
+          constexpr int step = decltype(number)::value, u = step / U::steps, s = step % U::steps;
+          multiply<halves>(unit, u, s, a, b, scales);
+          promote<halves>(previous, u == 0 ? last : u - 1, s, segment);
+          if (step < S::reads) place(a, b, S::early + step, read(S::early + step));
+          if (two && step == S::reads) wait_for_loads();
+          constexpr int write_at = S::before(step, S::reads, S::write_steps, S::writes);
+          unrolled<S::before(step + 1, S::reads, S::write_steps, S::writes) - write_at>(
+              [&](auto f) { write(lds, 1 - buffer, write_at + f.value, ahead.fetched[write_at + f.value]); });
+          if constexpr (step == S::loads_from) {
+            wait_for_lds();
+            ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
+            ahead.block = static_cast<uint32_t>(min_of(column, k.end - 1)) / OCTET_SCALE_BLOCK * 4;
+          }
+          constexpr int load_at = S::before(step, S::loads_from, S::load_steps, S::loads);
+          unrolled<S::before(step + 1, S::loads_from, S::load_steps, S::loads) - load_at>(
+              [&](auto n) { load<halves>(ahead, load_at + n.value, k); });
+          if constexpr (two) {
+            if (step == S::barrier) {
+              __syncthreads();
+              buffer = 1 - buffer;
+            }
+            constexpr int early_at = S::before(step, S::barrier, S::early_steps, S::early);
+            unrolled<S::before(step + 1, S::barrier, S::early_steps, S::early) - early_at>(
+                [&](auto n) { next[early_at + n.value] = read(early_at + n.value); });
+          }
+          unit.block[0].hold();
+          if (s > 0) unit.block[1].hold();
+          if (s == U::steps - 1) previous = unit;
+          if constexpr (C.fp8 && step == S::take) take(scales, ahead);
+          schedule_fence();
+        });
+        if constexpr (C.fp8 && S::take == S::steps) take(scales, ahead);
+        if constexpr (!two) {
+          __syncthreads();
+          write_window(lds, 0, ahead, left);
+          __syncthreads();
+#pragma unroll
+          for (int n = 0; n < S::early; n++) next[n] = read(n);
+        }
+      } while (column < segment_end);
+#pragma unroll
+      for (int s = 0; s < U::steps; s++) promote<halves>(previous, last, s, segment);
+      add_segment(segment);
+    }
+  }
+
+  OCTET_INLINE static void place(MmaSlab (&a)[tiles_n][2], MmaSlab (&b)[tiles_m][2], int n, const MmaSlab& value) {
+    const SlabRead at = read_order(n);
+    (at.weight ? a[at.index] : b[at.index])[at.half] = value;
+  }
+
+  // The window fetched, of which `bytes` of each row are inside k; beyond lie zeros.
+  template <bool halves>
+  OCTET_INLINE static void write_window(TileLds<C>& lds, int buffer, Ahead<halves>& ahead, int bytes) {
+    if (__builtin_expect(bytes < tile_row_bytes, false)) clear_beyond(ahead.fetched, bytes);
+#pragma unroll
+    for (int f = 0; f < fetches; f++) write(lds, buffer, f, ahead.fetched[f]);
+  }
+
+  OCTET_INLINE static void write(TileLds<C>& lds, int buffer, int f, u32x4 fetched) {
+    const int row = fetch_row(f);
+    if (rows % row_step == 0 || row < rows) {
+      *reinterpret_cast<u32x4*>(&lds.rows[buffer][row][(chunk() ^ MmaSlab::swizzle(row)) * 16]) = fetched;
+    }
+  }
+
+  OCTET_INLINE static void clear_beyond(u32x4 (&fetched)[fetches], int bytes) {
+    if (chunk() * 16 < bytes) return;
+#pragma unroll
+    for (int f = 0; f < fetches; f++) fetched[f] = u32x4{0, 0, 0, 0};
+  }
+
+  template <bool halves>
+  OCTET_INLINE static void take(Scales<halves>& scales, const Ahead<halves>& ahead) {
+#pragma unroll
+    for (int j = 0; j < tiles_m; j++) {
+#pragma unroll
+      for (int s = 0; s < MmaAccumulator::columns; s++) scales.token[j][s] = ahead.token_scale[j][s];
+    }
+#pragma unroll
+    for (int half = 0; half < (halves ? 2 : 1); half++) {
+#pragma unroll
+      for (int i = 0; i < tiles_n; i++) scales.weight[i][half] = wave_broadcast(ahead.weight_scale[half], i);
+    }
+  }
+
+  // Half `half` of the window's i-th fragment of the rows at `first`, the address of a row that is a multiple of 16.
+  OCTET_INLINE static MmaSlab slab(const uint8_t* first, int i, int half) {
+    MmaSlab result;
+#pragma unroll
+    for (int v = 0; v < MmaSlab::vectors; v++) {
+      const int row = MmaSlab::row(v);
+      const int at = (half * 4 + MmaSlab::chunk()) ^ MmaSlab::swizzle(row);
+      result.v[v] = *reinterpret_cast<const u32x4*>(first + i * 16 * tile_row_bytes + row * tile_row_bytes + at * 16);
+    }
+    return result;
+  }
+
+  // ---- direct: global memory -> operands; the waves take turns at the windows of k ----
+
+  // One window's operands as they come from memory.
+  template <bool halves>
+  struct Window {
+    MmaSlab a[tiles_n][2], b[tiles_m][2];
+    Scales<halves> scales;
+  };
+
+  template <class Row>
+  OCTET_INLINE static void load(MmaSlab (&slabs)[2], const Row& row, int first, int column, int end) {
+    const int64_t from = static_cast<int64_t>(column) * element;
+#pragma unroll
+    for (int i = 0; i < MmaSlab::vectors; i++) {
+      const TileRow at_row = row(first + MmaSlab::row(i));
+      const uint8_t* data = at_row.row() + from;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int at = half * 64 + MmaSlab::chunk() * 16;
+        slabs[half].v[i] = *reinterpret_cast<const u32x4*>(data + (at < (end - column) * element ? at : 0));
+      }
+    }
+  }
+
+  template <bool halves, class Weights, class Tokens>
+  OCTET_INLINE static void load(Window<halves>& window, const Weights& weights, const Tokens& tokens, int column,
+                                const TileK& k) {
+#pragma unroll
+    for (int i = 0; i < tiles_n; i++) load(window.a[i], weights, wave_row() + 16 * i, column, k.end);
+#pragma unroll
+    for (int j = 0; j < tiles_m; j++) load(window.b[j], tokens, wave_token() + 16 * j, column, k.end);
+    if constexpr (C.fp8) {
+#pragma unroll
+      for (int i = 0; i < tiles_n; i++) {
+#pragma unroll
+        for (int half = 0; half < (halves ? 2 : 1); half++) {
+          const int shifted = min_of(column + half * 64, k.end - 1) + k.scale_column_offset;
+          window.scales.weight[i][half] = weights(wave_row() + 16 * i).scale(shifted / OCTET_SCALE_BLOCK);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < tiles_m; j++) {
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          window.scales.token[j][MmaAccumulator::slot(r)] =
+              tokens(wave_token() + 16 * j + MmaAccumulator::column(r)).scale(column / OCTET_SCALE_BLOCK);
+        }
+      }
+    }
+  }
+
+  OCTET_INLINE static void clear_beyond(MmaSlab (&slabs)[2], int bytes) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      if (half * 64 + MmaSlab::chunk() * 16 < bytes) continue;
+#pragma unroll
+      for (int i = 0; i < MmaSlab::vectors; i++) slabs[half].v[i] = u32x4{0, 0, 0, 0};
+    }
+  }
+
+  // This wave's fragment (i, j) of window `slot` of a batch, in LDS: the product, before its scales.
+  OCTET_INLINE static MmaAccumulator& block_of(TileLds<C>& lds, int slot, int i, int j) {
+    const int fragment = (wave_row() / 16 + i) * (C.m / 16) + wave_token() / 16 + j;
+    return reinterpret_cast<MmaAccumulator*>(lds.partial.blocks[slot])[fragment * wave_size + lane_index()];
+  }
+  OCTET_INLINE static float& factor_of(TileLds<C>& lds, int slot, int i, int j, int r) {
+    return lds.partial.factors[slot][wave_row() / 16 + i][wave_token() + 16 * j + MmaAccumulator::column(r)];
+  }
+
+  // Hands the product of a window in.
+  template <bool halves>
+  OCTET_INLINE static void store(TileLds<C>& lds, int slot, const Window<halves>& window) {
+#pragma unroll
+    for (int i = 0; i < tiles_n; i++) {
+#pragma unroll
+      for (int j = 0; j < tiles_m; j++) {
+        MmaAccumulator block[2];
+        float factor[2][MmaAccumulator::columns];
+        block[0].clear();
+        block[1].clear();
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+          mma_step<C.fp8>(block[halves ? step / 2 : 0], window.a[i][step / 2], window.b[j][step / 2], step % 2);
+        }
+        if constexpr (C.fp8) {
+          window.scales.factor(i, j, 0, factor[0]);
+          if constexpr (halves) {
+            window.scales.factor(i, j, 1, factor[1]);
+            block[0] = window_sum(block, factor);
+          } else if (MmaAccumulator::row(0) == 0) {  // one lane for each token
+#pragma unroll
+            for (int r = 0; r < MmaAccumulator::elements; r++) {
+              if (MmaAccumulator::row(r) == 0) factor_of(lds, slot, i, j, r) = factor[0][MmaAccumulator::slot(r)];
+            }
+          }
+        }
+        block_of(lds, slot, i, j) = block[0];
+      }
+    }
+  }
+
+  // Adds what store() left of window `slot`.
+  template <bool halves>
+  OCTET_INLINE static void add_window(TileLds<C>& lds, int slot, int i, int j, MmaAccumulator& segment) {
+    if constexpr (C.fp8 && !halves) {
+      float factor[MmaAccumulator::columns];
+#pragma unroll
+      for (int r = 0; r < MmaAccumulator::elements; r++)
+        factor[MmaAccumulator::slot(r)] = factor_of(lds, slot, i, j, r);
+      segment.add_scaled(block_of(lds, slot, i, j), factor, 0);
+      segment.add_scaled(block_of(lds, slot, i, j), factor, 1);
+    } else {
+      segment.add(block_of(lds, slot, i, j));
+    }
+  }
+
+  // Batches of slots() windows; a batch does not pass the end of a segment.
+  template <bool halves, class Weights, class Tokens>
+  OCTET_INLINE void walk_direct(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+    constexpr int rounds = C.slots() / waves_k;
+    Window<halves> windows[rounds];
+    const auto load_batch = [&](int column, int end) {
+#pragma unroll
+      for (int r = 0; r < rounds; r++) {
+        const int at = column + (r * waves_k + wave_k()) * columns;
+        if (at < end) load(windows[r], weights, tokens, at, k);
+      }
+    };
+    int column = k.begin;
+    int segment_end = min_of(column + k.segment, k.end);
+    Sums segment;
+    clear(segment);
+    load_batch(column, segment_end);
+    while (column < k.end) {
+      const int batch = column, batch_end = segment_end;
+#pragma unroll
+      for (int r = 0; r < rounds; r++) {
+        const int slot = r * waves_k + wave_k();
+        const int at = batch + slot * columns;
+        if (at >= batch_end) break;
+        if (__builtin_expect(k.end - at < columns, false)) {
+#pragma unroll
+          for (int i = 0; i < tiles_n; i++) clear_beyond(windows[r].a[i], (k.end - at) * element);
+#pragma unroll
+          for (int j = 0; j < tiles_m; j++) clear_beyond(windows[r].b[j], (k.end - at) * element);
+        }
+        store(lds, slot, windows[r]);
+      }
+      column = min_of(batch + C.slots() * columns, batch_end);
+      if (column == batch_end) segment_end = min_of(column + k.segment, k.end);
+      if (column < k.end) load_batch(column, segment_end);
+      __syncthreads();
+      const int slots = (column - batch + columns - 1) / columns;
+#pragma unroll
+      for (int i = 0; i < tiles_n; i++) {
+#pragma unroll
+        for (int j = 0; j < tiles_m; j++) {
+          if (!holds(i, j)) continue;
+#pragma unroll 8
+          for (int slot = 0; slot < slots; slot++) add_window<halves>(lds, slot, i, j, segment[i][j]);
+        }
+      }
+      if (column == batch_end) {
+        add_segment(segment);
+        clear(segment);
+      }
+      __syncthreads();  // every wave has read the batch
+    }
+  }
+
+  // ---- any alignment: byte by byte, a phase at a time: the longest ranges in which neither scale changes ----
 
   OCTET_INLINE static int phase_end(int begin, const TileK& k) {
     int end = min_of((begin / columns + 1) * columns, k.end);
@@ -226,99 +747,57 @@ struct GemmTile {
     return end;
   }
 
-  OCTET_INLINE void fetch(int begin, int end, int scale_column_offset) {
-    const int64_t from = static_cast<int64_t>(begin) * element + chunk() * 16;
-    const int64_t to = static_cast<int64_t>(end) * element;
+  template <class Weights, class Tokens>
+  OCTET_INLINE void walk_bytes(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+    for (int column = k.begin; column < k.end;) {
+      const int segment_end = min_of(column + k.segment, k.end);
+      Sums segment;
+      clear(segment);
+      while (column < segment_end) {
+        const int end = phase_end(column, k);
+        __syncthreads();
+        for (int f = 0; f < fetches; f++) {
+          const int row = fetch_row(f);
+          if (row >= rows) break;
+          const uint8_t* data = (row < C.n ? weights(row) : tokens(row - C.n)).row();
+          const int64_t from = static_cast<int64_t>(column) * element + chunk() * 16;
+          const int64_t to = static_cast<int64_t>(end) * element;
+          u32x4 value = {0, 0, 0, 0};
 #pragma unroll
-    for (int f = 0; f < fetches; f++) {
-      if constexpr (C.aligned) {
-        // Lanes beyond the phase read its first chunk: no branch, and never outside the row.
-        const int64_t at = from < to ? from : static_cast<int64_t>(begin) * element;
-        const u32x4 value = *reinterpret_cast<const u32x4*>(data_[f] + at);
-        fetched_[f] = from < to ? value : u32x4{0, 0, 0, 0};
-      } else {
-        u32x4 value = {0, 0, 0, 0};
-#pragma unroll
-        for (int byte = 0; byte < 16; byte++) {
-          if (from + byte < to) value[byte / 4] |= static_cast<uint32_t>(data_[f][from + byte]) << byte % 4 * 8;
-        }
-        fetched_[f] = value;
-      }
-    }
-    if constexpr (C.fp8) {
-#pragma unroll
-      for (int f = 0; f < scale_fetches; f++) {
-        const int offset = f * threads + thread() < C.n ? scale_column_offset : 0;
-        fetched_scales_[f] = scales_[f][(offset + begin) / OCTET_SCALE_BLOCK];
-      }
-    }
-  }
-
-  OCTET_INLINE void fill(TileLds<C>& lds) const {
-#pragma unroll
-    for (int f = 0; f < fetches; f++) {
-      const int row = fetch_row(f);
-      if (row < rows) *reinterpret_cast<u32x4*>(&lds.tile.rows[row][chunk() * 16]) = fetched_[f];
-    }
-    if constexpr (C.fp8) {
-#pragma unroll
-      for (int f = 0; f < scale_fetches; f++) {
-        const int row = f * threads + thread();
-        if (row < rows) lds.tile.scales[row] = fetched_scales_[f];
-      }
-    }
-  }
-
-  OCTET_INLINE static const Storage* operand(const TileLds<C>& lds, int row, int step) {
-    return reinterpret_cast<const Storage*>(&lds.tile.rows[row][step * Mma::k * element]);
-  }
-
-  OCTET_INLINE static void multiply(const TileLds<C>& lds, MmaAccumulator (&segment)[tiles_n][tiles_m]) {
-    constexpr int pitch = tile_pitch / element;
-    typename Mma::B b[tiles_m][steps];
-    float token_scale[tiles_m][MmaAccumulator::columns];
-#pragma unroll
-    for (int j = 0; j < tiles_m; j++) {
-      const int first = C.n + wave_token() + 16 * j;
-#pragma unroll
-      for (int s = 0; s < steps; s++) b[j][s] = Mma::load_b(operand(lds, first, s), pitch);
-      if constexpr (C.fp8) {
-#pragma unroll
-        for (int r = 0; r < MmaAccumulator::elements; r++) {
-          token_scale[j][MmaAccumulator::slot(r)] = lds.tile.scales[first + MmaAccumulator::column(r)];
-        }
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < tiles_n; i++) {
-      const int first = wave_row() + 16 * i;
-      typename Mma::A a[steps];
-      float weight_scale[MmaAccumulator::elements];
-#pragma unroll
-      for (int s = 0; s < steps; s++) a[s] = Mma::load_a(operand(lds, first, s), pitch);
-      if constexpr (C.fp8) {
-#pragma unroll
-        for (int r = 0; r < MmaAccumulator::elements; r++) {
-          weight_scale[r] = lds.tile.scales[first + MmaAccumulator::row(r)];
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < tiles_m; j++) {
-        if constexpr (C.fp8) {
-          MmaAccumulator block;
-          block.clear();
-#pragma unroll
-          for (int s = 0; s < steps; s++) Mma::mma(block, a[s], b[j][s]);
-#pragma unroll
-          for (int r = 0; r < MmaAccumulator::elements; r++) {
-            const float scale = weight_scale[r] * token_scale[j][MmaAccumulator::slot(r)];
-            segment[i][j][r] = __builtin_fmaf(block[r], scale, segment[i][j][r]);
+          for (int byte = 0; byte < 16; byte++) {
+            if (from + byte < to) value[byte / 4] |= static_cast<uint32_t>(data[from + byte]) << byte % 4 * 8;
           }
-        } else {
-#pragma unroll
-          for (int s = 0; s < steps; s++) Mma::mma(segment[i][j], a[s], b[j][s]);
+          write(lds, 0, f, value);
         }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < tiles_n; i++) {
+          const int row = wave_row() + 16 * i;
+#pragma unroll
+          for (int j = 0; j < tiles_m; j++) {
+            const int token = wave_token() + 16 * j;
+            MmaAccumulator block;
+            block.clear();
+#pragma unroll
+            for (int step = 0; step < 4; step++) {
+              mma_step<C.fp8>(block, slab(lds.rows[0][row], 0, step / 2), slab(lds.rows[0][C.n + token], 0, step / 2),
+                              step % 2);
+            }
+#pragma unroll
+            for (int r = 0; r < MmaAccumulator::elements; r++) {
+              float scale = 1.0f;
+              if constexpr (C.fp8) {
+                scale =
+                    weights(row + MmaAccumulator::row(r)).scale((k.scale_column_offset + column) / OCTET_SCALE_BLOCK) *
+                    tokens(token + MmaAccumulator::column(r)).scale(column / OCTET_SCALE_BLOCK);
+              }
+              segment[i][j][r] = __builtin_fmaf(block[r], scale, segment[i][j][r]);
+            }
+          }
+        }
+        column = end;
       }
+      add_segment(segment);
     }
   }
 };

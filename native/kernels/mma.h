@@ -25,6 +25,12 @@ struct MmaAccumulator {
   f32x4 value;
   OCTET_INLINE void clear() { value = f32x4{0.0f, 0.0f, 0.0f, 0.0f}; }
   OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(&value)[r]; }
+  OCTET_INLINE void add(const MmaAccumulator& other) { value += other.value; }
+  OCTET_INLINE void hold() { ::hold(value); }
+  // Adds `part` times a factor for each of this lane's columns; half 0 and 1 are the elements' two halves.
+  OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[1], int half) {
+    for (int r = 2 * half; r < 2 * half + 2; r++) value[r] = __builtin_fmaf(part.value[r], factor[0], value[r]);
+  }
   OCTET_INLINE static int row(int r) { return lane_index() / 16 * 4 + r; }
   OCTET_INLINE static int column(int) { return lane_index() % 16; }
   OCTET_INLINE static constexpr int slot(int) { return 0; }
@@ -92,5 +98,28 @@ struct MmaBf16 {
     d.value = mfma_16x16x16_bf16(a, b, d.value);
   }
 };
+
+// 16 rows of 64 bytes of k, loaded 16 bytes a lane: an operand of two instructions. The lanes of a row hold k in another
+// order than one instruction's layout has it, the same on A and B, so the products meet as they should.
+struct MmaSlab {
+  static constexpr int vectors = 1;
+  u32x4 v[vectors];
+  OCTET_INLINE static int row(int) { return lane_index() % 16; }   // of vector i
+  OCTET_INLINE static int chunk() { return lane_index() / 16; }    // its 16 bytes of the row's 64
+  // In LDS, chunk c of a row of 128 bytes lies at c ^ swizzle(row). NOTE: 8 lanes of a 16-byte access then touch all 32
+  // banks once, whether the hardware takes lanes 0-7 together or (as reported for gfx942's reads) 0-3 with 20-23.
+  OCTET_INLINE static constexpr int swizzle(int row) { return row % 8; }
+};
+
+// D += A B, step 0 or 1 of the two that slabs hold.
+template <bool fp8>
+OCTET_INLINE void mma_step(MmaAccumulator& d, const MmaSlab& a, const MmaSlab& b, int step) {
+  const u32x2 rows{a.v[0][2 * step], a.v[0][2 * step + 1]}, columns{b.v[0][2 * step], b.v[0][2 * step + 1]};
+  if constexpr (fp8) {
+    MmaFp8::mma(d, __builtin_bit_cast(MmaFp8::A, rows), __builtin_bit_cast(MmaFp8::B, columns));
+  } else {
+    MmaBf16::mma(d, __builtin_bit_cast(MmaBf16::A, rows), __builtin_bit_cast(MmaBf16::B, columns));
+  }
+}
 
 #endif

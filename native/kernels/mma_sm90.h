@@ -12,6 +12,16 @@ struct MmaAccumulator {
   f32x4 left, right;
   OCTET_INLINE void clear() { left = right = f32x4{0.0f, 0.0f, 0.0f, 0.0f}; }
   OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(r < 4 ? &left : &right)[r % 4]; }
+  OCTET_INLINE void add(const MmaAccumulator& other) {
+    left += other.left;
+    right += other.right;
+  }
+  OCTET_INLINE void hold() {}
+  OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[4], int half) {
+    f32x4& to = half == 0 ? left : right;
+    const f32x4& from = half == 0 ? part.left : part.right;
+    for (int r = 0; r < 4; r++) to[r] = __builtin_fmaf(from[r], factor[2 * half + r % 2], to[r]);
+  }
   OCTET_INLINE static int row(int r) { return lane_index() / 4 + r % 4 / 2 * 8; }
   OCTET_INLINE static int column(int r) { return r / 4 * 8 + lane_index() % 4 * 2 + r % 2; }
   OCTET_INLINE static constexpr int slot(int r) { return r / 4 * 2 + r % 2; }
@@ -115,3 +125,28 @@ struct MmaBf16 {
     mma_m16n8k16_bf16(d.right, a, u32x2{b[2], b[3]});
   }
 };
+
+// 16 rows of 64 bytes of k, as in mma.h: lane (g, t) holds chunk t of rows g and g+8.
+struct MmaSlab {
+  static constexpr int vectors = 2;
+  u32x4 v[vectors];
+  OCTET_INLINE static int row(int i) { return lane_index() / 4 + 8 * i; }
+  OCTET_INLINE static int chunk() { return lane_index() % 4; }
+  // 8 lanes read two neighbouring rows.
+  OCTET_INLINE static constexpr int swizzle(int row) { return row % 2 * 4; }
+};
+
+// D += A B, step 0 or 1 of the two that slabs hold.
+template <bool fp8>
+OCTET_INLINE void mma_step(MmaAccumulator& d, const MmaSlab& a, const MmaSlab& b, int step) {
+  const int i = 2 * step;
+  const u32x4 rows{a.v[0][i], a.v[1][i], a.v[0][i + 1], a.v[1][i + 1]};
+  const u32x2 left{b.v[0][i], b.v[0][i + 1]}, right{b.v[1][i], b.v[1][i + 1]};
+  if constexpr (fp8) {
+    mma_m16n8k32_e4m3(d.left, rows, left);
+    mma_m16n8k32_e4m3(d.right, rows, right);
+  } else {
+    mma_m16n8k16_bf16(d.left, rows, left);
+    mma_m16n8k16_bf16(d.right, rows, right);
+  }
+}

@@ -125,7 +125,8 @@ struct GatheredRows {
   SlotTile slots;
   OCTET_INLINE TileRow operator()(int i) const {
     const int64_t token = max_of<int64_t>(token_of(p, min_of(slots.first + i, slots.last)), 0);
-    return {p.x + token * p.x_stride, p.x_scales + token * p.x_scale_stride};
+    return {p.x, static_cast<uint64_t>(token * p.x_stride), p.x_scales,
+            static_cast<uint64_t>(token * p.x_scale_stride * 4)};
   }
 };
 
@@ -133,8 +134,9 @@ struct SlotRows {
   const MoeDownParams& p;
   SlotTile slots;
   OCTET_INLINE TileRow operator()(int i) const {
-    const int64_t slot = min_of(slots.first + i, slots.last);
-    return {p.x + slot * p.x_stride, p.x_scales + slot * p.x_scale_stride};
+    const int64_t slot = min_of<int64_t>(i, slots.last - slots.first);
+    return {p.x + slots.first * p.x_stride, static_cast<uint64_t>(slot * p.x_stride),
+            p.x_scales + slots.first * p.x_scale_stride, static_cast<uint64_t>(slot * p.x_scale_stride * 4)};
   }
 };
 
@@ -214,11 +216,11 @@ OCTET_INLINE void moe_down_kernel(const MoeDownParams& p) {
 }
 
 #define OCTET_MOE_GATE_UP_KERNEL(name, ...) \
-  OCTET_KERNEL(name, MoeGateUpParams, name##_tile.waves() * wave_size) { moe_gate_up_kernel<name##_tile>(params); }
+  OCTET_KERNEL(name, MoeGateUpParams, name##_tile.threads()) { moe_gate_up_kernel<name##_tile>(params); }
 OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_GATE_UP_KERNEL)
 
 #define OCTET_MOE_DOWN_KERNEL(name, ...) \
-  OCTET_KERNEL(name, MoeDownParams, name##_tile.waves() * wave_size) { moe_down_kernel<name##_tile>(params); }
+  OCTET_KERNEL(name, MoeDownParams, name##_tile.threads()) { moe_down_kernel<name##_tile>(params); }
 OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_KERNEL)
 #endif
 
@@ -259,10 +261,11 @@ int64_t slot_tiles(int64_t slots, int experts, int m) {
 void launch_grouped(octet_stream* stream, const char* op, const MoeConfig& config, int64_t slot_tiles, int64_t n,
                     const auto& params) {
   const int64_t blocks = slot_tiles * ((n + moe_columns - 1) / moe_columns);
-  require(blocks <= max_blocks(config.tile.waves() * facts(stream).wave_size),
+  require(blocks <= max_blocks(config.tile.threads()),
           "%s: %lld slot tiles by %lld columns are too many for one launch", op, static_cast<long long>(slot_tiles),
           static_cast<long long>(n));
-  launch(stream, config.kernel, Grid{static_cast<uint32_t>(blocks)}, config.tile.waves(), config.lds_bytes, params);
+  launch(stream, config.kernel, Grid{static_cast<uint32_t>(blocks)}, config.tile.threads() / facts(stream).wave_size,
+         config.lds_bytes, params);
 }
 
 // A stack of FP8 experts in the encoding the device multiplies.
@@ -292,11 +295,6 @@ void require_experts(const char* op, const char* name, const octet_weight& w, oc
 void require_expert_pointers(const char* op, const char* name, const octet_weight& w) {
   require_pointer(op, (std::string(name) + ".data").c_str(), w.data);
   require_pointer(op, (std::string(name) + ".scales").c_str(), w.scales);
-}
-
-// Rows lie on 16 bytes, and the scales change on multiples of 16 columns.
-bool on_sixteen(const octet_weight& w) {
-  return w.k % 16 == 0 && w.row_stride % 16 == 0 && w.expert_stride % 16 == 0 && w.scale_column_offset % 16 == 0;
 }
 
 int64_t scale_columns(int64_t columns) { return (columns + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK; }
@@ -356,7 +354,9 @@ extern "C" octet_status octet_moe_gate_up(const octet_moe_gate_up_args* pointer,
     require_pointer(op, "output", args.output);
     require_pointer(op, "scales", args.scales);
     const int64_t slots = args.tokens * args.top_k;
-    const bool aligned = on_sixteen(args.gate) && on_sixteen(args.up) && args.x_stride % 16 == 0;
+    // Rows of x are gathered: each must lie within 2^32 bytes of the first.
+    const bool aligned = tile_aligned(args.gate) && tile_aligned(args.up) && tile_aligned(args.x_stride) &&
+                         args.tokens * args.x_stride <= UINT32_MAX;
     const MoeConfig& config = pick_config(gate_up_configs, slots, args.gate.experts, aligned);
     const int64_t tiles = slot_tiles(slots, args.gate.experts, config.tile.m);
     const MoeGateUpParams params{
@@ -405,7 +405,7 @@ extern "C" octet_status octet_moe_down(const octet_moe_down_args* pointer, octet
     require_pointer(op, "output", args.output);
     const int64_t slots = args.tokens * args.top_k;
     const MoeConfig& config =
-        pick_config(down_configs, slots, args.down.experts, on_sixteen(args.down) && args.x_stride % 16 == 0);
+        pick_config(down_configs, slots, args.down.experts, tile_aligned(args.down) && tile_aligned(args.x_stride));
     const int64_t tiles = slot_tiles(slots, args.down.experts, config.tile.m);
     const MoeDownParams params{
         .x = static_cast<const uint8_t*>(args.x),

@@ -90,28 +90,76 @@ void launch_bytes(octet_stream*, const char* kernel, Grid grid, int waves, size_
 }
 }  // namespace octet
 
-TEST_F(Gemm, Tile_grows_with_the_tokens_and_is_large_only_where_it_fills_the_device) {
-  EXPECT_STREQ(plan(1, 4096, 4096).config.kernel, "gemm_fp8_m16n64");
-  EXPECT_STREQ(plan(16, 4096, 4096).config.kernel, "gemm_fp8_m16n64");
-  EXPECT_STREQ(plan(17, 4096, 4096).config.kernel, "gemm_fp8_m64n64");
-  EXPECT_STREQ(plan(1152, 4096, 4096).config.kernel, "gemm_fp8_m64n64");    // 9 x 32 tiles of 128 x 128
-  EXPECT_STREQ(plan(1153, 4096, 4096).config.kernel, "gemm_fp8_m128n128");  // 10 x 32
-  EXPECT_STREQ(plan(1, 151936, 4096, OCTET_BF16).config.kernel, "gemm_bf16_m16n64");
+// The weights of Qwen3-235B's GEMMs under TP1, TP2, TP4 and TP8, and the router.
+constexpr std::pair<int64_t, int64_t> model_weights[] = {{9216, 4096}, {4608, 4096}, {2304, 4096}, {1280, 4096},
+                                                         {4096, 8192}, {4096, 4096}, {4096, 2048}, {4096, 1024}};
+constexpr int64_t token_counts[] = {1, 2, 8, 16, 17, 32, 33, 64, 65, 96, 128, 200, 256, 512, 1024, 4096, 16384, 32768};
+
+TEST_F(Gemm, Tile_grows_with_the_tokens) {
+  EXPECT_STREQ(plan(1, 4096, 4096).config.kernel, "gemm_fp8_m16n16");
+  EXPECT_STREQ(plan(16, 4096, 4096).config.kernel, "gemm_fp8_m16n16");
+  EXPECT_STREQ(plan(17, 4096, 4096).config.kernel, "gemm_fp8_m32n16");
+  EXPECT_STREQ(plan(33, 4096, 4096).config.kernel, "gemm_fp8_m64n16");
+  EXPECT_STREQ(plan(65, 4096, 4096).config.kernel, "gemm_fp8_m64n64");
+  EXPECT_STREQ(plan(128, 9216, 4096).config.kernel, "gemm_fp8_m64n64");
+  EXPECT_STREQ(plan(4096, 4096, 4096).config.kernel, "gemm_fp8_m128n128");
+  EXPECT_STREQ(plan(1, 151936, 4096, OCTET_BF16).config.kernel, "gemm_bf16_m16n16");
   EXPECT_STREQ(plan(16384, 4096, 4096, OCTET_BF16).config.kernel, "gemm_bf16_m128n128");
+}
+
+TEST_F(Gemm, Every_plan_covers_its_shape_and_fits_the_device) {
+  for (const octet_dtype dtype : {OCTET_F8_E4M3_FNUZ, OCTET_BF16}) {
+    for (const int64_t n : {1, 15, 16, 17, 64, 100, 128, 512, 1280, 2304, 4096, 4608, 9216, 18992, 151936}) {
+      for (const int64_t k : {0, 1, 16, 128, 192, 200, 1024, 2048, 4096, 8192}) {
+        for (const int64_t m : token_counts) {
+          const GemmPlan picked = plan(m, n, k, dtype);
+          const TileConfig& tile = picked.config.tile;
+          ASSERT_NE(picked.config.kernel, nullptr) << m << " " << n << " " << k;
+          EXPECT_EQ(tile.fp8, dtype != OCTET_BF16);
+          EXPECT_GE(picked.tiles_n * tile.n, n);
+          EXPECT_LT((picked.tiles_n - 1) * tile.n, n);
+          EXPECT_GE(picked.tiles_m * tile.m, m);
+          EXPECT_LT((picked.tiles_m - 1) * tile.m, m);
+          EXPECT_GE(int64_t{picked.segment} * picked.segments, k);
+          EXPECT_LE(picked.config.lds_bytes, 65536u);
+          EXPECT_LE(tile.threads(), 1024);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Gemm, Decode_fills_the_device_or_splits_all_of_k) {
+  const auto filled = [](const GemmPlan& picked, int64_t k) {
+    const int64_t blocks = picked.tiles_n * picked.tiles_m * (picked.split ? picked.segments : 1);
+    return blocks >= 304 || (picked.split && picked.segments == k / 128);
+  };
+  for (const int64_t m : {1, 2, 7, 16, 17, 32, 33, 64}) {
+    for (const auto& [n, k] : model_weights) EXPECT_TRUE(filled(plan(m, n, k), k)) << m << " " << n << " " << k;
+    EXPECT_TRUE(filled(plan(m, 128, 4096, OCTET_BF16), 4096)) << "router";
+    for (const int64_t n : {151936, 75968, 37984, 18992}) {
+      EXPECT_TRUE(filled(plan(m, n, 4096, OCTET_BF16), 4096)) << "head " << n;
+    }
+  }
 }
 
 TEST_F(Gemm, Rows_that_16_byte_loads_cannot_read_take_the_generic_kernel) {
   EXPECT_STREQ(plan(16, 64, 200).config.kernel, "gemm_fp8_any");
-  EXPECT_STREQ(plan(16, 64, 200, OCTET_BF16).config.kernel, "gemm_bf16_m16n64");
+  EXPECT_STREQ(plan(16, 64, 200, OCTET_BF16).config.kernel, "gemm_bf16_m16n16");
   EXPECT_STREQ(plan(16, 64, 204, OCTET_BF16).config.kernel, "gemm_bf16_any");
-  auto args = gemm_args(16, 64, 256);
-  args.b.scale_column_offset = 64;
-  EXPECT_STREQ(pick_config(args, 304).config.kernel, "gemm_fp8_m16n64");
-  args.b.scale_column_offset = 65;
-  EXPECT_STREQ(pick_config(args, 304).config.kernel, "gemm_fp8_any");
-  args.b.scale_column_offset = 0;
-  args.a_stride = 257;
-  EXPECT_STREQ(pick_config(args, 304).config.kernel, "gemm_fp8_any");
+  const auto kernel_with = [](auto&& edit) {
+    auto args = gemm_args(16, 64, 256);
+    edit(args);
+    return std::string(pick_config(args, 304).config.kernel);
+  };
+  EXPECT_EQ(kernel_with([](auto& args) { args.b.scale_column_offset = 64; }), "gemm_fp8_m16n16");
+  EXPECT_EQ(kernel_with([](auto& args) { args.b.scale_column_offset = 16; }), "gemm_fp8_any");
+  EXPECT_EQ(kernel_with([](auto& args) { args.b.scale_row_offset = 48; }), "gemm_fp8_m16n16");
+  EXPECT_EQ(kernel_with([](auto& args) { args.b.scale_row_offset = 50; }), "gemm_fp8_any");
+  EXPECT_EQ(kernel_with([](auto& args) { args.a_stride = 257; }), "gemm_fp8_any");
+  EXPECT_EQ(kernel_with([](auto& args) { args.a_stride = 1 << 24; }), "gemm_fp8_m16n16");
+  EXPECT_EQ(kernel_with([](auto& args) { args.a_stride = (1 << 24) + 16; }), "gemm_fp8_any");
+  EXPECT_EQ(kernel_with([](auto& args) { args.b.row_stride = (1 << 24) + 16; }), "gemm_fp8_any");
 }
 
 TEST_F(Gemm, Segments_depend_on_the_weight_alone) {
@@ -123,8 +171,10 @@ TEST_F(Gemm, Segments_depend_on_the_weight_alone) {
     }
     EXPECT_EQ(segment_columns(n, k) % 128, 0);
   }
-  EXPECT_EQ(plan(1, 1280, 4096).segments, 16);
-  EXPECT_EQ(plan(1, 4096, 4096).segments, 4);
+  EXPECT_EQ(plan(1, 1280, 4096).segments, 4);
+  EXPECT_EQ(plan(1, 2304, 4096).segments, 3);
+  EXPECT_EQ(plan(1, 4096, 4096).segments, 2);
+  EXPECT_EQ(plan(1, 9216, 4096).segments, 1);
   EXPECT_EQ(plan(1, 151936, 4096).segments, 1);
 }
 
@@ -132,9 +182,10 @@ TEST_F(Gemm, Decode_shape_is_split_and_reduced_by_a_second_launch) {
   const auto args = gemm_args(16, 1280, 4096);
   ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
   ASSERT_EQ(launches.size(), 2u);
-  EXPECT_EQ(launches[0].kernel, "gemm_fp8_m16n64");
-  EXPECT_EQ(launches[0].blocks, 20u * 16u);
-  EXPECT_EQ(launches[0].lds_bytes, sizeof(TileLds<gemm_fp8_m16n64_tile>));
+  EXPECT_EQ(launches[0].kernel, "gemm_fp8_m16n16");
+  EXPECT_EQ(launches[0].blocks, 80u * 4u);
+  EXPECT_EQ(launches[0].waves, 8);
+  EXPECT_EQ(launches[0].lds_bytes, sizeof(TileLds<gemm_fp8_m16n16_tile>));
   EXPECT_EQ(launches[0].params.partials, args.workspace);
   EXPECT_EQ(launches[1].kernel, "gemm_reduce");
   EXPECT_EQ(launches[1].blocks, 16u * 320u / 256u);
@@ -151,14 +202,18 @@ TEST_F(Gemm, Prefill_shape_is_one_launch_without_a_workspace) {
 }
 
 TEST_F(Gemm, Workspace_never_shrinks_and_holds_the_partial_sums) {
-  for (const int64_t n : {1, 128, 1280, 4096, 9216, 151936}) {
-    size_t largest = 0;
-    for (int64_t m = 0; m < 6000; m += 13) {
-      const size_t size = workspace(m, n, 4096);
-      EXPECT_GE(size, largest);
-      largest = size;
-      const GemmPlan picked = plan(m, n, 4096);
-      if (picked.split) EXPECT_GE(size, static_cast<size_t>(picked.segments * m * n * 4));
+  for (const int64_t n : {1, 128, 1280, 2304, 4096, 9216, 151936}) {
+    for (const int64_t k : {128, 1000, 4096}) {
+      size_t largest = 0;
+      for (int64_t m = 0; m < 21000; m += m < 300 ? 1 : 97) {
+        const size_t size = workspace(m, n, k);
+        EXPECT_GE(size, largest);
+        largest = size;
+        const GemmPlan picked = plan(m, n, k);
+        if (picked.split) {
+          EXPECT_GE(size, static_cast<size_t>(picked.segments * m * n * 4));
+        }
+      }
     }
   }
   EXPECT_EQ(workspace(1, 151936, 4096), 0u);
@@ -200,7 +255,7 @@ TEST_F(Gemm, Bad_arguments_are_refused_with_their_values) {
   refuse_with("bias = 0x7", [](auto& args) { args.bias = address(0x7); });
   auto decode = gemm_args(16, 1280, 4096);
   decode.workspace_size = 1;
-  refuse(decode, "workspace_size = 1, needs 1310720");
+  refuse(decode, "workspace_size = 1, needs 327680");
   decode.workspace = nullptr;
   refuse(decode, "workspace is null");
 }
