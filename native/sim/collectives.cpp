@@ -56,14 +56,14 @@ static void mma(Meeting kind, uintptr_t site, const uint32_t* a, const uint32_t*
   Exchange& exchange = wave.exchange[wave.meetings % 2];
   std::memcpy(exchange.a[lane.index], a, wave.size == 64 ? 8 : 16);
   std::memcpy(exchange.b[lane.index], b, 8);
-  std::memcpy(exchange.d[lane.index], d, 16);
+  for (int r = 0; r < 4; r++) exchange.d[r][lane.index] = d[r];
   const bool last = wave.waiting + 1 == wave.live;
   runner.meet(lane, kind, site);
   if (last) {
     emulate_mma(*runner.launch, kind, exchange);
     runner.counters.mfma++;
   }
-  std::memcpy(d, exchange.d[lane.index], 16);
+  for (int r = 0; r < 4; r++) d[r] = exchange.d[r][lane.index];
 }
 
 void octet_sim_mma_fp8(const uint32_t* a, const uint32_t* b, float* d) { mma(Meeting::mma_fp8, SITE, a, b, d); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 namespace octet::sim {
 
@@ -40,25 +41,40 @@ const Groups& groups_of(Target target, uint32_t width, bool read) {
   return table[(static_cast<size_t>(target) * 3 + w) * 2 + (read ? 1 : 0)];
 }
 
-// Aligned accesses of 4, 8 or 16 bytes of which no two in a group want different things of a bank: nobody waits. The usual
-// case, seen fast.
-bool is_conflict_free(const WaveAccess& access, int banks, const Groups& groups) {
-  const uint32_t units = static_cast<uint32_t>(banks) * 4 / access.size;
-  uint16_t holders[8][64];
-  uint64_t taken[8] = {};
+// Aligned accesses of 4, 8 or 16 bytes: a lane wants a whole unit of neighbouring banks, so the queues at units tell.
+// False where a lane's address is not aligned.
+bool count_aligned(const WaveAccess& access, int banks, const Groups& groups, bool each, int64_t& extra) {
+  const uint32_t shift = static_cast<uint32_t>(std::countr_zero(access.size));
+  const uint32_t units = static_cast<uint32_t>(banks) * 4 >> shift;
+  uint64_t taken[8] = {};    // of each group, the units asked for
+  int8_t last[8][64];        // at a unit, the latest entry of its queue
+  int8_t length[8][64];
+  int8_t before[64];         // of an entry, the one before it
+  int longest[8] = {};
   for (int i = 0; i < access.count; i++) {
     const auto address = static_cast<uint32_t>(access.addresses[i]);
-    if (address % access.size != 0) return false;
-    const uint32_t place = address / access.size, unit = place % units;
+    if ((address & (access.size - 1)) != 0) return false;
+    const uint32_t unit = (address >> shift) & (units - 1);
     const int group = groups.of[access.lanes[i]];
     const uint64_t bit = uint64_t{1} << unit;
     if ((taken[group] & bit) == 0) {
       taken[group] |= bit;
-      holders[group][unit] = static_cast<uint16_t>(place);
-    } else if (holders[group][unit] != place) {
-      return false;
+      before[i] = -1;
+      length[group][unit] = 1;
+    } else {
+      if (!each) {
+        int8_t other = last[group][unit];
+        while (other >= 0 && access.addresses[other] != access.addresses[i]) other = before[other];
+        if (other >= 0) continue;
+      }
+      before[i] = last[group][unit];
+      length[group][unit]++;
     }
+    last[group][unit] = static_cast<int8_t>(i);
+    longest[group] = std::max<int>(longest[group], length[group][unit]);
   }
+  extra = 0;
+  for (const int passes : longest) extra += std::max(passes - 1, 0);
   return true;
 }
 
@@ -119,8 +135,8 @@ int64_t count_bank_conflicts(const WaveAccess& access, Target target) {
   // What is narrower than a dword travels as one; wider ranges as 16-byte accesses.
   const uint32_t width = access.size <= 4 ? 4 : access.size <= 8 ? 8 : 16;
   const Groups& groups = groups_of(target, width, key_kind(access.key) == Access::read);
-  if (!each && access.size == width && is_conflict_free(access, banks, groups)) return 0;
   int64_t extra = 0;
+  if (access.size == width && count_aligned(access, banks, groups, each, extra)) return extra;
   for (uint32_t offset = 0; offset < access.size; offset += width) {
     const uint32_t size = std::min(width, access.size - offset);
     for (int group = 0; group < groups.count; group++) {

@@ -10,6 +10,7 @@
 //          m16n8k16 bf16: the same with two values a register: A (g, 2t), (g+8, 2t), (g, 8+2t), (g+8, 8+2t);
 //          B (2t, g), (8+2t, g)
 //          D registers (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1)
+#include <bit>
 #include <cstring>
 
 #include "runner.h"
@@ -20,110 +21,108 @@ void emulate_mma(const Launch& launch, Meeting kind, Exchange& exchange);
 
 namespace {
 
-// One row of D at a time, so that the compiler keeps it in vector registers.
+// Everything is inlined into emulate_mma, of which the compiler makes one version for each width of vectors.
+#define OCTET_FLATTEN __attribute__((always_inline)) inline
+
+// One row of D at a time, so that it stays in vector registers.
 using Row = float __attribute__((ext_vector_type(16)));
 
-// Exact widening by bits; `half_bias` is 2^(127 - bias) in the place of 2^120 (OCP) or 2^119 (FNUZ).
+// Exact widening by bits; 2^(127 - bias) is 2^120 (OCP) or 2^119 (FNUZ).
 template <bool fnuz>
-void widen_fp8(const uint8_t* codes, float* values, int count) {
+OCTET_FLATTEN void widen(const uint8_t* codes, float* values, int count) {
   for (int i = 0; i < count; i++) {
     const uint32_t code = codes[i];
-    uint32_t bits = (code & 0x7F) << 20;
-    float magnitude;
-    std::memcpy(&magnitude, &bits, 4);
-    magnitude *= fnuz ? 0x1p119f : 0x1p120f;
-    std::memcpy(&bits, &magnitude, 4);
-    bits |= (code & 0x80) << 24;
-    if (fnuz ? code == 0x80 : (code & 0x7F) == 0x7F) bits = 0x7FC00000;
-    std::memcpy(&values[i], &bits, 4);
+    const float magnitude = std::bit_cast<float>((code & 0x7F) << 20) * (fnuz ? 0x1p119f : 0x1p120f);
+    const uint32_t bits = std::bit_cast<uint32_t>(magnitude) | (code & 0x80) << 24;
+    values[i] = std::bit_cast<float>((fnuz ? code == 0x80 : (code & 0x7F) == 0x7F) ? 0x7FC00000 : bits);
   }
 }
 
-void widen_bf16(const uint8_t* halves, float* values, int count) {
-  for (int i = 0; i < count; i++) {
-    uint16_t half;
-    std::memcpy(&half, halves + 2 * i, 2);
-    const uint32_t bits = uint32_t{half} << 16;
-    std::memcpy(&values[i], &bits, 4);
-  }
+template <bool>
+OCTET_FLATTEN void widen(const uint16_t* halves, float* values, int count) {
+  for (int i = 0; i < count; i++) values[i] = std::bit_cast<float>(uint32_t{halves[i]} << 16);
 }
 
-// The operand registers as values: [lane][register word][values of a word].
-void widen(const Launch& launch, Meeting kind, const void* words, int bytes, float* values) {
-  const auto* raw = static_cast<const uint8_t*>(words);
-  if (kind == Meeting::mma_bf16)
-    widen_bf16(raw, values, bytes / 2);
-  else if (launch.fp8 == OCTET_F8_E4M3_FNUZ)
-    widen_fp8<true>(raw, values, bytes);
-  else
-    widen_fp8<false>(raw, values, bytes);
-}
+template <class Element, int K>
+struct Operands {
+  Element a[16][K];
+  Element b[K][16];
+};
 
-template <int K>
-void multiply(const float (&a)[16][K], const Row (&b)[K], Row (&d)[16]) {
-  for (int i = 0; i < 16; i++) {
-    Row sum = d[i];
-    for (int k = 0; k < K; k++) sum += a[i][k] * b[k];
-    d[i] = sum;
-  }
-}
-
-template <int K>
-void gfx9(const Launch& launch, Meeting kind, Exchange& exchange) {
-  constexpr int per_lane = K / 4;  // contiguous k of one lane
-  uint32_t packed[64][2];
-  float flat_a[64 * per_lane], flat_b[64 * per_lane];
-  for (int lane = 0; lane < 64; lane++) std::memcpy(packed[lane], exchange.a[lane], 8);
-  widen(launch, kind, packed, sizeof(packed), flat_a);
-  widen(launch, kind, exchange.b, sizeof(exchange.b), flat_b);
+// d[i] += a[i][k] * b[k], k ascending, each step rounded.
+template <bool fnuz, class Element, int K>
+OCTET_FLATTEN void multiply(const Operands<Element, K>& operands, Row (&d)[16]) {
   float a[16][K];
-  Row b[K], d[16];
-  for (int lane = 0; lane < 64; lane++)
-    for (int e = 0; e < per_lane; e++) {
-      a[lane % 16][lane / 16 * per_lane + e] = flat_a[lane * per_lane + e];
-      reinterpret_cast<float*>(&b[lane / 16 * per_lane + e])[lane % 16] = flat_b[lane * per_lane + e];
+  Row b[K];
+  widen<fnuz>(operands.a[0], a[0], 16 * K);
+  widen<fnuz>(operands.b[0], reinterpret_cast<float*>(b), 16 * K);
+  for (int i = 0; i < 16; i += 4) {
+    // Four rows at once: their sums do not wait for one another.
+    Row s0 = d[i], s1 = d[i + 1], s2 = d[i + 2], s3 = d[i + 3];
+    for (int k = 0; k < K; k++) {
+      s0 += a[i][k] * b[k];
+      s1 += a[i + 1][k] * b[k];
+      s2 += a[i + 2][k] * b[k];
+      s3 += a[i + 3][k] * b[k];
     }
-  for (int lane = 0; lane < 64; lane++)
-    for (int r = 0; r < 4; r++)
-      reinterpret_cast<float*>(&d[lane / 16 * 4 + r])[lane % 16] = exchange.d[lane][r];
-  multiply<K>(a, b, d);
-  for (int lane = 0; lane < 64; lane++)
-    for (int r = 0; r < 4; r++)
-      exchange.d[lane][r] = reinterpret_cast<float*>(&d[lane / 16 * 4 + r])[lane % 16];
+    d[i] = s0, d[i + 1] = s1, d[i + 2] = s2, d[i + 3] = s3;
+  }
 }
 
-template <int K>
-void sm90(const Launch& launch, Meeting kind, Exchange& exchange) {
+template <bool fnuz, class Element, int K>
+OCTET_FLATTEN void gfx9(Exchange& exchange) {
+  constexpr int per_lane = K / 4;  // contiguous k of one lane
+  Operands<Element, K> operands;
+  for (int lane = 0; lane < 64; lane++) {
+    std::memcpy(&operands.a[lane % 16][lane / 16 * per_lane], exchange.a[lane], 8);
+    Element of_b[per_lane];
+    std::memcpy(of_b, exchange.b[lane], 8);
+    for (int e = 0; e < per_lane; e++) operands.b[lane / 16 * per_lane + e][lane % 16] = of_b[e];
+  }
+  // Register r of 16 lanes is a row of D.
+  Row d[16];
+  for (int i = 0; i < 16; i++) std::memcpy(&d[i], &exchange.d[i % 4][i / 4 * 16], sizeof(Row));
+  multiply<fnuz>(operands, d);
+  for (int i = 0; i < 16; i++) std::memcpy(&exchange.d[i % 4][i / 4 * 16], &d[i], sizeof(Row));
+}
+
+template <class Element, int K>
+OCTET_FLATTEN void sm90(Exchange& exchange) {
   constexpr int per_word = K / 8;
-  float flat_a[32 * 4 * per_word], flat_b[32 * 2 * per_word];
-  widen(launch, kind, exchange.a, 32 * 16, flat_a);
-  widen(launch, kind, exchange.b, 32 * 8, flat_b);
-  float a[16][K];
-  Row b[K] = {}, d[16] = {};  // columns 8..15 stay empty
+  Operands<Element, K> operands{};  // columns 8..15 stay empty
+  Row d[16] = {};
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane / 4, t = lane % 4;
     for (int word = 0; word < 4; word++)
-      for (int e = 0; e < per_word; e++)
-        a[g + word % 2 * 8][word / 2 * (K / 2) + t * per_word + e] = flat_a[(lane * 4 + word) * per_word + e];
-    for (int word = 0; word < 2; word++)
-      for (int e = 0; e < per_word; e++)
-        reinterpret_cast<float*>(&b[word * (K / 2) + t * per_word + e])[g] = flat_b[(lane * 2 + word) * per_word + e];
-    for (int r = 0; r < 4; r++)
-      reinterpret_cast<float*>(&d[g + r / 2 * 8])[t * 2 + r % 2] = exchange.d[lane][r];
+      std::memcpy(&operands.a[g + word % 2 * 8][word / 2 * (K / 2) + t * per_word], &exchange.a[lane][word], 4);
+    for (int word = 0; word < 2; word++) {
+      Element of_b[per_word];
+      std::memcpy(of_b, &exchange.b[lane][word], 4);
+      for (int e = 0; e < per_word; e++) operands.b[word * (K / 2) + t * per_word + e][g] = of_b[e];
+    }
+    for (int r = 0; r < 4; r++) d[g + r / 2 * 8][t * 2 + r % 2] = exchange.d[r][lane];
   }
-  multiply<K>(a, b, d);
+  multiply<false>(operands, d);
   for (int lane = 0; lane < 32; lane++)
-    for (int r = 0; r < 4; r++)
-      exchange.d[lane][r] = reinterpret_cast<float*>(&d[lane / 4 + r / 2 * 8])[lane % 4 * 2 + r % 2];
+    for (int r = 0; r < 4; r++) exchange.d[r][lane] = d[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];
 }
 
 }  // namespace
 
+// NOTE: wider vectors change only the speed: every element is multiplied and added by itself, and nothing is contracted.
+#if defined(__x86_64__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 void emulate_mma(const Launch& launch, Meeting kind, Exchange& exchange) {
-  if (launch.wave_size == 64)
-    kind == Meeting::mma_fp8 ? gfx9<32>(launch, kind, exchange) : gfx9<16>(launch, kind, exchange);
+  const bool fp8 = kind == Meeting::mma_fp8;
+  if (launch.wave_size == 32)
+    fp8 ? sm90<uint8_t, 32>(exchange) : sm90<uint16_t, 16>(exchange);
+  else if (!fp8)
+    gfx9<false, uint16_t, 16>(exchange);
+  else if (launch.fp8 == OCTET_F8_E4M3_FNUZ)
+    gfx9<true, uint8_t, 32>(exchange);
   else
-    kind == Meeting::mma_fp8 ? sm90<32>(launch, kind, exchange) : sm90<16>(launch, kind, exchange);
+    gfx9<false, uint8_t, 32>(exchange);
 }
 
 }  // namespace octet::sim

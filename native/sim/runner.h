@@ -71,9 +71,8 @@ struct Lane {
 // others have taken their results, but never the one after.
 struct Exchange {
   alignas(64) uint32_t words[64];
-  int sources[64];
   uint32_t a[64][4], b[64][2];
-  float d[64][4];
+  alignas(64) float d[4][64];  // by registers
 };
 
 struct Wave {
