@@ -80,7 +80,8 @@ OCTET_API octet_status octet_abi_layout(const octet_layout_entry** entries, int3
 /* driver: "hip", "cuda" or "sim". count: devices present. OCTET_NO_DEVICE with the reason where the runtime is absent. */
 OCTET_API octet_status octet_probe(const char* driver, int32_t* count);
 
-/* name: "hip:0", "cuda:0", "sim" (= "sim:gfx942"), "sim:gfx950", "sim:sm_90". */
+/* name: "hip:0", "cuda:0", "sim" (= "sim:gfx942"), "sim:gfx950", "sim:sm_90"; "plan:gfx942", "plan:gfx950": a device without
+ * memory on which ops are planned, not run. */
 OCTET_API octet_status octet_device_open(const char* name, octet_device** device);
 /* The device must have no live buffers, streams, events or graphs: else OCTET_INVALID_ARGUMENT with the counts. */
 OCTET_API octet_status octet_device_close(octet_device* device);
@@ -154,6 +155,26 @@ typedef struct octet_kernel_counters {
  * entries may be null to ask for the count. */
 OCTET_API octet_status octet_sim_counters(octet_device* device, octet_kernel_counters* entries, int32_t* count);
 OCTET_API octet_status octet_sim_reset_counters(octet_device* device);
+
+/* ---- what a kernel is, and what an op launches --------------------------------------------------------------------- */
+
+/* The device code in this library, one image for each kernel family and target: a code object (ELF) for gfx942 and gfx950,
+ * PTX ended by a zero byte for sm_90. Valid for the life of the process. index: 0..octet_image_count()-1. */
+OCTET_API int32_t octet_image_count(void);
+OCTET_API octet_status octet_image(int32_t index, const char** family, const char** target, const void** data,
+                                   int64_t* size);
+
+/* A launch an op made on a "plan" device. */
+typedef struct octet_planned_launch {
+  char kernel[64];
+  int64_t blocks;
+  int64_t lds_bytes; /* of one block */
+  int32_t threads;   /* of one block */
+  int32_t reserved;
+} octet_planned_launch;
+/* The launches since the last call with entries, in order; they are forgotten then. entries may be null to ask for the count.
+ * OCTET_UNSUPPORTED on any other device. */
+OCTET_API octet_status octet_plan_launches(octet_device* device, octet_planned_launch* entries, int32_t* count);
 
 /* ---- shared descriptors ----------------------------------------------------------------------------------------- */
 

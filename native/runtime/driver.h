@@ -1,5 +1,5 @@
-// What a kernel family needs of the machine: a device's facts and one launch function. Behind it, three drivers (hip.cpp,
-// cuda.cpp, sim.cpp) implement one small interface.
+// What a kernel family needs of the machine: a device's facts and one launch function. Behind it, four drivers (hip.cpp,
+// cuda.cpp, sim.cpp, plan.cpp) implement one small interface.
 #pragma once
 
 #include <octet.h>
@@ -80,6 +80,9 @@ class Driver {
   // The simulator's counters, one row per kernel; a real device has none.
   virtual std::vector<octet_kernel_counters> counters();
   virtual void reset_counters();
+
+  // What the ops on a planned device launched; no other device writes it down.
+  virtual std::vector<octet_planned_launch> launches(bool forget);
 };
 
 // How many devices the driver sees; throws Error(OCTET_NO_DEVICE) with the reason where its runtime is absent.
@@ -88,5 +91,6 @@ int cuda_count();
 std::unique_ptr<Driver> open_hip(int ordinal);
 std::unique_ptr<Driver> open_cuda(int ordinal);
 std::unique_ptr<Driver> open_sim(Target target);
+std::unique_ptr<Driver> open_plan(Target target);  // gfx942 or gfx950
 
 }  // namespace octet

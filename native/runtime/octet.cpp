@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "driver.h"
+#include "images.h"
 
 namespace {
 
@@ -73,6 +74,10 @@ void Driver::reset_counters() {
   fail(OCTET_UNSUPPORTED, "octet_sim_reset_counters: %s is not a simulated device", facts.name.c_str());
 }
 
+std::vector<octet_planned_launch> Driver::launches(bool) {
+  fail(OCTET_UNSUPPORTED, "octet_plan_launches: %s is not a planned device", facts.name.c_str());
+}
+
 void launch_bytes(octet_stream* stream, const char* kernel, Grid grid, int waves, size_t lds_bytes, const void* params,
                   size_t params_size) {
   const DeviceFacts& device = facts(stream);
@@ -122,10 +127,14 @@ std::unique_ptr<Driver> open_driver(const char* name) {
   if (std::strcmp(name, "sim") == 0 || std::strcmp(name, "sim:gfx942") == 0) return open_sim(Target::gfx942);
   if (std::strcmp(name, "sim:gfx950") == 0) return open_sim(Target::gfx950);
   if (std::strcmp(name, "sim:sm_90") == 0) return open_sim(Target::sm_90);
+  if (std::strcmp(name, "plan:gfx942") == 0) return open_plan(Target::gfx942);
+  if (std::strcmp(name, "plan:gfx950") == 0) return open_plan(Target::gfx950);
   if (std::strncmp(name, "hip:", 4) == 0) return open_hip(ordinal(name, name + 4));
   if (std::strncmp(name, "cuda:", 5) == 0) return open_cuda(ordinal(name, name + 5));
   fail(OCTET_INVALID_ARGUMENT,
-       "octet_device_open: no device is named '%s'; names are hip:N, cuda:N, sim, sim:gfx942, sim:gfx950, sim:sm_90", name);
+       "octet_device_open: no device is named '%s'; names are hip:N, cuda:N, sim, sim:gfx942, sim:gfx950, sim:sm_90, "
+       "plan:gfx942, plan:gfx950",
+       name);
 }
 
 const char* target_name(Target target) {
@@ -416,6 +425,39 @@ octet_status octet_sim_reset_counters(octet_device* device) {
   return guarded([&] {
     given("octet_sim_reset_counters", "device", device);
     device->driver->reset_counters();
+  });
+}
+
+// ---- what a kernel is, and what an op launches ----
+
+int32_t octet_image_count(void) {
+  int32_t count = 0;
+  while (images[count].family != nullptr) count++;
+  return count;
+}
+
+octet_status octet_image(int32_t index, const char** family, const char** target, const void** data, int64_t* size) {
+  return guarded([&] {
+    require_range("octet_image", "index", index, 0, octet_image_count() - 1);
+    const Image& image = images[index];
+    *given("octet_image", "family", family) = image.family;
+    *given("octet_image", "target", target) = image.target;
+    *given("octet_image", "data", data) = image.data;
+    *given("octet_image", "size", size) = static_cast<int64_t>(image.size);
+  });
+}
+
+octet_status octet_plan_launches(octet_device* device, octet_planned_launch* entries, int32_t* count) {
+  return guarded([&] {
+    given("octet_plan_launches", "device", device);
+    given("octet_plan_launches", "count", count);
+    const auto needed = static_cast<int32_t>(device->driver->launches(false).size());
+    if (entries != nullptr) {
+      require(*count >= needed, "octet_plan_launches: room for %d launches, needs %d", *count, needed);
+      const std::vector<octet_planned_launch> planned = device->driver->launches(true);
+      std::copy(planned.begin(), planned.end(), entries);
+    }
+    *count = needed;
   });
 }
 

@@ -10,7 +10,7 @@ public sealed class Device : IDisposable
 {
     private static readonly Lock RegistryLock = new();
     private static readonly List<BackendProvider> Registry =
-        [new NativeProvider("hip", 0), new NativeProvider("cuda", 1), new NativeProvider("sim", 8), new CpuProvider()];
+        [new NativeProvider("hip", 0), new NativeProvider("cuda", 1), new NativeProvider("sim", 8), new NativeProvider("plan", 9), new CpuProvider()];
 
     private readonly Lock _lock = new();
     private Backend? _backend;

@@ -116,6 +116,33 @@ internal sealed partial class NativeBackend : Backend
     /// <summary>Sets the simulator's counters to zero.</summary>
     internal void ResetSimCounters() => Check(octet_sim_reset_counters(_device));
 
+    /// <summary>The device code in the library for one target, by kernel family; copies.</summary>
+    internal static unsafe List<(string Family, byte[] Code)> Images(string target)
+    {
+        var images = new List<(string, byte[])>();
+        for (var i = 0; i < octet_image_count(); i++)
+        {
+            Check(octet_image(i, out var family, out var imageTarget, out var data, out var size));
+            if (Marshal.PtrToStringUTF8(imageTarget) == target)
+            {
+                images.Add((Marshal.PtrToStringUTF8(family)!, new ReadOnlySpan<byte>((void*)data, checked((int)size)).ToArray()));
+            }
+        }
+
+        return images;
+    }
+
+    /// <summary>What the ops on this planned device launched since the last call.</summary>
+    /// <exception cref="OctetException">Not a planned device.</exception>
+    internal NativePlannedLaunch[] TakePlannedLaunches()
+    {
+        var count = 0;
+        Check(octet_plan_launches(_device, null, ref count));
+        var launches = new NativePlannedLaunch[count];
+        Check(octet_plan_launches(_device, launches, ref count));
+        return launches;
+    }
+
     private static string LastError() => Marshal.PtrToStringUTF8(octet_last_error()) ?? "";
 
     private unsafe NativeDeviceProperties QueryProperties()
@@ -265,6 +292,15 @@ internal sealed partial class NativeBackend : Backend
     [LibraryImport(Library)]
     private static partial OctetStatus octet_sim_reset_counters(SafeHandle device);
 
+    [LibraryImport(Library)]
+    private static partial int octet_image_count();
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_image(int index, out nint family, out nint target, out nint data, out long size);
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_plan_launches(SafeHandle device, [In, Out] NativePlannedLaunch[]? entries, ref int count);
+
     /// <summary>Closes the device when the last of its buffers, streams, events and graphs is gone.</summary>
     private sealed class NativeDeviceHandle : SafeHandle
     {
@@ -354,4 +390,15 @@ internal unsafe struct NativeKernelCounters
     public long LdsBankConflicts;
     public long Mfma;
     public long Barriers;
+}
+
+/// <summary><c>octet_planned_launch</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct NativePlannedLaunch
+{
+    public fixed byte Kernel[64];
+    public long Blocks;
+    public long LdsBytes;
+    public int Threads;
+    public int Reserved;
 }

@@ -6,10 +6,11 @@ using System.Runtime.InteropServices;
 
 namespace Octet.Backends;
 
-/// <summary>The devices of one driver of <c>liboctet</c>: "hip", "cuda" or "sim".</summary>
+/// <summary>The devices of one driver of <c>liboctet</c>: "hip", "cuda", "sim" or "plan".</summary>
 internal sealed class NativeProvider(string driver, int preference) : BackendProvider
 {
     private static readonly string[] SimTargets = ["sim:gfx942", "sim:gfx950", "sim:sm_90"];
+    private static readonly string[] PlanTargets = ["plan:gfx942", "plan:gfx950"];
 
     static NativeProvider() =>
         NativeLibrary.SetDllImportResolver(typeof(NativeProvider).Assembly, NativeLibraryLoader.Resolve);
@@ -23,6 +24,12 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
 
     public override IReadOnlyList<DeviceProbe> Probe()
     {
+        // A planned device computes nothing: it is opened by name, and none is found by looking.
+        if (driver == "plan")
+        {
+            return [];
+        }
+
         if (!NativeLibraryLoader.TryLoad(out var failures))
         {
             return [Absent(driver, $"the native library was not found ({failures})", NativeLibraryLoader.Remedy)];
@@ -44,15 +51,16 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
 
     public override Backend Open(string name)
     {
-        var known = driver == "sim" ? name == "sim" || SimTargets.Contains(name) : IsOrdinal(name);
+        var targets = driver switch { "sim" => SimTargets, "plan" => PlanTargets, _ => null };
+        var known = targets is null ? IsOrdinal(name) : name == "sim" || targets.Contains(name);
         if (!known)
         {
             throw new ArgumentException(
-                $"unknown device '{name}': known are {(driver == "sim" ? string.Join(", ", SimTargets) : $"{driver}:0, {driver}:1, ...")}");
+                $"unknown device '{name}': known are {(targets is null ? $"{driver}:0, {driver}:1, ..." : string.Join(", ", targets))}");
         }
 
         return NativeLibraryLoader.TryLoad(out var failures)
-            ? new NativeBackend(name == driver && driver != "sim" ? $"{driver}:0" : name)
+            ? new NativeBackend(name == driver && targets is null ? $"{driver}:0" : name)
             : throw new OctetException(
                 OctetStatus.NoDevice, $"device '{name}': the native library was not found ({failures}); {NativeLibraryLoader.Remedy}");
     }
