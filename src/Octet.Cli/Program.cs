@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Octet.Cli;
+using Octet.Cli.Inspect;
 
 IlgpuDevices.Register();
 var root = new RootCommand("Octet: FP8 Mixture-of-Experts inference for .NET on AMD Instinct MI325X.")
@@ -9,6 +10,7 @@ var root = new RootCommand("Octet: FP8 Mixture-of-Experts inference for .NET on 
     PerplexityCommand.Create(),
     DevicesCommand.Create(),
     CheckCommand.Create(),
+    InspectCommand.Create(),
     PlanCommand.Create(),
     TopologyCommand.Create(),
 };

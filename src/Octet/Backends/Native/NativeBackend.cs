@@ -390,6 +390,18 @@ internal unsafe struct NativeKernelCounters
     public long LdsBankConflicts;
     public long Mfma;
     public long Barriers;
+
+    /// <summary>The kernel's name.</summary>
+    public readonly string KernelName
+    {
+        get
+        {
+            fixed (byte* name = Kernel)
+            {
+                return Marshal.PtrToStringUTF8((nint)name)!;
+            }
+        }
+    }
 }
 
 /// <summary><c>octet_planned_launch</c>.</summary>
@@ -401,4 +413,16 @@ internal unsafe struct NativePlannedLaunch
     public long LdsBytes;
     public int Threads;
     public int Reserved;
+
+    /// <summary>The kernel's name.</summary>
+    public readonly string KernelName
+    {
+        get
+        {
+            fixed (byte* name = Kernel)
+            {
+                return Marshal.PtrToStringUTF8((nint)name)!;
+            }
+        }
+    }
 }

@@ -1,0 +1,97 @@
+using System.CommandLine;
+using System.Text;
+using System.Text.Json;
+
+namespace Octet.Cli.Inspect;
+
+/// <summary>octet inspect: what every kernel costs and how long every shape of the model takes, modelled from the compiled code.</summary>
+internal static class InspectCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("inspect", "Read the compiled kernels and model the time of every shape of the model; no GPU is needed");
+        var target = new Option<string?>("--target") { Description = "gfx942 or gfx950; without it the kernels of both, the shapes on gfx942" }.AcceptOnlyFromAmong(Inspection.Targets);
+        var op = new Option<string?>("--op") { Description = "One op only, by its name in the C ABI, or a kernel family" };
+        var noSim = new Option<bool>("--no-sim") { Description = "Leave the simulator's counts of small shapes out: transactions and bank conflicts count as ideal" };
+        var json = new Option<bool>("--json") { Description = "One JSON object" };
+        var compare = new Option<FileInfo?>("--compare") { Description = "Print what got better or worse than in this --json output; exit code 1 on a regression" };
+        var threshold = new Option<double>("--threshold") { Description = "With --compare: share by which a figure may get worse", DefaultValueFactory = _ => 0.02 };
+        var report = new Option<FileInfo?>("--report") { Description = "Write the tables as Markdown to this file" };
+        foreach (var option in (Option[])[target, op, noSim, json, compare, threshold, report])
+        {
+            command.Add(option);
+        }
+
+        command.SetAction(parsed =>
+        {
+            using var old = parsed.GetValue(compare) is { } file ? Load(file) : null;
+            var inspection = Inspect(parsed.GetValue(target), parsed.GetValue(op), !parsed.GetValue(noSim));
+            if (parsed.GetValue(report) is { } path)
+            {
+                File.WriteAllText(path.FullName, InspectReport.Write(inspection));
+            }
+
+            if (old is not null)
+            {
+                return Compare(old.RootElement, inspection, parsed.GetValue(threshold));
+            }
+
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(writer => InspectJson.Write(inspection, writer));
+            }
+            else if (parsed.GetValue(report) is null)
+            {
+                Console.Out.WriteLine("Modelled from the compiled code, not measured.");
+                Console.Out.WriteLine();
+                Console.Out.WriteLine(InspectTable.Plain(InspectTable.KernelHeader, [.. inspection.Kernels.Select(k => InspectTable.Row(inspection, k))]));
+                Console.Out.Write(InspectTable.Plain(InspectTable.ShapeHeader, [.. inspection.Shapes.Select(InspectTable.Row)]));
+            }
+
+            return CommandLine.Success;
+        });
+        return command;
+    }
+
+    private static Inspection Inspect(string? target, string? op, bool simulate)
+    {
+        using var bar = new ProgressBar("inspecting");
+        return Inspection.Run(target, op, simulate, bar.Report<(long Done, long Total)>(p => p));
+    }
+
+    private static JsonDocument Load(FileInfo file)
+    {
+        try
+        {
+            var document = JsonDocument.Parse(File.ReadAllText(file.FullName));
+            return document.RootElement is { ValueKind: JsonValueKind.Object } root && root.TryGetProperty("kernels", out _) && root.TryGetProperty("shapes", out _)
+                ? document
+                : throw new ArgumentException($"--compare: {file} is no output of octet inspect --json: it has no kernels and shapes");
+        }
+        catch (JsonException error)
+        {
+            throw new ArgumentException($"--compare: {file} is not JSON: {error.Message}");
+        }
+    }
+
+    private static int Compare(JsonElement old, Inspection inspection, double threshold)
+    {
+        using var buffer = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(buffer))
+        {
+            writer.WriteStartObject();
+            InspectJson.Write(inspection, writer);
+            writer.WriteEndObject();
+        }
+
+        using var now = JsonDocument.Parse(Encoding.UTF8.GetString(buffer.ToArray()));
+        var comparison = Comparison.Of(old, now.RootElement, threshold);
+        foreach (var line in comparison.Lines)
+        {
+            Console.Out.WriteLine(line);
+        }
+
+        Console.Out.WriteLine(comparison.Regressions == 0 ? "no regression" : $"{comparison.Regressions} regressions");
+        return comparison.Regressions == 0 ? CommandLine.Success : CommandLine.CheckFailed;
+    }
+}

@@ -1,0 +1,75 @@
+using System.Globalization;
+using System.Text;
+
+namespace Octet.Cli.Inspect;
+
+/// <summary>The tables a person reads, in a terminal and in Markdown.</summary>
+internal static class InspectTable
+{
+    public static readonly string[] KernelHeader =
+        ["kernel", "target", "VGPRs", "AGPRs", "SGPRs", "LDS", "spills", "scratch", "waves/SIMD", "turn: clocks", "matrix busy", "mfma", "valu", "trans", "LDS reads", "LDS writes", "loads", "stores", "waits", "barriers"];
+
+    public static readonly string[] ShapeHeader =
+        ["op", "shape", "config", "blocks", "us", "TFLOP/s", "GB/s", "binds", "matrix", "vector", "lds", "cache", "hbm", "wait", "launch", "tail"];
+
+    public static string[] Row(Inspection inspection, KernelCost kernel) =>
+    [
+        kernel.Name, kernel.Target, Text(kernel.Resources.ArchVgprs), Text(kernel.Resources.AccVgprs), Text(kernel.Resources.Sgprs),
+        Text(inspection.LdsOf(kernel)), Text(kernel.Resources.Spills), Text(kernel.Resources.ScratchBytes), Text(kernel.Resources.WavesPerSimd),
+        Text(kernel.Clocks), kernel.MatrixClocks == 0 ? "-" : $"{100 * kernel.MatrixBusy:f0} %", Text(kernel.Mix["mfma"]), Text(kernel.Mix["valu"]),
+        Text(kernel.Mix["transcendental"]), Widths(kernel.Mix, "lds_read_"), Widths(kernel.Mix, "lds_write_"), Widths(kernel.Mix, "global_load_"),
+        Widths(kernel.Mix, "global_store_"), Text(kernel.Mix["wait"]), Text(kernel.Mix["barrier"]),
+    ];
+
+    public static string[] Row(ModelledShape shape) =>
+    [
+        shape.Op, shape.Name, Config(shape), Text(shape.Blocks), Text(shape.Microseconds), shape.Flops == 0 ? "-" : Text(shape.Teraflops),
+        Text(shape.GigabytesPerSecond), shape.Terms.Binds, .. shape.Terms.Named.Select(t => Text(t.Microseconds)),
+    ];
+
+    /// <summary>Columns padded to the widest entry; all but names to the right.</summary>
+    public static string Plain(string[] header, IReadOnlyList<string[]> rows)
+    {
+        var widths = header.Select((h, i) => rows.Select(r => r[i].Length).Append(h.Length).Max()).ToArray();
+        var text = new StringBuilder();
+        foreach (var row in rows.Prepend(header))
+        {
+            text.AppendJoin("  ", row.Select((cell, i) => IsName(rows, i) ? cell.PadRight(widths[i]) : cell.PadLeft(widths[i]))).AppendLine();
+        }
+
+        return text.ToString();
+    }
+
+    public static string Markdown(string[] header, IReadOnlyList<string[]> rows)
+    {
+        var text = new StringBuilder();
+        text.Append("| ").AppendJoin(" | ", header).AppendLine(" |");
+        text.Append('|').AppendJoin('|', header.Select((_, i) => IsName(rows, i) ? "---" : "---:")).AppendLine("|");
+        foreach (var row in rows)
+        {
+            text.Append("| ").AppendJoin(" | ", row).AppendLine(" |");
+        }
+
+        return text.ToString();
+    }
+
+    /// <summary>Whole numbers as they are, others with three digits that count.</summary>
+    public static string Text(double value)
+    {
+        var digits = value == Math.Round(value) || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+        return value.ToString($"f{digits}", CultureInfo.InvariantCulture);
+    }
+
+    // A layer's kernels fill no table cell: their number does.
+    private static string Config(ModelledShape shape) => shape.Launches <= 2 ? shape.Config : $"{shape.Launches} launches";
+
+    private static bool IsName(IReadOnlyList<string[]> rows, int column) => rows.Any(r => r[column].Length > 0 && char.IsAsciiLetter(r[column][0]));
+
+    // "8 b128 + 2 b32"
+    private static string Widths(InstructionMix mix, string prefix)
+    {
+        var parts = mix.Counts.Where(c => c.Key.StartsWith(prefix, StringComparison.Ordinal)).OrderByDescending(c => c.Value)
+            .Select(c => $"{c.Value} {c.Key[prefix.Length..]}").ToList();
+        return parts.Count == 0 ? "-" : string.Join(" + ", parts);
+    }
+}

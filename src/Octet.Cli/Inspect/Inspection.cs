@@ -1,0 +1,68 @@
+using Octet.Backends;
+
+namespace Octet.Cli.Inspect;
+
+/// <summary>Everything octet inspect knows: the kernels, the modelled shapes, and what the simulator counted.</summary>
+/// <param name="Gpu">The chip of the shapes.</param>
+/// <param name="Kernels">Of the targets asked for.</param>
+/// <param name="Shapes">On the chip.</param>
+/// <param name="LdsBytes">The largest LDS a kernel was launched with, by kernel.</param>
+/// <param name="Counted">By kernel.</param>
+/// <param name="BuildInfo">The library's line about itself.</param>
+internal sealed record Inspection(
+    Gpu Gpu, IReadOnlyList<KernelCost> Kernels, IReadOnlyList<ModelledShape> Shapes, IReadOnlyDictionary<string, long> LdsBytes,
+    IReadOnlyDictionary<string, Counted> Counted, string BuildInfo)
+{
+    public static readonly string[] Targets = ["gfx942", "gfx950"];
+
+    /// <summary>LDS of a block: what the launches asked for and what the compiler fixed.</summary>
+    public long LdsOf(KernelCost kernel) => kernel.Resources.StaticLdsBytes + LdsBytes.GetValueOrDefault(kernel.Name);
+
+    /// <summary>Reads the library's kernels and models the shapes.</summary>
+    /// <param name="target">The only target; null: the kernels of both, the shapes on gfx942.</param>
+    /// <param name="op">The only op; null: all.</param>
+    /// <param name="simulate">Whether the simulator counts small shapes first.</param>
+    /// <param name="progress">Told how much is done, of how much.</param>
+    /// <exception cref="ArgumentException">The LLVM tools are missing, or no shape and no kernel is of that op.</exception>
+    public static Inspection Run(string? target, string? op, bool simulate, IProgress<(long Done, long Total)>? progress)
+    {
+        var gpu = Gpu.Of(target ?? Targets[0]);
+        using var plan = new PlanSession(gpu.Target); // loads the library
+        var tools = LlvmTools.Find(NativeBackend.BuildInfo());
+        var shapes = ShapeTable.All().Where(s => op is null || s.Op == op).ToList();
+        var used = op is null ? null : shapes.SelectMany(s => s.Steps).SelectMany(s => Launch(plan, s)).Select(l => l.Kernel).ToHashSet();
+        var images = (target is null ? Targets : [target]).SelectMany(t => NativeBackend.Images(t).Select(i => (Target: t, i.Family, i.Code)))
+            .Where(i => used is null || i.Family == op || CodeObject.Read(i.Code).Any(k => used.Contains(k.Name))).ToList();
+        if (images.Count == 0)
+        {
+            var known = NativeBackend.Images(gpu.Target).Select(i => i.Family).Concat(ShapeTable.All().Select(s => s.Op)).Distinct().Order();
+            throw new ArgumentException($"--op: no op or kernel family is called '{op}'; there are {string.Join(", ", known)}");
+        }
+
+        var (done, total) = (0, images.Count + shapes.Count);
+        var kernels = new List<KernelCost>();
+        foreach (var (name, family, code) in images)
+        {
+            kernels.AddRange(KernelCost.Read(family, name, code, tools));
+            progress?.Report((++done, total));
+        }
+
+        var byName = kernels.Where(k => k.Target == gpu.Target).ToDictionary(k => k.Name);
+        var counted = simulate ? Simulation.Count(gpu.Target, op, byName) : [];
+        var lds = new Dictionary<string, long>();
+        var modelled = new List<ModelledShape>();
+        foreach (var shape in shapes)
+        {
+            modelled.Add(ModelledShape.Model(gpu, shape, plan, byName, counted, launch => lds[launch.Kernel] = Math.Max(lds.GetValueOrDefault(launch.Kernel), launch.LdsBytes)));
+            progress?.Report((++done, total));
+        }
+
+        return new(gpu, [.. kernels.Where(k => used is null || k.Op == op || used.Contains(k.Name))], modelled, lds, counted, NativeBackend.BuildInfo());
+    }
+
+    private static List<PlannedLaunch> Launch(PlanSession plan, Step step)
+    {
+        step.Run(plan);
+        return plan.Take();
+    }
+}
