@@ -1,36 +1,36 @@
 namespace Octet.Cli.Inspect;
 
-/// <summary>The ops around the KV cache, with FP8 pages of 64 tokens and heads of 128.</summary>
+/// <summary>The ops around the KV cache, with pages of 64 tokens; FP8 and heads of 128 unless said otherwise.</summary>
 internal static class AttentionSteps
 {
     private const int HeadDim = 128, Page = 64, SmallestTile = 16;
 
-    /// <summary>One query of each sequence over contexts of one length.</summary>
-    public static Step Decode(long sequences, int queryHeads, int kvHeads, long context) => new(
+    /// <summary>One query of each sequence over contexts of one length; the output quantised.</summary>
+    public static Step Decode(long sequences, int queryHeads, int kvHeads, long context, int headDim = HeadDim, bool bfloat16 = false) => new(
         "attention_decode",
         plan =>
         {
             var pages = (context + Page - 1) / Page;
             var args = new AttentionDecodeArgs
             {
-                Q = plan.New(DType.BFloat16, sequences, queryHeads, HeadDim),
-                Cache = Cache(plan, sequences * pages, kvHeads),
-                BlockTable = plan.New(DType.Int32, sequences, pages),
-                ContextLengths = plan.New(DType.Int32, sequences),
+                Q = plan.New(DType.BFloat16, sequences, queryHeads, headDim),
+                Cache = Cache(plan, sequences * pages, kvHeads, headDim, bfloat16),
+                BlockTable = plan.Numbers(b => b, sequences, pages),
+                ContextLengths = plan.Numbers(_ => context, sequences),
                 MaxContext = context,
                 Scale = 0.0884f,
-                Output = plan.New(DType.BFloat16, sequences, queryHeads, HeadDim),
+                Quantized = plan.Quantized(sequences, queryHeads * headDim),
             };
             var workspace = Ops.AttentionDecodeWorkspace(plan.Device, args);
             Ops.AttentionDecode(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        4.0 * sequences * queryHeads * context * HeadDim,
-        2.0 * sequences * kvHeads * context * HeadDim + 4.0 * sequences * queryHeads * HeadDim,
-        _ => 2.0 * sequences * kvHeads * Step.RoundUp(queryHeads / kvHeads, SmallestTile) * Step.RoundUp(context, Page) * HeadDim);
+        4.0 * sequences * queryHeads * context * headDim,
+        (bfloat16 ? 4.0 : 2.0) * sequences * kvHeads * context * headDim + 3.0 * sequences * queryHeads * headDim,
+        _ => 2.0 * sequences * kvHeads * Step.RoundUp(queryHeads / kvHeads, SmallestTile) * Step.RoundUp(context, Page) * headDim);
 
     /// <summary>A chunk of queries at the end of one sequence.</summary>
-    public static Step Prefill(long queries, long context, int queryHeads, int kvHeads)
+    public static Step Prefill(long queries, long context, int queryHeads, int kvHeads, int headDim = HeadDim, bool bfloat16 = false)
     {
         var seen = queries * (context - queries) + queries * (queries + 1) / 2.0;
         return new(
@@ -40,24 +40,24 @@ internal static class AttentionSteps
                 var pages = (context + Page - 1) / Page;
                 var args = new AttentionPrefillArgs
                 {
-                    Q = plan.New(DType.BFloat16, queries, queryHeads, HeadDim),
-                    Cache = Cache(plan, pages, kvHeads),
-                    BlockTable = plan.New(DType.Int32, 1, pages),
-                    QueryStarts = plan.New(DType.Int32, 2),
-                    ContextLengths = plan.New(DType.Int32, 1),
+                    Q = plan.New(DType.BFloat16, queries, queryHeads, headDim),
+                    Cache = Cache(plan, pages, kvHeads, headDim, bfloat16),
+                    BlockTable = plan.Numbers(b => b, 1, pages),
+                    QueryStarts = plan.Numbers(i => i * queries, 2),
+                    ContextLengths = plan.Numbers(_ => context, 1),
                     MaxQueries = queries,
                     MaxContext = context,
                     Scale = 0.0884f,
-                    Output = plan.New(DType.BFloat16, queries, queryHeads, HeadDim),
+                    Output = plan.New(DType.BFloat16, queries, queryHeads, headDim),
                 };
                 var workspace = Ops.AttentionPrefillWorkspace(plan.Device, args);
                 Ops.AttentionPrefill(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
                 return workspace;
             },
-            4.0 * queryHeads * HeadDim * seen,
-            2.0 * kvHeads * context * HeadDim + 4.0 * queries * queryHeads * HeadDim,
+            4.0 * queryHeads * headDim * seen,
+            (bfloat16 ? 4.0 : 2.0) * kvHeads * context * headDim + 4.0 * queries * queryHeads * headDim,
             // The tile on the diagonal is half empty.
-            _ => 2.0 * queryHeads * HeadDim * (seen + queries * Page / 2.0));
+            _ => 2.0 * queryHeads * headDim * (seen + queries * Page / 2.0));
     }
 
     /// <summary>QK-norm, rotary embedding and the write into the cache.</summary>
@@ -76,20 +76,20 @@ internal static class AttentionSteps
                 KNorm = plan.New(DType.BFloat16, HeadDim),
                 Eps = 1e-6f,
                 CosSin = plan.New(DType.Float32, 4096, HeadDim),
-                Positions = plan.New(DType.Int32, tokens),
-                Slots = plan.New(DType.Int64, tokens),
+                Positions = plan.Numbers(t => t % 4096, tokens),
+                Slots = plan.Ascending(tokens),
                 QOutput = plan.New(DType.BFloat16, tokens, queryHeads, HeadDim),
-                Cache = Cache(plan, tokens / Page + 1, kvHeads),
+                Cache = Cache(plan, tokens / Page + 1, kvHeads, HeadDim, bfloat16: false),
             });
             return 0;
         },
         0, tokens * HeadDim * (4.0 * queryHeads + 6.0 * kvHeads));
 
-    private static KvCache Cache(PlanSession plan, long blocks, int kvHeads) => new()
+    private static KvCache Cache(OpSession plan, long blocks, int kvHeads, int headDim, bool bfloat16) => new()
     {
-        K = plan.New(plan.Float8, blocks, kvHeads, Page, HeadDim),
-        V = plan.New(plan.Float8, blocks, kvHeads, HeadDim, Page),
-        KScales = plan.New(DType.Float32, 1),
-        VScales = plan.New(DType.Float32, 1),
+        K = plan.New(bfloat16 ? DType.BFloat16 : plan.Float8, blocks, kvHeads, Page, headDim),
+        V = plan.New(bfloat16 ? DType.BFloat16 : plan.Float8, blocks, kvHeads, headDim, Page),
+        KScales = bfloat16 ? null : plan.New(DType.Float32, 1),
+        VScales = bfloat16 ? null : plan.New(DType.Float32, 1),
     };
 }

@@ -27,10 +27,10 @@ internal sealed record Inspection(
     public static Inspection Run(string? target, string? op, bool simulate, IProgress<(long Done, long Total)>? progress)
     {
         var gpu = Gpu.Of(target ?? Targets[0]);
-        using var plan = new PlanSession(gpu.Target); // loads the library
+        using var plan = new OpSession($"plan:{gpu.Target}"); // loads the library
         var tools = LlvmTools.Find(NativeBackend.BuildInfo());
         var shapes = ShapeTable.All().Where(s => op is null || s.Op == op).ToList();
-        var used = op is null ? null : shapes.SelectMany(s => s.Steps).SelectMany(s => Launch(plan, s)).Select(l => l.Kernel).ToHashSet();
+        var used = op is null ? null : shapes.SelectMany(s => s.Steps).SelectMany(s => plan.Plan(s).Launches).Select(l => l.Kernel).ToHashSet();
         var images = (target is null ? Targets : [target]).SelectMany(t => NativeBackend.Images(t).Select(i => (Target: t, i.Family, i.Code)))
             .Where(i => used is null || i.Family == op || CodeObject.Read(i.Code).Any(k => used.Contains(k.Name))).ToList();
         if (images.Count == 0)
@@ -39,7 +39,7 @@ internal sealed record Inspection(
             throw new ArgumentException($"--op: no op or kernel family is called '{op}'; there are {string.Join(", ", known)}");
         }
 
-        var (done, total) = (0, images.Count + shapes.Count);
+        var (done, total) = (0, images.Count + shapes.Count + (simulate ? ShapeTable.Small.Length : 0));
         var kernels = new List<KernelCost>();
         foreach (var (name, family, code) in images)
         {
@@ -48,21 +48,17 @@ internal sealed record Inspection(
         }
 
         var byName = kernels.Where(k => k.Target == gpu.Target).ToDictionary(k => k.Name);
-        var counted = simulate ? Simulation.Count(gpu.Target, op, byName) : [];
+        var counted = simulate ? Simulation.Count(gpu.Target, op, byName, () => progress?.Report((++done, total))) : [];
         var lds = new Dictionary<string, long>();
+        void Launched(PlannedLaunch launch) => lds[launch.Kernel] = Math.Max(lds.GetValueOrDefault(launch.Kernel), launch.LdsBytes);
+        ColdSteps.All.SelectMany(s => plan.Plan(s).Launches).ToList().ForEach(Launched);
         var modelled = new List<ModelledShape>();
         foreach (var shape in shapes)
         {
-            modelled.Add(ModelledShape.Model(gpu, shape, plan, byName, counted, launch => lds[launch.Kernel] = Math.Max(lds.GetValueOrDefault(launch.Kernel), launch.LdsBytes)));
+            modelled.Add(ModelledShape.Model(gpu, shape, plan, byName, counted, Launched));
             progress?.Report((++done, total));
         }
 
         return new(gpu, [.. kernels.Where(k => used is null || k.Op == op || used.Contains(k.Name))], modelled, lds, counted, NativeBackend.BuildInfo());
-    }
-
-    private static List<PlannedLaunch> Launch(PlanSession plan, Step step)
-    {
-        step.Run(plan);
-        return plan.Take();
     }
 }

@@ -27,15 +27,14 @@ internal sealed record ModelledShape(
     /// <param name="counted">By kernel, where the simulator counted.</param>
     /// <param name="launched">Told of every launch.</param>
     public static ModelledShape Model(
-        Gpu gpu, Shape shape, PlanSession plan, IReadOnlyDictionary<string, KernelCost> kernels,
+        Gpu gpu, Shape shape, OpSession plan, IReadOnlyDictionary<string, KernelCost> kernels,
         IReadOnlyDictionary<string, Counted> counted, Action<PlannedLaunch>? launched = null)
     {
         var terms = default(Terms);
         var all = new List<PlannedLaunch>();
         foreach (var step in shape.Steps)
         {
-            var workspace = step.Run(plan);
-            var launches = plan.Take();
+            var (workspace, launches) = plan.Plan(step);
             all.AddRange(launches);
             foreach (var work in Divide(step, launches, workspace, kernels))
             {

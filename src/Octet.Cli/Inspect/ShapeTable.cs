@@ -11,6 +11,17 @@ internal static class ShapeTable
 {
     private const int Hidden = 4096, Intermediate = 1536, HeadDim = 128, QueryHeads = 64, KvHeads = 4, Experts = 128, Vocabulary = 151_936;
     private const int DecodeContext = 4096;
+
+    /// <summary>Small versions of the shapes, for the simulator: as many tokens, fewer columns.</summary>
+    public static readonly Step[] Small =
+    [
+        .. new long[] { 1, 16, 32, 64, 128, 512 }.Select(m => Step.Gemm(m, 512, 1024)), Step.Gemm(2048, 2048, 256), Step.Gemm(16, 128, 1024, bfloat16: true),
+        Step.Gemm(64, 256, 512, bfloat16: true), .. new long[] { 1, 16, 64, 256 }.SelectMany(t => new[] { Step.MoeGateUp(t, 8, 512, 256), Step.MoeDown(t, 8, 512, 256) }),
+        Step.MoeRoute(16, Experts), Step.MoeRoute(128, Experts), Step.MoeSort(64, Experts), Step.MoeCombine(16, Experts, Hidden),
+        AttentionSteps.Decode(2, 16, 1, 1024), AttentionSteps.Prefill(128, 256, 8, 1), AttentionSteps.Rope(16, 8, 1), Step.Quantize(16, Hidden),
+        Step.Norm(16, Hidden, output: true), Step.Norm(16, Hidden, output: false, Experts),
+    ];
+
     private static readonly long[] Tokens = [1, 16, 64, 256, 1024, 4096, 16384];
 
     /// <summary>Tensor-parallel ranks, and how the experts are shared among them.</summary>
@@ -77,6 +88,7 @@ internal static class ShapeTable
         yield return Gemm("router", m, Experts, Hidden, bfloat16: true);
         yield return new("norm", $"quantized m={m} hidden={Hidden}", [Step.Norm(m, Hidden, output: false)]);
         yield return new("norm", $"quantized and bf16 m={m} hidden={Hidden}", [Step.Norm(m, Hidden, output: true)]);
+        yield return new("norm", $"combining slots m={m} hidden={Hidden}", [Step.Norm(m, Hidden, output: false, Experts)]);
         yield return new("moe_route", $"tokens {m}", [Step.MoeRoute(m, Experts)]);
         yield return new("moe_sort", $"tokens {m}", [Step.MoeSort(m, Experts)]);
         yield return new("moe_combine", $"tokens {m}", [Step.MoeCombine(m, Experts, Hidden)]);
@@ -110,13 +122,13 @@ internal static class ShapeTable
         Step.MoeDown(tokens, split.LocalExperts, Hidden, split.Width), Step.MoeCombine(tokens, split.LocalExperts, Hidden),
     ];
 
-    // The ops of one layer in a decode step, as the engine calls them; what GPUs send each other is not in it.
+    // The ops of one layer in a decode step, as the engine calls them: the first norm takes up the experts' outputs of the layer before.
+    // What GPUs send each other is not in it.
     private static Shape Layer(long batch, Split split) => new(
         "decode_layer", $"{split.Name} batch {batch} context {DecodeContext}",
         [
-            Step.Norm(batch, Hidden, output: false), Step.Gemm(batch, split.Qkv, Hidden), AttentionSteps.Rope(batch, split.Queries, split.Keys),
-            AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.Quantize(batch, split.Queries * HeadDim),
-            Step.Gemm(batch, Hidden, split.Queries * HeadDim), Step.Norm(batch, Hidden, output: true),
-            Step.Gemm(batch, Experts, Hidden, bfloat16: true), .. MoeSteps(batch, split),
+            Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden), AttentionSteps.Rope(batch, split.Queries, split.Keys),
+            AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.Gemm(batch, Hidden, split.Queries * HeadDim),
+            Step.Norm(batch, Hidden, output: true), Step.Gemm(batch, Experts, Hidden, bfloat16: true), .. MoeSteps(batch, split).SkipLast(1),
         ]);
 }

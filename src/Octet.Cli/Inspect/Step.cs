@@ -1,6 +1,6 @@
 namespace Octet.Cli.Inspect;
 
-/// <summary>One op of a shape: how it is called on a planned device, and the arithmetic of what it has to do.</summary>
+/// <summary>One op of a shape: how it is called, and the arithmetic of what it has to do.</summary>
 /// <param name="Op">Its name in the C ABI.</param>
 /// <param name="Run">Calls it; gives the bytes of its workspace.</param>
 /// <param name="Flops">Useful ones, without padding.</param>
@@ -8,7 +8,7 @@ namespace Octet.Cli.Inspect;
 /// <param name="Macs">Multiply-adds a kernel makes of it, the padding of its tiles included; null: no matrix work.</param>
 /// <param name="WorkingBlocks">Blocks of a launch that have work; null: all.</param>
 internal sealed record Step(
-    string Op, Func<PlanSession, long> Run, double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null,
+    string Op, Func<OpSession, long> Run, double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null,
     Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null)
 {
     private const int ScaleBlock = 128, SmallestTile = 16, TopK = 8, Experts = 128;
@@ -44,8 +44,8 @@ internal sealed record Step(
                 X = plan.Quantized(tokens, hidden),
                 Gate = plan.Weight(intermediate, hidden, local),
                 Up = plan.Weight(intermediate, hidden, local),
-                ExpertOffsets = plan.New(DType.Int32, local + 1),
-                SlotPairs = plan.New(DType.Int32, tokens * TopK),
+                ExpertOffsets = plan.Numbers(e => e * tokens * TopK / local, local + 1),
+                SlotPairs = plan.Numbers(s => s, tokens * TopK),
                 TopK = TopK,
                 Output = plan.Quantized(tokens * TopK, intermediate),
             };
@@ -67,7 +67,7 @@ internal sealed record Step(
             {
                 X = plan.Quantized(tokens * TopK, intermediate),
                 Down = plan.Weight(hidden, intermediate, local),
-                ExpertOffsets = plan.New(DType.Int32, local + 1),
+                ExpertOffsets = plan.Numbers(e => e * tokens * TopK / local, local + 1),
                 TopK = TopK,
                 Output = plan.New(DType.BFloat16, tokens * TopK, hidden),
             };
@@ -106,7 +106,7 @@ internal sealed record Step(
         {
             var args = new MoeSortArgs
             {
-                Ids = plan.New(DType.Int32, tokens, TopK),
+                Ids = plan.Numbers(p => 37 * p % Experts, tokens, TopK),
                 ExpertOffsets = plan.New(DType.Int32, local + 1),
                 SlotPairs = plan.New(DType.Int32, tokens * TopK),
                 PairSlots = plan.New(DType.Int32, tokens * TopK),
@@ -126,7 +126,7 @@ internal sealed record Step(
             Ops.MoeCombine(plan.Stream, new()
             {
                 Y = plan.New(DType.BFloat16, tokens * TopK, hidden),
-                PairSlots = plan.New(DType.Int32, tokens * TopK),
+                PairSlots = plan.Numbers(s => s, tokens * TopK),
                 Weights = plan.New(DType.Float32, tokens, TopK),
                 Output = plan.New(DType.BFloat16, tokens, hidden),
             });
@@ -134,14 +134,16 @@ internal sealed record Step(
         },
         2.0 * LocalPairs(tokens, local) * hidden, 2.0 * (LocalPairs(tokens, local) + tokens) * hidden);
 
-    /// <summary>Residual add, RMSNorm and quantisation; before the router also the BF16 output.</summary>
-    public static Step Norm(long tokens, long hidden, bool output) => new(
+    /// <summary>Residual add, RMSNorm and quantisation; before the router also the BF16 output. Of plain rows, or of the weighted sums of slots.</summary>
+    public static Step Norm(long tokens, long hidden, bool output, int slotsOf = 0) => new(
         "norm",
         plan =>
         {
             Ops.Norm(plan.Stream, new()
             {
-                X = plan.New(DType.BFloat16, tokens, hidden),
+                X = plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden),
+                PairSlots = slotsOf > 0 ? plan.Numbers(s => s, tokens * TopK) : null,
+                PairWeights = slotsOf > 0 ? plan.New(DType.Float32, tokens, TopK) : null,
                 Residual = plan.New(DType.BFloat16, tokens, hidden),
                 Weight = plan.New(DType.BFloat16, hidden),
                 Eps = 1e-6f,
@@ -150,7 +152,7 @@ internal sealed record Step(
             });
             return 0;
         },
-        0, (output ? 9.0 : 7.0) * tokens * hidden);
+        0, ((output ? 7.0 : 5.0) * tokens + 2 * (slotsOf > 0 ? LocalPairs(tokens, slotsOf) : tokens)) * hidden);
 
     /// <summary>Rows to FP8 blocks.</summary>
     public static Step Quantize(long rows, long columns) => new(

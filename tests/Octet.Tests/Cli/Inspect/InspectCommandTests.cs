@@ -12,13 +12,11 @@ public sealed class InspectCommandTests
     [Fact]
     public void A_planned_device_writes_launches_down_and_runs_nothing()
     {
-        using var plan = new PlanSession("gfx942");
-        var step = Step.Gemm(4096, 4096, 4096);
-        step.Run(plan);
-        var launch = Assert.Single(plan.Take());
+        using var plan = new OpSession("plan:gfx942");
+        var launch = Assert.Single(plan.Plan(Step.Gemm(4096, 4096, 4096)).Launches);
         Assert.StartsWith("gemm_fp8", launch.Kernel, StringComparison.Ordinal);
         Assert.True(launch is { Blocks: > 0, Threads: >= 64, LdsBytes: > 0 and <= 65_536 }, launch.ToString());
-        Assert.Empty(plan.Take());
+        Assert.Empty(((NativeBackend)plan.Device.Backend).TakePlannedLaunches());
     }
 
     [Fact]
@@ -35,14 +33,32 @@ public sealed class InspectCommandTests
     [InlineData("gfx950")]
     public void Every_shape_of_the_table_can_be_planned(string target)
     {
-        using var plan = new PlanSession(target);
+        using var plan = new OpSession($"plan:{target}");
         var shapes = ShapeTable.All();
         Assert.Equal(shapes.Count, shapes.Select(s => (s.Op, s.Name)).Distinct().Count());
-        foreach (var step in shapes.SelectMany(s => s.Steps))
+        Assert.All(shapes.SelectMany(s => s.Steps).Concat(ColdSteps.All).Concat(ShapeTable.Small), s => Assert.NotEmpty(plan.Plan(s).Launches));
+    }
+
+    [Fact]
+    public void Counters_become_ratios_to_the_ideal()
+    {
+        // 2 accesses of 16 bytes a lane: 8 rows of the banks each. 4 extra passes for 8 ideal ones.
+        var mix = new InstructionMix(new Dictionary<string, int> { ["lds_read_b128"] = 2 }, 2 * 64 * 16, 0, 0, 0, 0);
+        var counters = new NativeKernelCounters
         {
-            step.Run(plan);
-            Assert.NotEmpty(plan.Take());
-        }
+            GlobalReadBytes = 1024, GlobalWriteBytes = 1024, GlobalTransactions = 48, LdsAccesses = 1, LdsBankConflicts = 4,
+        };
+        Assert.Equal(new Counted(1.5, 1.5), Simulation.Ratios(counters, mix));
+        Assert.Equal(Counted.Ideal, Simulation.Ratios(default, mix));
+    }
+
+    [Fact]
+    public void The_simulator_counts_the_small_shapes()
+    {
+        var kernel = CostModelTests.Kernel(100, 0);
+        kernel = kernel with { Resources = kernel.Resources with { Name = "norm_row" } };
+        var counted = Simulation.Count("gfx942", "norm", new Dictionary<string, KernelCost> { ["norm_row"] = kernel }, null);
+        Assert.InRange(counted["norm_row"].Transactions, 1, 2);
     }
 
     [Fact]

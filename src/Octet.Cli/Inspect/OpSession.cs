@@ -1,0 +1,95 @@
+using Octet.Backends;
+
+namespace Octet.Cli.Inspect;
+
+/// <summary>A launch as an op's own launcher made it.</summary>
+/// <param name="Kernel">Its name.</param>
+/// <param name="Blocks">Of the grid.</param>
+/// <param name="Threads">Of a block.</param>
+/// <param name="LdsBytes">Of a block.</param>
+internal readonly record struct PlannedLaunch(string Kernel, long Blocks, int Threads, long LdsBytes);
+
+/// <summary>Arguments for ops, on a planned device (of any size, with nothing behind them) or on a simulated one (zeros).</summary>
+internal sealed class OpSession(string device) : IDisposable
+{
+    private readonly bool _isPlanned = device.StartsWith("plan:", StringComparison.Ordinal);
+    private readonly List<Tensor> _tensors = [];
+
+    public Device Device { get; } = Device.Open(device);
+
+    public DeviceStream Stream => Device.Stream;
+
+    public DType Float8 => Device.Float8;
+
+    /// <summary>A tensor of zeros; gone with the next <see cref="Forget"/>.</summary>
+    public Tensor New(DType type, params ReadOnlySpan<long> shape)
+    {
+        var tensor = Tensor.Create(Device, type, shape);
+        _tensors.Add(tensor);
+        if (!_isPlanned)
+        {
+            Stream.Fill(tensor, 0);
+        }
+
+        return tensor;
+    }
+
+    /// <summary>i32 numbers that decide what is computed; a planned device needs none.</summary>
+    public Tensor Numbers(Func<long, long> number, params ReadOnlySpan<long> shape) => Numbers(DType.Int32, shape, i => (int)number(i));
+
+    /// <summary>0, 1, 2, ... as i64.</summary>
+    public Tensor Ascending(long count) => Numbers(DType.Int64, [count], i => i);
+
+    private Tensor Numbers<T>(DType type, ReadOnlySpan<long> shape, Func<long, T> number) where T : unmanaged
+    {
+        var tensor = New(type, shape);
+        if (!_isPlanned)
+        {
+            var numbers = new T[tensor.ElementCount];
+            for (var i = 0; i < numbers.Length; i++)
+            {
+                numbers[i] = number(i);
+            }
+
+            Stream.Write<T>(tensor, numbers);
+        }
+
+        return tensor;
+    }
+
+    /// <summary>FP8 rows with their scales.</summary>
+    public QuantizedTensor Quantized(long rows, long columns) => new(New(Float8, rows, columns), New(DType.Float32, rows, Blocks(columns)));
+
+    /// <summary>An FP8 weight, or a stack of them.</summary>
+    public Weight Weight(long n, long k, long experts = 1) => experts == 1
+        ? new() { Values = New(Float8, n, k), Scales = New(DType.Float32, Blocks(n), Blocks(k)) }
+        : new() { Values = New(Float8, experts, n, k), Scales = New(DType.Float32, experts, Blocks(n), Blocks(k)) };
+
+    /// <summary>Scratch memory; null for 0 bytes.</summary>
+    public Tensor? Workspace(long sizeInBytes) => sizeInBytes == 0 ? null : New(DType.Byte, sizeInBytes);
+
+    /// <summary>Runs a step on a planned device; gives the bytes of its workspace and its launches.</summary>
+    public (long Workspace, List<PlannedLaunch> Launches) Plan(Step step)
+    {
+        var workspace = step.Run(this);
+        var launches = ((NativeBackend)Device.Backend).TakePlannedLaunches();
+        Forget();
+        return (workspace, [.. launches.Select(l => new PlannedLaunch(l.KernelName, l.Blocks, l.Threads, l.LdsBytes))]);
+    }
+
+    /// <summary>Frees the tensors.</summary>
+    public void Forget()
+    {
+        Stream.Synchronize();
+        _tensors.ForEach(t => t.Dispose());
+        _tensors.Clear();
+    }
+
+    public void Dispose()
+    {
+        Forget();
+        Device.Dispose();
+    }
+
+    private static long Blocks(long columns) => (columns + 127) / 128;
+}
