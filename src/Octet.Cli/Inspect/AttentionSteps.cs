@@ -27,7 +27,8 @@ internal static class AttentionSteps
         },
         4.0 * sequences * queryHeads * context * headDim,
         (bfloat16 ? 4.0 : 2.0) * sequences * kvHeads * context * headDim + 3.0 * sequences * queryHeads * headDim,
-        _ => 2.0 * sequences * kvHeads * Step.RoundUp(queryHeads / kvHeads, SmallestTile) * Step.RoundUp(context, Page) * headDim);
+        _ => 2.0 * sequences * kvHeads * Step.RoundUp(queryHeads / kvHeads, SmallestTile) * Step.RoundUp(context, Page) * headDim,
+        Loads: _ => (bfloat16 ? 4.0 : 2.0) * sequences * kvHeads * Step.RoundUp(context, Page) * headDim);
 
     /// <summary>A chunk of queries at the end of one sequence.</summary>
     public static Step Prefill(long queries, long context, int queryHeads, int kvHeads, int headDim = HeadDim, bool bfloat16 = false)
@@ -56,8 +57,9 @@ internal static class AttentionSteps
             },
             4.0 * queryHeads * headDim * seen,
             (bfloat16 ? 4.0 : 2.0) * kvHeads * context * headDim + 4.0 * queries * queryHeads * headDim,
-            // The tile on the diagonal is half empty.
-            _ => 2.0 * queryHeads * headDim * (seen + queries * Page / 2.0));
+            // The tile on the diagonal is half empty. Each block reads the keys and values its queries see.
+            _ => 2.0 * queryHeads * headDim * (seen + queries * Page / 2.0),
+            Loads: launch => launch.Blocks * (seen / queries + Page / 2.0) * headDim * (bfloat16 ? 4 : 2));
     }
 
     /// <summary>QK-norm, rotary embedding and the write into the cache.</summary>

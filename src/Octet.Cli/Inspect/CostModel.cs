@@ -7,13 +7,14 @@ namespace Octet.Cli.Inspect;
 /// <param name="LdsBytes">LDS of a block.</param>
 /// <param name="Macs">Multiply-adds of the matrix unit, padding of the tiles included; 0: it moves bytes.</param>
 /// <param name="HbmBytes">Read and written, each byte once.</param>
-internal sealed record LaunchWork(KernelCost Kernel, double Blocks, int Waves, long LdsBytes, double Macs, double HbmBytes);
+/// <param name="Loads">Bytes of the widest loads in the hot loops, where they tell the number of turns better; 0: they do not.</param>
+internal sealed record LaunchWork(KernelCost Kernel, double Blocks, int Waves, long LdsBytes, double Macs, double HbmBytes, double Loads = 0);
 
 /// <summary>Where the microseconds of a launch, or of a sequence of them, go.</summary>
 /// <param name="Matrix">Matrix unit, spread over the chip: flops / ceiling, or its clocks.</param>
 /// <param name="Vector">Vector unit, spread over the chip.</param>
 /// <param name="Lds">LDS, spread over the chip.</param>
-/// <param name="Cache">L2 to the CUs.</param>
+/// <param name="Cache">L2 to the CUs, in whole transactions: what narrow and strided accesses cost, whose lines are used again.</param>
 /// <param name="Hbm">Memory at the rate of a stream.</param>
 /// <param name="Wait">Waves waiting for loads and for their own instructions, and the first load.</param>
 /// <param name="Launch">From launch to launch.</param>
@@ -53,7 +54,8 @@ internal static class CostModel
     {
         var mix = work.Kernel.Mix;
         var waves = work.Blocks * work.Waves;
-        var perWave = work.Macs > 0 && mix.Macs > 0 ? work.Macs / mix.Macs / waves
+        var perWave = work.Loads > 0 && mix.WidestLoadBytes > 0 ? work.Loads / mix.WidestLoadBytes / waves
+            : work.Macs > 0 && mix.Macs > 0 ? work.Macs / mix.Macs / waves
             : mix.GlobalLoadBytes + mix.GlobalStoreBytes is var bytes and > 0 ? work.HbmBytes / bytes / waves : 1;
         return Math.Max(1, perWave);
     }
@@ -75,12 +77,12 @@ internal static class CostModel
         double Spread(double clocks) => waveTurns * clocks / simds / clocksPerMicrosecond;
 
         var ceiling = gpu.Fp8Teraflops * (mix.IsBFloat16 ? 0.5 : 1);
-        var matrix = Math.Max(Spread(kernel.MatrixClocks), 2 * Math.Max(work.Macs, 0) / ceiling * 1e-6);
+        var matrix = Math.Max(Spread(kernel.MatrixClocks), 2 * waveTurns * mix.Macs / ceiling * 1e-6);
         var vector = Spread(mix.VectorClocks);
         var ldsClocks = kernel.LdsClocks * counted.LdsPasses;
         var lds = Spread(ldsClocks);
-        var cache = waveTurns * mix.GlobalLoadBytes / gpu.CacheTerabytes * 1e-6;
-        var hbm = work.HbmBytes * counted.Transactions / gpu.HbmTerabytes * 1e-6;
+        var cache = waveTurns * mix.GlobalLoadBytes * counted.Transactions / gpu.CacheTerabytes * 1e-6;
+        var hbm = work.HbmBytes / gpu.HbmTerabytes * 1e-6;
         var busiest = Math.Max(matrix, Math.Max(vector, lds));
         var tail = busiest * (1 / TailShare(gpu, work.Blocks) - 1);
 

@@ -7,7 +7,7 @@ namespace Octet.Cli.Inspect;
 internal static class InspectTable
 {
     public static readonly string[] KernelHeader =
-        ["kernel", "target", "VGPRs", "AGPRs", "SGPRs", "LDS", "spills", "scratch", "waves/SIMD", "turn: clocks", "matrix busy", "mfma", "valu", "trans", "LDS reads", "LDS writes", "loads", "stores", "waits", "barriers"];
+        ["kernel", "target", "VGPRs", "AGPRs", "SGPRs", "LDS", "spills", "scratch", "waves/SIMD", "turn: clocks", "matrix busy", "mfma", "valu", "trans", "LDS reads", "LDS writes", "loads", "stores", "waits", "barriers", "transactions", "LDS passes"];
 
     public static readonly string[] ShapeHeader =
         ["op", "shape", "config", "blocks", "us", "TFLOP/s", "GB/s", "binds", "matrix", "vector", "lds", "cache", "hbm", "wait", "launch", "tail"];
@@ -19,6 +19,8 @@ internal static class InspectTable
         Text(kernel.Clocks), kernel.MatrixClocks == 0 ? "-" : $"{100 * kernel.MatrixBusy:f0} %", Text(kernel.Mix["mfma"]), Text(kernel.Mix["valu"]),
         Text(kernel.Mix["transcendental"]), Widths(kernel.Mix, "lds_read_"), Widths(kernel.Mix, "lds_write_"), Widths(kernel.Mix, "global_load_"),
         Widths(kernel.Mix, "global_store_"), Text(kernel.Mix["wait"]), Text(kernel.Mix["barrier"]),
+        .. inspection.Counted.TryGetValue(kernel.Name, out var counted) && kernel.Target == inspection.Gpu.Target
+            ? [Text(counted.Transactions), Text(counted.LdsPasses)] : new[] { "-", "-" },
     ];
 
     public static string[] Row(ModelledShape shape) =>

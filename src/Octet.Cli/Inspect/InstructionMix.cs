@@ -21,6 +21,17 @@ internal sealed record InstructionMix(
     /// <summary>Bytes a lane moves in the widest load from global memory or store to it.</summary>
     public int WidestGlobal => Counts.Keys.Max(GlobalWidth);
 
+    /// <summary>Bytes a wave loads from global memory by the widest loads.</summary>
+    public long WidestLoadBytes
+    {
+        get
+        {
+            var loads = Counts.Where(c => c.Key.StartsWith("global_load", StringComparison.Ordinal)).ToList();
+            var widest = loads.Count == 0 ? 0 : loads.Max(c => GlobalWidth(c.Key));
+            return loads.Where(c => GlobalWidth(c.Key) == widest).Sum(c => (long)c.Value * widest * Lanes);
+        }
+    }
+
     /// <summary>Bytes a wave moves to and from global memory in accesses of one width.</summary>
     public long GlobalBytes(int width) => Counts.Where(c => GlobalWidth(c.Key) == width).Sum(c => (long)c.Value * width * Lanes);
 

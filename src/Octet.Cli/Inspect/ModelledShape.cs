@@ -70,7 +70,8 @@ internal sealed record ModelledShape(
             var macs = IsMatrix(launch) ? step.Macs!(kernel) / workers.Count : 0;
             var blocks = isWorker && step.WorkingBlocks is { } working ? working(kernel, launch, workspace) : launch.Blocks;
             var bytes = isWorker ? (step.HbmBytes + (others > 0 ? workspace : 0)) / workers.Count : (double)workspace / others;
-            yield return new(kernel, blocks, launch.Threads / 64, launch.LdsBytes, macs, bytes);
+            var loads = IsMatrix(launch) && step.Loads is { } loaded ? loaded(launch) / workers.Count : 0;
+            yield return new(kernel, blocks, launch.Threads / 64, launch.LdsBytes, macs, bytes, loads);
         }
     }
 }

@@ -7,9 +7,10 @@ namespace Octet.Cli.Inspect;
 /// <param name="HbmBytes">Read and written at least: each byte once, experts nobody chose not at all.</param>
 /// <param name="Macs">Multiply-adds a kernel makes of it, the padding of its tiles included; null: no matrix work.</param>
 /// <param name="WorkingBlocks">Blocks of a launch that have work; null: all.</param>
+/// <param name="Loads">Bytes the waves of a launch load in their hot loops by the widest loads; null: it follows from Macs or HbmBytes.</param>
 internal sealed record Step(
     string Op, Func<OpSession, long> Run, double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null,
-    Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null)
+    Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null, Func<PlannedLaunch, double>? Loads = null)
 {
     private const int ScaleBlock = 128, SmallestTile = 16, TopK = 8, Experts = 128;
 
@@ -178,7 +179,8 @@ internal sealed record Step(
     private static double GroupedBlocks(KernelCost kernel, PlannedLaunch launch, long workspace, long tokens, int local, long n, int matrices)
     {
         var m = TileOf(kernel).M;
-        var width = kernel.Tile.N != 0 ? kernel.Tile.N
+        // A name's n counts the rows of all matrices of the tile.
+        var width = kernel.Tile.N != 0 ? kernel.Tile.N / matrices
             : Math.Max(SmallestTile, kernel.Mix.Macs * (launch.Threads / 64) / ((long)m * ScaleBlock * matrices));
         var segments = Math.Max(1, Math.Round(workspace / (4.0 * tokens * TopK * n * matrices)));
         var tiles = CostModel.ExpertTiles(Experts, local, TopK, tokens, m);

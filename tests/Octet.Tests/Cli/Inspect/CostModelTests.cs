@@ -51,12 +51,14 @@ public sealed class CostModelTests
     }
 
     [Fact]
-    public void A_stream_is_bound_by_memory_and_transactions_stretch_it()
+    public void A_stream_is_bound_by_memory_and_transactions_stretch_the_caches_part()
     {
         var work = new LaunchWork(Kernel(clocks: 40, matrix: 0, loads: 4096, waits: true), 2432, 4, 0, 0, 486e6);
         var ideal = CostModel.Time(Gpu.Gfx942, work, Counted.Ideal);
         Assert.Equal((100.0, "hbm"), (Math.Round(ideal.Hbm, 6), ideal.Binds));
-        Assert.Equal(200, CostModel.Time(Gpu.Gfx942, work, new(2, 1)).Hbm, 1e-6);
+        Assert.Equal(486e6 / 34.4e6, ideal.Cache, 1e-6);
+        var scattered = CostModel.Time(Gpu.Gfx942, work, new(16, 1));
+        Assert.Equal((16 * ideal.Cache, ideal.Hbm, "cache"), (scattered.Cache, scattered.Hbm, scattered.Binds));
     }
 
     [Fact]
@@ -68,6 +70,15 @@ public sealed class CostModelTests
         Assert.Equal(16, CostModel.Turns(work));
         Assert.Equal("wait", terms.Binds);
         Assert.Equal(17 * 0.7 + 1.5, terms.Total, 0.15);
+    }
+
+    [Fact]
+    public void Turns_follow_from_the_widest_loads_where_those_are_given()
+    {
+        // Two loads of 16 bytes a lane: 2 KiB a wave and turn.
+        var work = new LaunchWork(Kernel(clocks: 10, matrix: 16, macs: 8192), 2, 4, 0, 8 * 3 * 8192, 1e6);
+        Assert.Equal(3, CostModel.Turns(work));
+        Assert.Equal(5, CostModel.Turns(work with { Loads = 8 * 5 * 2048 }));
     }
 
     [Fact]
