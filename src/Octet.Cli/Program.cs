@@ -11,6 +11,7 @@ var root = new RootCommand("Octet: FP8 Mixture-of-Experts inference for .NET on 
     DevicesCommand.Create(),
     CheckCommand.Create(),
     InspectCommand.Create(),
+    BenchCommand.Create(),
     PlanCommand.Create(),
     TopologyCommand.Create(),
 };

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 // The grouped products of the experts: a piece is one panel of an expert's slots by one block of columns.
@@ -116,6 +118,7 @@ internal sealed unsafe partial class CpuBackend
         public int TopK;
         public DType Float8;
 
+        [SkipLocalsInit]
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);
@@ -162,6 +165,7 @@ internal sealed unsafe partial class CpuBackend
         public BFloat16* Output;
         public long OutputStride, Hidden, ColumnBlocks;
 
+        [SkipLocalsInit]
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
@@ -49,6 +51,7 @@ internal sealed unsafe partial class CpuBackend
         public byte* Output;
         public bool OutputIsFloat32;
 
+        [SkipLocalsInit]
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);

@@ -102,14 +102,14 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
         public CpuBuffer(long sizeInBytes, LiveCounter live)
         {
             (_live, _size) = (live, sizeInBytes);
-            Address = (nint)NativeMemory.AlignedAlloc((nuint)sizeInBytes, 256);
+            Address = CpuMemory.Allocate(sizeInBytes);
             SetHandle(Address);
             Interlocked.Add(ref live.Bytes, sizeInBytes);
         }
 
         protected override bool ReleaseHandle()
         {
-            NativeMemory.AlignedFree((void*)handle);
+            CpuMemory.Free(handle);
             Interlocked.Add(ref _live.Bytes, -_size);
             return true;
         }

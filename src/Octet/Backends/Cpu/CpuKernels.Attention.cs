@@ -1,21 +1,17 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
-// Scores and weighted sums are products of tiles like those of a weight: rows are queries times heads; columns are the
-// positions of a page of K, then the elements of V.
+// Rows (queries times heads) lie in the lanes, so no sum is folded across them: scores are [position, row], the weighted sums of V
+// [element, row], and an element of K or V is broadcast to all rows that share its head. Each row's sums run over the elements of a
+// head and over the positions of a split in their order, at every vector width and whatever rows are beside it.
 internal sealed unsafe partial class CpuKernels<TLanes>
 {
-    // Singles of the totals of one tile.
-    private const int TileTotals = TileRows * TileColumns * Lanes;
-
     public override void AttendSplit(
         CpuWorker worker, in CpuAttention attention, int* table, int kvHead, long firstRow, int queries, long firstPosition,
         long split, float* partials)
     {
         var (dim, group, rows) = (attention.HeadDim, attention.Group, queries * attention.Group);
-        var q = worker.Scratch(AttentionScratch(in attention));
-        var scores = q + (AttentionRows * dim);           // [rows, SplitTokens]
-        var page = scores + (AttentionRows * SplitTokens); // [block_size, head_dim]
-        var values = page + (Float8.Block * dim);         // [TileColumns, SplitTokens]
         var (first, end) = attention.Visible(firstPosition, firstPosition + queries - 1);
         var begin = split * SplitTokens;
         (first, end) = (Math.Max(first, begin), Math.Min(end, begin + SplitTokens));
@@ -31,66 +27,39 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             return;
         }
 
+        var width = (int)Padded(rows);
+        var q = worker.Scratch(AttentionScratch(in attention)); // [head_dim, width]
+        var scores = q + (AttentionRows * dim);                 // [SplitTokens, width]
+        var page = scores + (AttentionRows * SplitTokens);      // [block_size, head_dim] of K, then [head_dim, block_size] of V
+        var sums = page + (Float8.Block * dim);                 // [head_dim, width]
+        var bounds = sums + (AttentionRows * dim);              // first and end of each row, then its maximum and sum
+        for (var row = 0; row < width; row++)
+        {
+            var query = Math.Min(row / group, queries - 1);
+            var (low, high) = attention.Visible(firstPosition + query, firstPosition + query);
+            bounds[row] = row < rows ? Math.Clamp(low - begin, 0, SplitTokens) : SplitTokens;
+            bounds[AttentionRows + row] = row < rows ? Math.Clamp(high - begin, 0, SplitTokens) : 0;
+            var head = attention.Q + ((firstRow + query) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
+            for (var d = 0; d < dim; d++)
+            {
+                q[(d * width) + row] = row < rows ? head[d] : 0f;
+            }
+        }
+
+        Score(in attention, table, kvHead, first, end, begin, q, width, page, scores);
+        var scale = attention.Scale * HeadScale(attention.KScales, attention.ScaleCount, kvHead);
+        Exponentiate(scores + ((first - begin) * width), (int)(first - begin), (int)(end - begin), width, scale, bounds);
+        new Span<float>(sums, dim * width).Clear();
+        Weigh(in attention, table, kvHead, first, end, begin, scores, width, page, sums, bounds);
+
+        var valueScale = HeadScale(attention.VScales, attention.ScaleCount, kvHead);
         for (var row = 0; row < rows; row++)
         {
-            var head = attention.Q + ((firstRow + (row / group)) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
-            Widen<BFloat16Codes>((byte*)head, dim, q + (row * dim));
-        }
-
-        // Scores: a page of K at a time.
-        var scale = attention.Scale * HeadScale(attention.KScales, attention.ScaleCount, kvHead);
-        for (var position = first; position < end;)
-        {
-            var offset = (int)(position % attention.BlockSize);
-            var tokens = (int)Math.Min(attention.BlockSize - offset, end - position);
-            var block = BlockOf(in attention, table, position);
-            if (block < 0)
+            var partial = partials + ((long)row * attention.PartialStride);
+            (partial[0], partial[1]) = (bounds[(2 * AttentionRows) + row], bounds[(3 * AttentionRows) + row]);
+            for (var d = 0; d < dim; d++)
             {
-                for (var row = 0; row < rows; row++)
-                {
-                    new Span<float>(scores + (row * SplitTokens) + (position - begin), tokens).Fill(float.NegativeInfinity);
-                }
-            }
-            else
-            {
-                var k = ((((block * attention.KvHeads) + kvHead) * attention.BlockSize) + offset) * dim;
-                Widen(attention.K, k, tokens * dim, attention.Type, page);
-                Score(q, rows, page, tokens, dim, scale, scores + (position - begin));
-            }
-
-            position += tokens;
-        }
-
-        for (var query = 0; query < queries; query++)
-        {
-            var (low, high) = attention.Visible(firstPosition + query, firstPosition + query);
-            var (from, to) = ((int)(Math.Max(low, begin) - begin), (int)(Math.Min(high, end) - begin));
-            for (var row = query * group; row < (query + 1) * group && from < to; row++)
-            {
-                Exponentiate(scores + (row * SplitTokens), from, to, partials + ((long)row * attention.PartialStride));
-            }
-        }
-
-        // Weighted sums of V: four of its rows (one for each element of a head) at a time.
-        var valueScale = HeadScale(attention.VScales, attention.ScaleCount, kvHead);
-        for (var d = 0; d < dim; d += TileColumns)
-        {
-            for (var i = 0; i < TileColumns; i++)
-            {
-                WidenValues(in attention, table, kvHead, d + i, first, end, values + (i * SplitTokens));
-            }
-
-            for (var query = 0; query < queries; query++)
-            {
-                var (low, high) = attention.Visible(firstPosition + query, firstPosition + query);
-                var (from, to) = ((int)(Math.Max(low, begin) - begin), (int)(Math.Min(high, end) - begin));
-                for (var head = 0; head < group && from < to; head += TileRows)
-                {
-                    var row = (query * group) + head;
-                    WeighValues(
-                        scores + (row * SplitTokens), Math.Min(TileRows, group - head), values, from, to, valueScale,
-                        partials + ((long)row * attention.PartialStride) + Lanes + d, attention.PartialStride);
-                }
+                partial[Lanes + d] = valueScale * sums[(d * width) + row];
             }
         }
     }
@@ -105,144 +74,279 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         return index < attention.BlockTableColumns && table[index] >= 0 && table[index] < attention.Blocks ? table[index] : -1;
     }
 
-    private static void Score(float* q, int rows, float* page, int tokens, int dim, float scale, float* scores)
+    /// <summary>scores[position - begin, row] = q . k, unscaled; -inf where the block table names no block.</summary>
+    private static void Score(
+        in CpuAttention attention, int* table, int kvHead, long first, long end, long begin, float* q, int width, float* page, float* scores)
     {
-        var totals = stackalloc float[TileTotals];
-        for (var row = 0; row < rows; row += TileRows)
+        var dim = attention.HeadDim;
+        for (var position = first; position < end;)
         {
-            for (var token = 0; token < tokens; token += TileColumns)
+            var offset = (int)(position % attention.BlockSize);
+            var tokens = (int)Math.Min(attention.BlockSize - offset, end - position);
+            var block = BlockOf(in attention, table, position);
+            var output = scores + ((position - begin) * width);
+            if (block < 0)
             {
-                var (height, width) = (Math.Min(TileRows, rows - row), Math.Min(TileColumns, tokens - token));
-                new Span<float>(totals, TileTotals).Clear();
-                AddUnscaled(q + (row * dim), dim, height, page + (token * dim), dim, width, dim, totals);
-                for (var r = 0; r < height; r++)
-                {
-                    for (var c = 0; c < width; c++)
-                    {
-                        scores[((row + r) * SplitTokens) + token + c] = Fold(totals + (((r * TileColumns) + c) * Lanes)) * scale;
-                    }
-                }
+                new Span<float>(output, tokens * width).Fill(float.NegativeInfinity);
             }
-        }
-    }
-
-    /// <summary>totals += A times B, both singles, length whole lanes.</summary>
-    private static void AddUnscaled(float* a, int aStride, int rows, float* b, int bStride, int columns, int length, float* totals)
-    {
-        var ones = stackalloc float[TileColumns] { 1f, 1f, 1f, 1f };
-        AddTile<SingleCodes>(new CpuTile
-        {
-            A = a,
-            AStride = aStride,
-            Rows = rows,
-            B = (byte*)b,
-            BStride = bStride * sizeof(float),
-            Columns = columns,
-            Length = length,
-            RowScales = ones,
-            ColumnScales = ones,
-            Totals = totals,
-            TotalStride = TileColumns * Lanes,
-        });
-    }
-
-    /// <summary>Scores from..to-1 become exp(score - maximum), with zeros around them up to whole lanes; partial gets maximum and sum.</summary>
-    private static void Exponentiate(float* scores, int from, int to, float* partial)
-    {
-        var maximum = float.NegativeInfinity;
-        var masked = true;
-        for (var i = from; i < to; i++)
-        {
-            maximum = MathF.Max(maximum, scores[i]);
-            masked &= float.IsNegativeInfinity(scores[i]);
-        }
-
-        var (start, end) = (from / Lanes * Lanes, (int)Padded(to));
-        if (masked)
-        {
-            new Span<float>(scores + start, end - start).Clear();
-            return;
-        }
-
-        new Span<float>(scores + start, from - start).Fill(float.NegativeInfinity);
-        new Span<float>(scores + to, end - to).Fill(float.NegativeInfinity);
-        var sums = stackalloc float[Lanes];
-        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
-        {
-            var sum = TLanes.Broadcast(0f);
-            for (var i = start + lane; i < end; i += Lanes)
+            else
             {
-                var p = TLanes.Exp(TLanes.Subtract(TLanes.Load(scores + i), TLanes.Broadcast(maximum)));
-                TLanes.Store(scores + i, p);
+                new Span<float>(output, tokens * width).Clear();
+                var k = ((((block * attention.KvHeads) + kvHead) * attention.BlockSize) + offset) * dim;
+                Widen(attention.K, k, tokens * dim, attention.Type, page);
+                AddOuter(q, width, dim, page, dim, tokens, output);
+            }
+
+            position += tokens;
+        }
+    }
+
+    /// <summary>Scores become exp(scale * score - maximum), 0 outside a row's bounds; the maximum and the sum go behind the bounds.</summary>
+    private static void Exponentiate(float* scores, int first, int end, int width, float scale, float* bounds)
+    {
+        for (var row = 0; row < width; row += TLanes.Count)
+        {
+            var (low, high) = (TLanes.Load(bounds + row), TLanes.Load(bounds + AttentionRows + row));
+            var infinite = TLanes.Broadcast(float.NegativeInfinity);
+            var maximum = infinite;
+            var at = scores + row;
+            for (var position = first; position < end; position++, at += width)
+            {
+                var score = TLanes.Multiply(TLanes.Load(at), TLanes.Broadcast(scale));
+                score = TLanes.KeepBetween(score, low, high, TLanes.Broadcast(position), infinite);
+                maximum = TLanes.Max(maximum, score);
+                TLanes.Store(at, score);
+            }
+
+            // A row that sees nothing subtracts nothing: exp(-inf) is the 0 that exp(-inf + inf) is not.
+            var subtract = TLanes.Replace(maximum, infinite, TLanes.Broadcast(0f));
+            var sum = TLanes.Broadcast(0f);
+            at = scores + row;
+            for (var position = first; position < end; position++, at += width)
+            {
+                var p = TLanes.Exp(TLanes.Subtract(TLanes.Load(at), subtract));
+                TLanes.Store(at, p);
                 sum = TLanes.Add(sum, p);
             }
 
-            TLanes.Store(sums + lane, sum);
+            TLanes.Store(bounds + (2 * AttentionRows) + row, maximum);
+            TLanes.Store(bounds + (3 * AttentionRows) + row, sum);
         }
-
-        (partial[0], partial[1]) = (maximum, Fold(sums));
     }
 
-    /// <summary>Element d of V at positions first..end-1 of the split; zeros where the block table names no block.</summary>
-    private static void WidenValues(in CpuAttention attention, int* table, int kvHead, int d, long first, long end, float* values)
+    /// <summary>sums[d, row] = sum over positions of p[position, row] * V, nothing where the block table names no block.</summary>
+    private static void Weigh(
+        in CpuAttention attention, int* table, int kvHead, long first, long end, long begin, float* p, int width, float* page, float* sums,
+        float* bounds)
     {
-        var begin = first / SplitTokens * SplitTokens;
-        for (var position = first / attention.BlockSize * attention.BlockSize; position < end; position += attention.BlockSize)
+        var (dim, size) = (attention.HeadDim, attention.BlockSize);
+        for (var position = first; position < end;)
         {
-            var tokens = (int)Math.Min(attention.BlockSize, end - position);
+            var offset = (int)(position % size);
+            var tokens = (int)Math.Min(size - offset, end - position);
             var block = BlockOf(in attention, table, position);
-            if (block < 0)
+            if (block >= 0)
             {
-                new Span<float>(values + (position - begin), (int)Padded(tokens)).Clear();
-                continue;
+                Widen(attention.V, ((block * attention.KvHeads) + kvHead) * dim * size, dim * size, attention.Type, page);
+                if (!AreFinite(page, dim * size))
+                {
+                    AddNonFinite(p, width, begin, position, tokens, page + offset, size, dim, sums, bounds);
+                }
+
+                AddOuter(p + ((position - begin) * width), width, tokens, page + offset, size, dim, sums);
             }
 
-            var v = ((((block * attention.KvHeads) + kvHead) * attention.HeadDim) + d) * attention.BlockSize;
-            Widen(attention.V, v, tokens, attention.Type, values + (position - begin));
+            position += tokens;
         }
+    }
+
+    private static bool AreFinite(float* values, int count)
+    {
+        // x - x is NaN where x is not finite.
+        var (even, odd) = (TLanes.Broadcast(0f), TLanes.Broadcast(0f));
+        for (var i = 0; i < count; i += 2 * TLanes.Count)
+        {
+            var (x, y) = (TLanes.Load(values + i), TLanes.Load(values + i + TLanes.Count));
+            even = TLanes.Add(even, TLanes.Subtract(x, x));
+            odd = TLanes.Add(odd, TLanes.Subtract(y, y));
+        }
+
+        var lanes = stackalloc float[Lanes];
+        new Span<float>(lanes, Lanes).Clear();
+        TLanes.Store(lanes, TLanes.Add(even, odd));
+        return !float.IsNaN(Fold(lanes));
     }
 
     /// <summary>
-    /// output = scale * sum over positions from..to-1 of p * V for some heads and four elements. Positions outside take no part
-    /// even where V is not finite there, so a token is not spoilt by one it cannot see.
+    /// Adds what is not finite in V to the rows that see it, and leaves zeros there: a token is not spoilt by one it cannot see,
+    /// which 0 * NaN would do.
     /// </summary>
-    private static void WeighValues(
-        float* p, int heads, float* values, int from, int to, float scale, float* output, int outputStride)
+    private static void AddNonFinite(
+        float* p, int width, long begin, long position, int tokens, float* values, int stride, int dim, float* sums, float* bounds)
     {
-        var totals = stackalloc float[TileTotals];
-        new Span<float>(totals, TileTotals).Clear();
-        var (inner, innerEnd) = ((int)Padded(from), to / Lanes * Lanes);
-        if (inner < innerEnd)
+        for (var d = 0; d < dim; d++)
         {
-            AddUnscaled(p + inner, SplitTokens, heads, values + inner, SplitTokens, TileColumns, innerEnd - inner, totals);
-        }
-
-        var edge = stackalloc float[TileColumns * Lanes];
-        for (var start = from / Lanes * Lanes; start < to; start = Math.Max(start + Lanes, innerEnd))
-        {
-            if (start >= inner && start < innerEnd)
+            for (var token = 0; token < tokens; token++)
             {
-                continue;
-            }
-
-            new Span<float>(edge, TileColumns * Lanes).Clear();
-            for (var position = Math.Max(start, from); position < Math.Min(start + Lanes, to); position++)
-            {
-                for (var c = 0; c < TileColumns; c++)
+                var value = values[(d * stride) + token];
+                if (float.IsFinite(value))
                 {
-                    edge[(c * Lanes) + position - start] = values[(c * SplitTokens) + position];
+                    continue;
+                }
+
+                var at = position + token - begin;
+                for (var row = 0; row < width; row++)
+                {
+                    if (at >= bounds[row] && at < bounds[AttentionRows + row])
+                    {
+                        sums[(d * width) + row] += p[(at * width) + row] * value;
+                    }
+                }
+
+                values[(d * stride) + token] = 0f;
+            }
+        }
+    }
+
+    /// <summary>c[j, row] += sum over i of a[i, row] * b[j, i].</summary>
+    /// <param name="a">[length, width].</param>
+    /// <param name="width">Rows in whole lanes.</param>
+    /// <param name="length">Of the sum.</param>
+    /// <param name="b">[columns, length].</param>
+    /// <param name="bStride">Singles between columns of b.</param>
+    /// <param name="columns">Number of columns.</param>
+    /// <param name="c">[columns, width].</param>
+    private static void AddOuter(float* a, int width, int length, float* b, int bStride, int columns, float* c)
+    {
+        var step = TileRows * TLanes.Count;
+        for (var column = 0; column < columns; column += TileColumns)
+        {
+            var source = b + ((long)column * bStride);
+            var target = c + ((long)column * width);
+            var count = Math.Min(TileColumns, columns - column);
+            for (var row = 0; row < width; row += step)
+            {
+                switch (Math.Min(step, width - row) / TLanes.Count)
+                {
+                    case 1:
+                        AddOuterTile<One>(a + row, width, length, source, bStride, count, target + row);
+                        break;
+                    case 2:
+                        AddOuterTile<Two>(a + row, width, length, source, bStride, count, target + row);
+                        break;
+                    case 3:
+                        AddOuterTile<Three>(a + row, width, length, source, bStride, count, target + row);
+                        break;
+                    default:
+                        AddOuterTile<Four>(a + row, width, length, source, bStride, count, target + row);
+                        break;
                 }
             }
+        }
+    }
 
-            AddUnscaled(p + start, SplitTokens, heads, edge, Lanes, TileColumns, Lanes, totals);
+    // The sums go on where c stands, so that the order is that of the positions, whatever pages they lie in.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddOuterTile<TRows>(float* a, int width, int length, float* b, int bStride, int columns, float* c)
+        where TRows : struct, IRows
+    {
+        // Columns that are missing repeat the first, for nobody.
+        var zero = TLanes.Broadcast(0f);
+        var b1 = columns > 1 ? b + bStride : b;
+        var c1 = columns > 1 ? c + width : c;
+        var b2 = columns > 2 ? b + (2 * bStride) : b;
+        var c2 = columns > 2 ? c + (2 * width) : c;
+        var b3 = columns > 3 ? b + (3 * bStride) : b;
+        var c3 = columns > 3 ? c + (3 * width) : c;
+        var b4 = columns > 4 ? b + (4 * bStride) : b;
+        var c4 = columns > 4 ? c + (4 * width) : c;
+        var b5 = columns > 5 ? b + (5 * bStride) : b;
+        var c5 = columns > 5 ? c + (5 * width) : c;
+        Load<TRows>(c, out var s00, out var s10, out var s20, out var s30);
+        Load<TRows>(c1, out var s01, out var s11, out var s21, out var s31);
+        Load<TRows>(c2, out var s02, out var s12, out var s22, out var s32);
+        Load<TRows>(c3, out var s03, out var s13, out var s23, out var s33);
+        Load<TRows>(c4, out var s04, out var s14, out var s24, out var s34);
+        Load<TRows>(c5, out var s05, out var s15, out var s25, out var s35);
+        for (var i = 0; i < length; i++, a += width)
+        {
+            var x0 = TLanes.Load(a);
+            var x1 = TRows.Count > 1 ? TLanes.Load(a + TLanes.Count) : zero;
+            var x2 = TRows.Count > 2 ? TLanes.Load(a + (2 * TLanes.Count)) : zero;
+            var x3 = TRows.Count > 3 ? TLanes.Load(a + (3 * TLanes.Count)) : zero;
+            var w = TLanes.Broadcast(b[i]);
+            s00 = TLanes.MultiplyAdd(x0, w, s00);
+            s10 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s10) : zero;
+            s20 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s20) : zero;
+            s30 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s30) : zero;
+            w = TLanes.Broadcast(b1[i]);
+            s01 = TLanes.MultiplyAdd(x0, w, s01);
+            s11 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s11) : zero;
+            s21 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s21) : zero;
+            s31 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s31) : zero;
+            w = TLanes.Broadcast(b2[i]);
+            s02 = TLanes.MultiplyAdd(x0, w, s02);
+            s12 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s12) : zero;
+            s22 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s22) : zero;
+            s32 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s32) : zero;
+            w = TLanes.Broadcast(b3[i]);
+            s03 = TLanes.MultiplyAdd(x0, w, s03);
+            s13 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s13) : zero;
+            s23 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s23) : zero;
+            s33 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s33) : zero;
+            if (TLanes.HasManyRegisters)
+            {
+                w = TLanes.Broadcast(b4[i]);
+                s04 = TLanes.MultiplyAdd(x0, w, s04);
+                s14 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s14) : zero;
+                s24 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s24) : zero;
+                s34 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s34) : zero;
+                w = TLanes.Broadcast(b5[i]);
+                s05 = TLanes.MultiplyAdd(x0, w, s05);
+                s15 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s15) : zero;
+                s25 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s25) : zero;
+                s35 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s35) : zero;
+            }
         }
 
-        for (var head = 0; head < heads; head++)
+        if (TLanes.HasManyRegisters)
         {
-            for (var c = 0; c < TileColumns; c++)
-            {
-                output[((long)head * outputStride) + c] = scale * Fold(totals + (((head * TileColumns) + c) * Lanes));
-            }
+            Store<TRows>(c5, s05, s15, s25, s35);
+            Store<TRows>(c4, s04, s14, s24, s34);
+        }
+
+        Store<TRows>(c3, s03, s13, s23, s33);
+        Store<TRows>(c2, s02, s12, s22, s32);
+        Store<TRows>(c1, s01, s11, s21, s31);
+        Store<TRows>(c, s00, s10, s20, s30);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Load<TRows>(float* c, out TLanes s0, out TLanes s1, out TLanes s2, out TLanes s3) where TRows : struct, IRows
+    {
+        s0 = TLanes.Load(c);
+        s1 = TRows.Count > 1 ? TLanes.Load(c + TLanes.Count) : s0;
+        s2 = TRows.Count > 2 ? TLanes.Load(c + (2 * TLanes.Count)) : s0;
+        s3 = TRows.Count > 3 ? TLanes.Load(c + (3 * TLanes.Count)) : s0;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store<TRows>(float* c, TLanes s0, TLanes s1, TLanes s2, TLanes s3) where TRows : struct, IRows
+    {
+        TLanes.Store(c, s0);
+        if (TRows.Count > 1)
+        {
+            TLanes.Store(c + TLanes.Count, s1);
+        }
+
+        if (TRows.Count > 2)
+        {
+            TLanes.Store(c + (2 * TLanes.Count), s2);
+        }
+
+        if (TRows.Count > 3)
+        {
+            TLanes.Store(c + (3 * TLanes.Count), s3);
         }
     }
 }

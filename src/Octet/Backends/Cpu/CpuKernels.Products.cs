@@ -4,19 +4,42 @@ using System.Runtime.Intrinsics;
 namespace Octet.Backends;
 
 /// <summary>
-/// The inner loops for one vector width. Every product is a dot of two rows: each of sixteen lanes sums every sixteenth column
-/// of a 128-wide block, the block's sum is scaled into a second accumulator, and the lanes are folded once at the end. The
-/// order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
+/// The inner loops for one vector width. Every product is a dot of two rows: sixteen lanes share the columns of a 128-wide block
+/// (<see cref="ICodes"/> says how), the block's sum is scaled into a second accumulator, and the lanes are folded once at the end.
+/// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
 /// </summary>
+/// <remarks>
+/// One row (decode) takes the codes straight from memory, widened in registers: reading them is all that counts. More rows share
+/// what a few columns over half a kilobyte of K become once widened; that stays in the first-level cache, the rows come from the
+/// second, and the tile of rows and columns lives in registers.
+/// </remarks>
 internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     where TLanes : unmanaged, ILanes<TLanes>
 {
-    // A tile of 3 rows by 4 columns: twelve accumulators and what they are made from fit AVX2's sixteen registers.
-    private const int TileRows = 3;
-    private const int TileColumns = 4;
+    // A chunk of K: what a tile's columns need of it fits the first-level cache.
+    private const int ChunkLength = 512;
 
-    // Columns of B that are widened together for a panel of rows.
-    private const int WideColumns = 2 * TileColumns;
+    // Blocks of K that a chunk can have: scale blocks of the weight that begin elsewhere than the rows' cut them in two.
+    private const int ChunkSegments = 2 * ChunkLength / Float8.Block;
+
+    // What sixteen lanes take at a time.
+    private const int GroupBytes = 64;
+
+    // Scales of a segment's columns lie this far apart.
+    private const int TileScales = 8;
+
+    // The longest rest of a row that is no whole group.
+    private const int TailBytes = Float8.Block * sizeof(ushort);
+
+    // Rows of A that stay in the second-level cache, in singles.
+    private const int CachedRows = 96 * 1024;
+
+    // The tile: its accumulators and what they are made from fit the registers.
+    private static int TileRows => TLanes.HasManyRegisters ? 4 : 3;
+
+    private static int TileTotals => TileRows * TileColumns * Lanes;
+
+    private static int TileColumns => TLanes.HasManyRegisters ? 6 : 4;
 
     public override void Multiply(
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
@@ -39,108 +62,235 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
         where TCodes : struct, ICodes
     {
-        var stride = product.PaddedK;
-        var a = worker.Scratch((PanelRows * stride) + (WideColumns * Float8.Block) + (PanelRows * WideColumns * Lanes));
-        var b = a + (PanelRows * stride);
-        var totals = b + (WideColumns * Float8.Block);
+        if (count == 0)
+        {
+            return;
+        }
+
+        // NOTE: rows a power of two apart would share the few sets of the caches where that much of each is kept.
+        var stride = PaddedLength<TCodes>(in product) + (5 * Lanes);
+        var wideSize = TileScales * (ChunkLength + Float8.Block);
+        var a = worker.Scratch((PanelRows * stride) + wideSize + ((long)(PanelRows + 4) * (BlockColumns + TileScales) * Lanes));
+        var wide = a + (PanelRows * stride);
         if (worker.Panel != panel)
         {
-            WidenRows<TCodes>(in product, rows, count, a, stride);
+            for (var r = 0; r < count; r++)
+            {
+                WidenRow<TCodes>(in product, rows[r], a + (r * stride));
+            }
+
             worker.Panel = panel;
         }
 
-        for (var column = 0; column < columns; column += WideColumns)
+        if (count == 1)
         {
-            var width = Math.Min(WideColumns, columns - column);
-            new Span<float>(totals, (count + TileRows - 1) / TileRows * TileRows * WideColumns * Lanes).Clear();
-            AddProducts<TCodes>(in product, rows, count, firstColumn + column, width, a, stride, b, totals);
-            for (var r = 0; r < count; r++)
+            for (var column = 0; column < columns; column += RowColumns)
             {
-                for (var c = 0; c < width; c++)
+                MultiplyRow<TCodes>(in product, rows[0], a, firstColumn + column, Math.Min(RowColumns, columns - column), result + column);
+            }
+
+            return;
+        }
+
+        // Few rows: a column's codes are read from end to end. Many: a chunk of the rows is used for all columns while it is cached.
+        // The totals of a tile lie together, [column tile, row tile][row, column][lane].
+        var totals = wide + wideSize;
+        var span = count * stride <= CachedRows ? TileColumns : columns;
+        var rowTiles = (count + TileRows - 1) / TileRows;
+        for (var column = 0; column < columns; column += span)
+        {
+            var width = Math.Min(span, columns - column);
+            new Span<float>(totals, (width + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
+            AddProducts<TCodes>(in product, rows, count, firstColumn + column, width, a, stride, wide, totals);
+            for (var c = 0; c < width; c++)
+            {
+                var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Lanes);
+                for (var r = 0; r < count; r++)
                 {
-                    result[(r * BlockColumns) + column + c] = Fold(totals + (((r * WideColumns) + c) * Lanes));
+                    result[(r * BlockColumns) + column + c] =
+                        Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
                 }
             }
         }
     }
 
-    /// <summary>totals += A times a few rows of B, segment by segment.</summary>
+    /// <summary>totals += A times some rows of B, a chunk of K at a time.</summary>
     private static void AddProducts<TCodes>(
-        in CpuProduct product, long* rows, int count, long firstColumn, int width, float* a, long aStride, float* wide, float* totals)
+        in CpuProduct product, long* rows, int count, long firstColumn, int width, float* a, long stride, float* wide, float* totals)
         where TCodes : struct, ICodes
     {
-        var rowScales = stackalloc float[TileRows];
-        var columnScales = stackalloc float[WideColumns];
-        for (long start = 0, padded = 0, length; start < product.K; start += length, padded += Padded(length))
+        var lengths = stackalloc int[ChunkSegments + 1];
+        var rowScales = stackalloc float[ChunkSegments * PanelRows];
+        var columnScales = stackalloc float[ChunkSegments * TileScales];
+        for (long start = 0, padded = 0, next; start < product.K; start = next)
         {
-            length = product.SegmentLength(start);
-            var steps = (int)Padded(length);
-            var codes = product.B + (((firstColumn * product.BStride) + start) * TCodes.Size);
-
-            // Few rows use the codes once: they are widened in registers. Codes that do not fill whole lanes are not read beyond.
-            var direct = count <= TileRows && steps == length;
-            for (var c = 0; c < WideColumns; c++)
+            var (segments, chunk) = (0, 0);
+            for (next = start; next < product.K && segments < ChunkSegments; segments++)
             {
-                columnScales[c] = c < width ? product.BScale(firstColumn + c, start) : 0f;
-                if (!direct && c < width)
+                var length = product.SegmentLength(next);
+                lengths[segments] = (int)Padded<TCodes>(length);
+                if (chunk + lengths[segments] > ChunkLength && segments > 0)
                 {
-                    Widen<TCodes>(codes + (c * product.BStride * TCodes.Size), (int)length, wide + (c * Float8.Block));
+                    break;
                 }
+
+                for (var r = 0; r < count; r++)
+                {
+                    rowScales[(segments * PanelRows) + r] = product.AScale(rows[r], next);
+                }
+
+                chunk += lengths[segments];
+                next += length;
             }
 
-            for (var r = 0; r < count; r += TileRows)
+            var tileTotals = totals;
+            for (var c = 0; c < width; c += TileColumns)
             {
-                for (var i = 0; i < TileRows; i++)
-                {
-                    rowScales[i] = product.AScale(rows[Math.Min(r + i, count - 1)], start);
-                }
-
-                for (var c = 0; c < width; c += TileColumns)
+                var tileWidth = Math.Min(TileColumns, width - c);
+                WidenColumns<TCodes>(in product, firstColumn + c, tileWidth, start, next, wide, columnScales);
+                for (var r = 0; r < count; r += TileRows)
                 {
                     var tile = new CpuTile
                     {
-                        A = a + (r * aStride) + padded,
-                        AStride = aStride,
-                        Rows = Math.Min(TileRows, count - r),
-                        B = direct ? codes + (c * product.BStride * TCodes.Size) : (byte*)(wide + (c * Float8.Block)),
-                        BStride = direct ? product.BStride * TCodes.Size : Float8.Block * sizeof(float),
-                        Columns = Math.Min(TileColumns, width - c),
-                        Length = steps,
-                        RowScales = rowScales,
-                        ColumnScales = columnScales + c,
-                        Totals = totals + (((r * WideColumns) + c) * Lanes),
-                        TotalStride = WideColumns * Lanes,
+                        A = a + (r * stride) + padded,
+                        AStride = stride,
+                        B = wide,
+                        BStride = ChunkLength + Float8.Block,
+                        Segments = segments,
+                        Lengths = lengths,
+                        RowScales = rowScales + r,
+                        ColumnScales = columnScales,
+                        Totals = tileTotals,
                     };
-                    if (direct)
-                    {
-                        AddTile<TCodes>(in tile);
-                    }
-                    else
-                    {
-                        AddTile<SingleCodes>(in tile);
-                    }
+                    AddTile(Math.Min(TileRows, count - r), in tile);
+                    tileTotals += TileTotals;
+                }
+            }
+
+            padded += chunk;
+        }
+    }
+
+    /// <summary>Columns start to end-1 of a few rows of B as raw singles, and their scales; the last row stands for those a tile has beyond.</summary>
+    private static void WidenColumns<TCodes>(
+        in CpuProduct product, long firstColumn, int width, long start, long end, float* wide, float* columnScales)
+        where TCodes : struct, ICodes
+    {
+        for (var c = 0; c < width; c++)
+        {
+            var codes = product.B + ((firstColumn + c) * product.BStride * TCodes.Size);
+            var destination = wide + (c * (ChunkLength + Float8.Block));
+            var segment = 0;
+            for (long k = start; k < end; k += product.SegmentLength(k), segment++)
+            {
+                columnScales[(segment * TileScales) + c] = product.BScale(firstColumn + c, k) * TCodes.Postscale;
+            }
+
+            // What is needed next: more of the same row, or the same of the row after these.
+            var next = (end < product.K ? end - start : (TileColumns * product.BStride) - start) * TCodes.Size;
+            if (product.ScaleColumnOffset == 0)
+            {
+                WidenRaw<TCodes>(codes + (start * TCodes.Size), (int)(end - start), destination, next);
+                continue;
+            }
+
+            for (long k = start, length; k < end; k += length)
+            {
+                length = product.SegmentLength(k);
+                WidenRaw<TCodes>(codes + (k * TCodes.Size), (int)length, destination, next);
+                destination += Padded<TCodes>(length);
+            }
+        }
+
+        for (var c = width; c < TileColumns; c++)
+        {
+            // NOTE: a column beyond the last repeats what lies there from an earlier tile: finite or not, nobody reads its totals.
+            for (var segment = 0; segment < ChunkSegments; segment++)
+            {
+                columnScales[(segment * TileScales) + c] = 0f;
+            }
+        }
+    }
+
+    /// <summary>A row of A as singles times Prescale, each segment filled up with zeros to a whole group.</summary>
+    private static void WidenRow<TCodes>(in CpuProduct product, long row, float* destination) where TCodes : struct, ICodes
+    {
+        var codes = product.A + (row * product.AStride * TCodes.Size);
+        for (long start = 0, length; start < product.K; start += length)
+        {
+            length = product.SegmentLength(start);
+            WidenRaw<TCodes>(codes + (start * TCodes.Size), (int)length, destination, 0);
+            var padded = (int)Padded<TCodes>(length);
+            for (var i = 0; i < padded && TCodes.Rebias != 1f; i += TLanes.Count)
+            {
+                var value = TLanes.Multiply(TLanes.Load(destination + i), TLanes.Broadcast(TCodes.Rebias));
+                TLanes.Store(destination + i, TLanes.Multiply(value, TLanes.Broadcast(TCodes.Prescale)));
+            }
+
+            destination += padded;
+        }
+    }
+
+    /// <summary>Elements as raw singles in groups, with zeros up to a whole group; nothing behind the last element is read.</summary>
+    private static void WidenRaw<TCodes>(byte* source, int length, float* destination, long prefetch) where TCodes : struct, ICodes
+    {
+        var group = Lanes * TCodes.Steps;
+        var full = length / group * group;
+        var hasNaN = WidenGroups<TCodes>(source, full / group, destination, prefetch);
+        if (full < length)
+        {
+            var tail = stackalloc byte[GroupBytes];
+            new Span<byte>(tail, GroupBytes).Clear();
+            Buffer.MemoryCopy(source + (full * TCodes.Size), tail, GroupBytes, (length - full) * TCodes.Size);
+            hasNaN |= WidenGroups<TCodes>(tail, 1, destination + full, 0);
+        }
+
+        for (var i = 0; hasNaN && i < length; i++)
+        {
+            if (IsNaN<TCodes>(source[i]))
+            {
+                destination[(i / group * group) + (i % TCodes.Steps * Lanes) + (i % group / TCodes.Steps)] = float.NaN;
+            }
+        }
+    }
+
+    /// <summary>Whole groups, fetching as many at an offset for later; whether one of the elements is NaN, which the raw singles do not say.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static bool WidenGroups<TCodes>(byte* source, int groups, float* destination, long prefetch) where TCodes : struct, ICodes
+    {
+        // NOTE: no call in here, or the mark would go through memory in every turn.
+        var mark = TLanes.Broadcast(0f);
+        for (var end = source + (groups * GroupBytes); source < end; source += GroupBytes, destination += Lanes * TCodes.Steps)
+        {
+            Prefetch(source + prefetch);
+            for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+            {
+                var to = destination + lane;
+                if (TCodes.Steps == 4)
+                {
+                    TLanes.WidenRaw(source + (lane * 4), out var w0, out var w1, out var w2, out var w3);
+                    mark = TLanes.MarkLargest(mark, source + (lane * 4), TCodes.NaNMask, TCodes.NaNFlip);
+                    TLanes.Store(to, w0);
+                    TLanes.Store(to + Lanes, w1);
+                    TLanes.Store(to + (2 * Lanes), w2);
+                    TLanes.Store(to + (3 * Lanes), w3);
+                }
+                else
+                {
+                    TLanes.WidenPairs(source + (lane * 4), out var w0, out var w1);
+                    TLanes.Store(to, w0);
+                    TLanes.Store(to + Lanes, w1);
                 }
             }
         }
+
+        return TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
     }
 
-    /// <summary>Rows of A as singles, each segment filled up with zeros to whole lanes.</summary>
-    private static void WidenRows<TCodes>(in CpuProduct product, long* rows, int count, float* a, long stride)
-        where TCodes : struct, ICodes
-    {
-        for (var r = 0; r < count; r++)
-        {
-            var padded = a + (r * stride);
-            for (long start = 0, length; start < product.K; start += length)
-            {
-                length = product.SegmentLength(start);
-                Widen<TCodes>(product.A + (((rows[r] * product.AStride) + start) * TCodes.Size), (int)length, padded);
-                padded += Padded(length);
-            }
-        }
-    }
+    private static bool IsNaN<TCodes>(byte code) where TCodes : struct, ICodes =>
+        ((code & TCodes.NaNMask) ^ TCodes.NaNFlip) == TCodes.NaNMark;
 
-    /// <summary>Elements as singles, with zeros up to whole lanes; nothing behind the last element is read.</summary>
+    /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read.</summary>
     private static void Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
     {
         var full = length / Lanes * Lanes;
@@ -185,84 +335,24 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         return (four.GetElement(0) + four.GetElement(2)) + (four.GetElement(1) + four.GetElement(3));
     }
 
-    /// <summary>Adds a tile's scaled products to its totals. Rows and columns that are missing repeat the last, into totals nobody reads.</summary>
-    private static void AddTile<TCodes>(in CpuTile tile) where TCodes : struct, ICodes
+    private static long Padded<TCodes>(long length) where TCodes : struct, ICodes =>
+        (length + (Lanes * TCodes.Steps) - 1) / (Lanes * TCodes.Steps) * (Lanes * TCodes.Steps);
+
+    /// <summary>Floats of a row once it is widened.</summary>
+    private static long PaddedLength<TCodes>(in CpuProduct product) where TCodes : struct, ICodes
     {
-        var b0 = tile.B;
-        var b1 = b0 + (tile.Columns > 1 ? tile.BStride : 0);
-        var b2 = b1 + (tile.Columns > 2 ? tile.BStride : 0);
-        var b3 = b2 + (tile.Columns > 3 ? tile.BStride : 0);
-        if (tile.Rows == 1)
+        if (product.ScaleColumnOffset == 0)
         {
-            AddRow<TCodes>(in tile, tile.A, b0, b1, b2, b3);
-            return;
+            return Padded<TCodes>(product.K);
         }
 
-        var a0 = tile.A;
-        var a1 = a0 + tile.AStride;
-        var a2 = a1 + (tile.Rows > 2 ? tile.AStride : 0);
-        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+        long padded = 0;
+        for (long start = 0, length; start < product.K; start += length)
         {
-            TLanes s00 = TLanes.Broadcast(0f), s01 = s00, s02 = s00, s03 = s00;
-            TLanes s10 = s00, s11 = s00, s12 = s00, s13 = s00, s20 = s00, s21 = s00, s22 = s00, s23 = s00;
-            for (long k = lane, end = tile.Length; k < end; k += Lanes)
-            {
-                var x = TLanes.Load(a0 + k);
-                var y = TLanes.Load(a1 + k);
-                var z = TLanes.Load(a2 + k);
-                var w = TCodes.Load<TLanes>(b0 + (k * TCodes.Size));
-                s00 = TLanes.MultiplyAdd(x, w, s00);
-                s10 = TLanes.MultiplyAdd(y, w, s10);
-                s20 = TLanes.MultiplyAdd(z, w, s20);
-                w = TCodes.Load<TLanes>(b1 + (k * TCodes.Size));
-                s01 = TLanes.MultiplyAdd(x, w, s01);
-                s11 = TLanes.MultiplyAdd(y, w, s11);
-                s21 = TLanes.MultiplyAdd(z, w, s21);
-                w = TCodes.Load<TLanes>(b2 + (k * TCodes.Size));
-                s02 = TLanes.MultiplyAdd(x, w, s02);
-                s12 = TLanes.MultiplyAdd(y, w, s12);
-                s22 = TLanes.MultiplyAdd(z, w, s22);
-                w = TCodes.Load<TLanes>(b3 + (k * TCodes.Size));
-                s03 = TLanes.MultiplyAdd(x, w, s03);
-                s13 = TLanes.MultiplyAdd(y, w, s13);
-                s23 = TLanes.MultiplyAdd(z, w, s23);
-            }
-
-            AddScaled(in tile, 0, lane, s00, s01, s02, s03);
-            AddScaled(in tile, 1, lane, s10, s11, s12, s13);
-            AddScaled(in tile, 2, lane, s20, s21, s22, s23);
+            length = product.SegmentLength(start);
+            padded += Padded<TCodes>(length);
         }
-    }
 
-    private static void AddRow<TCodes>(in CpuTile tile, float* a, byte* b0, byte* b1, byte* b2, byte* b3) where TCodes : struct, ICodes
-    {
-        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
-        {
-            TLanes s0 = TLanes.Broadcast(0f), s1 = s0, s2 = s0, s3 = s0;
-            for (long k = lane, end = tile.Length; k < end; k += Lanes)
-            {
-                var x = TLanes.Load(a + k);
-                s0 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b0 + (k * TCodes.Size)), s0);
-                s1 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b1 + (k * TCodes.Size)), s1);
-                s2 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b2 + (k * TCodes.Size)), s2);
-                s3 = TLanes.MultiplyAdd(x, TCodes.Load<TLanes>(b3 + (k * TCodes.Size)), s3);
-            }
-
-            AddScaled(in tile, 0, lane, s0, s1, s2, s3);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddScaled(in CpuTile tile, int row, int lane, TLanes s0, TLanes s1, TLanes s2, TLanes s3)
-    {
-        var total = tile.Totals + (row * tile.TotalStride) + lane;
-        var scale = tile.RowScales[row];
-        TLanes.Store(total, TLanes.MultiplyAdd(s0, TLanes.Broadcast(scale * tile.ColumnScales[0]), TLanes.Load(total)));
-        total += Lanes;
-        TLanes.Store(total, TLanes.MultiplyAdd(s1, TLanes.Broadcast(scale * tile.ColumnScales[1]), TLanes.Load(total)));
-        total += Lanes;
-        TLanes.Store(total, TLanes.MultiplyAdd(s2, TLanes.Broadcast(scale * tile.ColumnScales[2]), TLanes.Load(total)));
-        total += Lanes;
-        TLanes.Store(total, TLanes.MultiplyAdd(s3, TLanes.Broadcast(scale * tile.ColumnScales[3]), TLanes.Load(total)));
+        return padded;
     }
 }

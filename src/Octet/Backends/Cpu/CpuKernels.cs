@@ -14,9 +14,6 @@ internal unsafe struct CpuProduct
     public int ScaleRowOffset, ScaleColumnOffset;
     public DType Type;
 
-    /// <summary>Floats of a row once it is widened, each segment filled up to whole lanes.</summary>
-    public readonly long PaddedK => CpuKernels.Padded(K) + (((K + Float8.Block - 1) / Float8.Block) * CpuKernels.Lanes);
-
     /// <summary>Columns from <paramref name="start"/> on that share one scale of A and one of B.</summary>
     public readonly int SegmentLength(long start)
     {
@@ -56,21 +53,22 @@ internal unsafe struct CpuAttention
         (Window > 0 ? Math.Max(0, firstPosition - Window + 1) : 0, Math.Min(lastPosition + 1, MaxContext));
 }
 
-/// <summary>A few rows of widened A by a few rows of B over one segment, added to sixteen lanes of totals for each pair.</summary>
+/// <summary>A few rows of A by a few rows of B over some segments, both widened, added to sixteen lanes of totals for each pair.</summary>
 internal unsafe struct CpuTile
 {
-    public float* A;
-    public byte* B;
-    public float* RowScales, ColumnScales, Totals;
+    public float* A, B;
+
+    /// <summary>Of each segment: those of the rows, <see cref="CpuKernels.PanelRows"/> apart, and those of the columns.</summary>
+    public float* RowScales, ColumnScales;
+
+    /// <summary>[rows, columns, lanes].</summary>
+    public float* Totals;
+
     public long AStride, BStride;
+    public int Segments;
 
-    /// <summary>Floats between the totals of neighbouring rows; those of a row's columns lie side by side.</summary>
-    public int TotalStride;
-
-    /// <summary>Whole lanes.</summary>
-    public int Length;
-
-    public int Rows, Columns;
+    /// <summary>Of each segment, whole lanes.</summary>
+    public int* Lengths;
 }
 
 /// <summary>The inner loops, for one vector width; see <see cref="CpuKernels{TLanes}"/>.</summary>
@@ -79,8 +77,8 @@ internal abstract unsafe class CpuKernels
     /// <summary>Singles side by side in every sum.</summary>
     public const int Lanes = 16;
 
-    /// <summary>Rows of A that are widened once and then used for a block of columns: whole tiles of three.</summary>
-    public const int PanelRows = 60;
+    /// <summary>Rows of A that are widened once and then used for a block of columns.</summary>
+    public const int PanelRows = 64;
 
     /// <summary>Rows of attention, queries times heads, that share what is widened of K and V.</summary>
     public const int AttentionRows = 64;
@@ -131,7 +129,13 @@ internal abstract unsafe class CpuKernels
         CpuWorker worker, in CpuAttention attention, int* table, int kvHead, long firstRow, int queries, long firstPosition,
         long split, float* partials);
 
+    /// <summary>Multiply-adds that need no memory, a fixed number of chains for each turn; the result says nothing.</summary>
+    public abstract float MultiplyAdds(int turns);
+
+    /// <summary>Operations of <see cref="MultiplyAdds"/>.</summary>
+    public abstract double MultiplyAddFlops(int turns);
+
     /// <summary>Scratch floats of <see cref="AttendSplit"/>.</summary>
     public static long AttentionScratch(in CpuAttention attention) =>
-        ((long)AttentionRows * (attention.HeadDim + SplitTokens)) + (Float8.Block * attention.HeadDim) + (4 * SplitTokens);
+        ((long)AttentionRows * ((2 * attention.HeadDim) + SplitTokens + 4)) + (Float8.Block * attention.HeadDim);
 }

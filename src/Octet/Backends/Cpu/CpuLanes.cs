@@ -21,11 +21,23 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>a * b + c, rounded once.</summary>
     static abstract TSelf MultiplyAdd(TSelf a, TSelf b, TSelf c);
 
+    static abstract TSelf Multiply(TSelf a, TSelf b);
+
     static abstract TSelf Add(TSelf a, TSelf b);
 
     static abstract TSelf Subtract(TSelf a, TSelf b);
 
+    /// <summary>e to a power of at most 0: 2^n * P(r), r = value - n ln 2; within 2 units in the last place (Cephes' polynomial).</summary>
     static abstract TSelf Exp(TSelf value);
+
+    /// <summary>NaN if one of both is.</summary>
+    static abstract TSelf Max(TSelf a, TSelf b);
+
+    /// <summary>The value where low &lt;= position &lt; high, else the other.</summary>
+    static abstract TSelf KeepBetween(TSelf value, TSelf low, TSelf high, TSelf position, TSelf other);
+
+    /// <summary>The value where it is not equal to what is to be replaced, else the replacement.</summary>
+    static abstract TSelf Replace(TSelf value, TSelf replaced, TSelf replacement);
 
     /// <summary>Count BF16 values, exactly.</summary>
     static abstract TSelf WidenBFloat16(ushort* bits);
@@ -36,13 +48,53 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <param name="nanMask">A code is NaN where (code and nanMask) equals <paramref name="nan"/>.</param>
     /// <param name="nan">See <paramref name="nanMask"/>.</param>
     static abstract TSelf WidenFloat8(byte* codes, float rebias, int nanMask, int nan);
+
+    /// <summary>Whether the processor has 32 registers of this width, so that a tile may be larger.</summary>
+    static abstract bool HasManyRegisters { get; }
+
+    /// <summary>
+    /// 4 * Count FP8 codes as singles that are 2^120 (OCP) or 2^119 (FNUZ) times too small, NaN as any number: lane i of the j-th has code 4i + j.
+    /// </summary>
+    static abstract void WidenRaw(byte* codes, out TSelf w0, out TSelf w1, out TSelf w2, out TSelf w3);
+
+    /// <summary>2 * Count BF16 values, exactly: lane i of the j-th has value 2i + j.</summary>
+    static abstract void WidenPairs(byte* values, out TSelf w0, out TSelf w1);
+
+    /// <summary>The larger, byte by byte, of the mark and of ((codes and mask) xor flip), over 4 * Count codes.</summary>
+    static abstract TSelf MarkLargest(TSelf mark, byte* codes, byte mask, byte flip);
+
+    /// <summary>Whether one of the bytes is this.</summary>
+    static abstract bool HasByte(TSelf mark, byte value);
 }
 
-/// <summary>How the elements of a row are read as singles.</summary>
+/// <summary>
+/// How the elements of a row are read as singles. Sums take them in groups of 16 * Steps: step j has element Steps * i + j in lane i,
+/// which is the order that unpacking a register gives.
+/// </summary>
 internal unsafe interface ICodes
 {
     static abstract int Size { get; }
 
+    /// <summary>Elements that a lane takes from a group.</summary>
+    static abstract int Steps { get; }
+
+    /// <summary>A code is NaN where ((code and NaNMask) xor NaNFlip) is NaNMark, the largest that can be; 0 where NaN needs no care.</summary>
+    static abstract byte NaNMark { get; }
+
+    static abstract byte NaNMask { get; }
+
+    static abstract byte NaNFlip { get; }
+
+    /// <summary>2^i of a raw single, so that with <see cref="Postscale"/> the product is right: what the rows of A carry.</summary>
+    static abstract float Prescale { get; }
+
+    /// <summary>What is left for the block's scale. Prescale times the raw value of the other side neither overflows nor underflows.</summary>
+    static abstract float Postscale { get; }
+
+    /// <summary>From a raw single to the value.</summary>
+    static abstract float Rebias { get; }
+
+    /// <summary>Elements in their own order, exactly.</summary>
     static abstract TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes>;
 }
 
@@ -50,34 +102,68 @@ internal readonly unsafe struct OcpCodes : ICodes
 {
     public static int Size => 1;
 
+    public static int Steps => 4;
+
+    public static byte NaNMark => 0x7F;
+
+    public static byte NaNMask => 0x7F;
+
+    public static byte NaNFlip => 0;
+
+    public static float Prescale => 5.192296858534828e33f; // 2^112
+
+    public static float Postscale => 256f;
+
+    public static float Rebias => 1.3292279957849159e36f; // 2^120
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> =>
-        TLanes.WidenFloat8(source, 1.3292279957849159e36f, 0x7F, 0x7F);
+        TLanes.WidenFloat8(source, Rebias, 0x7F, 0x7F);
 }
 
 internal readonly unsafe struct FnuzCodes : ICodes
 {
     public static int Size => 1;
 
+    public static int Steps => 4;
+
+    public static byte NaNMark => 0xFF;
+
+    public static byte NaNMask => 0xFF;
+
+    public static byte NaNFlip => 0x7F;
+
+    public static float Prescale => 5.192296858534828e33f; // 2^112
+
+    public static float Postscale => 128f;
+
+    public static float Rebias => 6.6461399789245794e35f; // 2^119
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> =>
-        TLanes.WidenFloat8(source, 6.6461399789245794e35f, 0xFF, 0x80);
+        TLanes.WidenFloat8(source, Rebias, 0xFF, 0x80);
 }
 
 internal readonly unsafe struct BFloat16Codes : ICodes
 {
     public static int Size => 2;
 
+    public static int Steps => 2;
+
+    public static byte NaNMark => 0;
+
+    public static byte NaNMask => 0;
+
+    public static byte NaNFlip => 0;
+
+    public static float Prescale => 1f;
+
+    public static float Postscale => 1f;
+
+    public static float Rebias => 1f;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> => TLanes.WidenBFloat16((ushort*)source);
-}
-
-internal readonly unsafe struct SingleCodes : ICodes
-{
-    public static int Size => 4;
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> => TLanes.Load((float*)source);
 }
 
 /// <summary>Sixteen lanes: AVX-512.</summary>
@@ -100,11 +186,37 @@ internal readonly unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes5
     public static Lanes512 MultiplyAdd(Lanes512 a, Lanes512 b, Lanes512 c) =>
         new(Vector512.FusedMultiplyAdd(a._value, b._value, c._value));
 
+    public static Lanes512 Multiply(Lanes512 a, Lanes512 b) => new(a._value * b._value);
+
     public static Lanes512 Add(Lanes512 a, Lanes512 b) => new(a._value + b._value);
 
     public static Lanes512 Subtract(Lanes512 a, Lanes512 b) => new(a._value - b._value);
 
-    public static Lanes512 Exp(Lanes512 value) => new(Vector512.Exp(value._value));
+    public static Lanes512 Exp(Lanes512 value)
+    {
+        var x = value._value;
+        var z = Vector512.FusedMultiplyAdd(x, Vector512.Create(1.44269504f), Vector512.Create(12582912f)); // the low bits are n
+        var n = z - Vector512.Create(12582912f);
+        var r = Vector512.FusedMultiplyAdd(n, Vector512.Create(-0.693359375f), x);
+        r = Vector512.FusedMultiplyAdd(n, Vector512.Create(2.12194440e-4f), r);
+        var p = Vector512.FusedMultiplyAdd(Vector512.Create(1.9875691500e-4f), r, Vector512.Create(1.3981999507e-3f));
+        p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(8.3334519073e-3f));
+        p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(4.1665795894e-2f));
+        p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(1.6666665459e-1f));
+        p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(5.0000001201e-1f));
+        p = Vector512.FusedMultiplyAdd(p, r * r, r) + Vector512.Create(1f);
+        p = (p.AsInt32() + Vector512.ShiftLeft(z.AsInt32(), 23)).AsSingle();
+        p = Vector512.ConditionalSelect(Vector512.LessThan(x, Vector512.Create(-87f)), Vector512<float>.Zero, p);
+        return new(Vector512.ConditionalSelect(Vector512.Equals(x, x), p, x));
+    }
+
+    public static Lanes512 Max(Lanes512 a, Lanes512 b) => new(Vector512.Max(a._value, b._value));
+
+    public static Lanes512 KeepBetween(Lanes512 value, Lanes512 low, Lanes512 high, Lanes512 position, Lanes512 other) => new(Vector512.ConditionalSelect(
+        Vector512.GreaterThanOrEqual(position._value, low._value) & Vector512.LessThan(position._value, high._value), value._value, other._value));
+
+    public static Lanes512 Replace(Lanes512 value, Lanes512 replaced, Lanes512 replacement) =>
+        new(Vector512.ConditionalSelect(Vector512.Equals(value._value, replaced._value), replacement._value, value._value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 WidenBFloat16(ushort* bits)
@@ -135,6 +247,40 @@ internal readonly unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes5
         var (c, d) = Vector128.Widen(high);
         return Vector512.Create(Vector256.Create(a, b), Vector256.Create(c, d));
     }
+
+    public static bool HasManyRegisters
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => true;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenRaw(byte* codes, out Lanes512 w0, out Lanes512 w1, out Lanes512 w2, out Lanes512 w3)
+    {
+        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        var pairs = Vector512.Load((short*)codes);
+        var odd = Vector512.ShiftRightArithmetic(pairs, 4) & Vector512.Create(unchecked((short)0x87F0));
+        var even = Vector512.ShiftRightArithmetic(Vector512.ShiftLeft(pairs, 8), 4) & Vector512.Create(unchecked((short)0x87F0));
+        var upper = Vector512.Create(unchecked((int)0xFFFF0000));
+        w0 = new(Vector512.ShiftLeft(even.AsInt32(), 16).AsSingle());
+        w1 = new(Vector512.ShiftLeft(odd.AsInt32(), 16).AsSingle());
+        w2 = new((even.AsInt32() & upper).AsSingle());
+        w3 = new((odd.AsInt32() & upper).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenPairs(byte* values, out Lanes512 w0, out Lanes512 w1)
+    {
+        var pairs = Vector512.Load((int*)values);
+        w0 = new(Vector512.ShiftLeft(pairs, 16).AsSingle());
+        w1 = new((pairs & Vector512.Create(unchecked((int)0xFFFF0000))).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 MarkLargest(Lanes512 mark, byte* codes, byte mask, byte flip) =>
+        new(Vector512.Max(mark._value.AsByte(), (Vector512.Load(codes) & Vector512.Create(mask)) ^ Vector512.Create(flip)).AsSingle());
+
+    public static bool HasByte(Lanes512 mark, byte value) => Vector512.EqualsAny(mark._value.AsByte(), Vector512.Create(value));
 }
 
 /// <summary>Eight lanes: AVX2.</summary>
@@ -157,11 +303,37 @@ internal readonly unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes2
     public static Lanes256 MultiplyAdd(Lanes256 a, Lanes256 b, Lanes256 c) =>
         new(Vector256.FusedMultiplyAdd(a._value, b._value, c._value));
 
+    public static Lanes256 Multiply(Lanes256 a, Lanes256 b) => new(a._value * b._value);
+
     public static Lanes256 Add(Lanes256 a, Lanes256 b) => new(a._value + b._value);
 
     public static Lanes256 Subtract(Lanes256 a, Lanes256 b) => new(a._value - b._value);
 
-    public static Lanes256 Exp(Lanes256 value) => new(Vector256.Exp(value._value));
+    public static Lanes256 Exp(Lanes256 value)
+    {
+        var x = value._value;
+        var z = Vector256.FusedMultiplyAdd(x, Vector256.Create(1.44269504f), Vector256.Create(12582912f)); // the low bits are n
+        var n = z - Vector256.Create(12582912f);
+        var r = Vector256.FusedMultiplyAdd(n, Vector256.Create(-0.693359375f), x);
+        r = Vector256.FusedMultiplyAdd(n, Vector256.Create(2.12194440e-4f), r);
+        var p = Vector256.FusedMultiplyAdd(Vector256.Create(1.9875691500e-4f), r, Vector256.Create(1.3981999507e-3f));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(8.3334519073e-3f));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(4.1665795894e-2f));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(1.6666665459e-1f));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(5.0000001201e-1f));
+        p = Vector256.FusedMultiplyAdd(p, r * r, r) + Vector256.Create(1f);
+        p = (p.AsInt32() + Vector256.ShiftLeft(z.AsInt32(), 23)).AsSingle();
+        p = Vector256.ConditionalSelect(Vector256.LessThan(x, Vector256.Create(-87f)), Vector256<float>.Zero, p);
+        return new(Vector256.ConditionalSelect(Vector256.Equals(x, x), p, x));
+    }
+
+    public static Lanes256 Max(Lanes256 a, Lanes256 b) => new(Vector256.Max(a._value, b._value));
+
+    public static Lanes256 KeepBetween(Lanes256 value, Lanes256 low, Lanes256 high, Lanes256 position, Lanes256 other) => new(Vector256.ConditionalSelect(
+        Vector256.GreaterThanOrEqual(position._value, low._value) & Vector256.LessThan(position._value, high._value), value._value, other._value));
+
+    public static Lanes256 Replace(Lanes256 value, Lanes256 replaced, Lanes256 replacement) =>
+        new(Vector256.ConditionalSelect(Vector256.Equals(value._value, replaced._value), replacement._value, value._value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 WidenBFloat16(ushort* bits)
@@ -195,6 +367,40 @@ internal readonly unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes2
         var (low, high) = Vector128.Widen(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)codes).AsSByte()));
         return Vector256.Create(low, high);
     }
+
+    public static bool HasManyRegisters
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Avx512F.VL.IsSupported;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenRaw(byte* codes, out Lanes256 w0, out Lanes256 w1, out Lanes256 w2, out Lanes256 w3)
+    {
+        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        var pairs = Vector256.Load((short*)codes);
+        var odd = Vector256.ShiftRightArithmetic(pairs, 4) & Vector256.Create(unchecked((short)0x87F0));
+        var even = Vector256.ShiftRightArithmetic(Vector256.ShiftLeft(pairs, 8), 4) & Vector256.Create(unchecked((short)0x87F0));
+        var upper = Vector256.Create(unchecked((int)0xFFFF0000));
+        w0 = new(Vector256.ShiftLeft(even.AsInt32(), 16).AsSingle());
+        w1 = new(Vector256.ShiftLeft(odd.AsInt32(), 16).AsSingle());
+        w2 = new((even.AsInt32() & upper).AsSingle());
+        w3 = new((odd.AsInt32() & upper).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenPairs(byte* values, out Lanes256 w0, out Lanes256 w1)
+    {
+        var pairs = Vector256.Load((int*)values);
+        w0 = new(Vector256.ShiftLeft(pairs, 16).AsSingle());
+        w1 = new((pairs & Vector256.Create(unchecked((int)0xFFFF0000))).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes256 MarkLargest(Lanes256 mark, byte* codes, byte mask, byte flip) =>
+        new(Vector256.Max(mark._value.AsByte(), (Vector256.Load(codes) & Vector256.Create(mask)) ^ Vector256.Create(flip)).AsSingle());
+
+    public static bool HasByte(Lanes256 mark, byte value) => Vector256.EqualsAny(mark._value.AsByte(), Vector256.Create(value));
 }
 
 /// <summary>Four lanes: Arm, and x64 without AVX2.</summary>
@@ -217,11 +423,37 @@ internal readonly unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes1
     public static Lanes128 MultiplyAdd(Lanes128 a, Lanes128 b, Lanes128 c) =>
         new(Vector128.FusedMultiplyAdd(a._value, b._value, c._value));
 
+    public static Lanes128 Multiply(Lanes128 a, Lanes128 b) => new(a._value * b._value);
+
     public static Lanes128 Add(Lanes128 a, Lanes128 b) => new(a._value + b._value);
 
     public static Lanes128 Subtract(Lanes128 a, Lanes128 b) => new(a._value - b._value);
 
-    public static Lanes128 Exp(Lanes128 value) => new(Vector128.Exp(value._value));
+    public static Lanes128 Exp(Lanes128 value)
+    {
+        var x = value._value;
+        var z = Vector128.FusedMultiplyAdd(x, Vector128.Create(1.44269504f), Vector128.Create(12582912f)); // the low bits are n
+        var n = z - Vector128.Create(12582912f);
+        var r = Vector128.FusedMultiplyAdd(n, Vector128.Create(-0.693359375f), x);
+        r = Vector128.FusedMultiplyAdd(n, Vector128.Create(2.12194440e-4f), r);
+        var p = Vector128.FusedMultiplyAdd(Vector128.Create(1.9875691500e-4f), r, Vector128.Create(1.3981999507e-3f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(8.3334519073e-3f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(4.1665795894e-2f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(1.6666665459e-1f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(5.0000001201e-1f));
+        p = Vector128.FusedMultiplyAdd(p, r * r, r) + Vector128.Create(1f);
+        p = (p.AsInt32() + Vector128.ShiftLeft(z.AsInt32(), 23)).AsSingle();
+        p = Vector128.ConditionalSelect(Vector128.LessThan(x, Vector128.Create(-87f)), Vector128<float>.Zero, p);
+        return new(Vector128.ConditionalSelect(Vector128.Equals(x, x), p, x));
+    }
+
+    public static Lanes128 Max(Lanes128 a, Lanes128 b) => new(Vector128.Max(a._value, b._value));
+
+    public static Lanes128 KeepBetween(Lanes128 value, Lanes128 low, Lanes128 high, Lanes128 position, Lanes128 other) => new(Vector128.ConditionalSelect(
+        Vector128.GreaterThanOrEqual(position._value, low._value) & Vector128.LessThan(position._value, high._value), value._value, other._value));
+
+    public static Lanes128 Replace(Lanes128 value, Lanes128 replaced, Lanes128 replacement) =>
+        new(Vector128.ConditionalSelect(Vector128.Equals(value._value, replaced._value), replacement._value, value._value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 WidenBFloat16(ushort* bits) =>
@@ -235,4 +467,38 @@ internal readonly unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes1
         var signed = (Vector128.ShiftLeft(wide, 20) & Vector128.Create(unchecked((int)0x87F00000))).AsSingle();
         return new((signed * Vector128.Create(rebias)) | isNaN);
     }
+
+    public static bool HasManyRegisters
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Avx512F.VL.IsSupported || System.Runtime.Intrinsics.Arm.AdvSimd.IsSupported;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenRaw(byte* codes, out Lanes128 w0, out Lanes128 w1, out Lanes128 w2, out Lanes128 w3)
+    {
+        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        var pairs = Vector128.Load((short*)codes);
+        var odd = Vector128.ShiftRightArithmetic(pairs, 4) & Vector128.Create(unchecked((short)0x87F0));
+        var even = Vector128.ShiftRightArithmetic(Vector128.ShiftLeft(pairs, 8), 4) & Vector128.Create(unchecked((short)0x87F0));
+        var upper = Vector128.Create(unchecked((int)0xFFFF0000));
+        w0 = new(Vector128.ShiftLeft(even.AsInt32(), 16).AsSingle());
+        w1 = new(Vector128.ShiftLeft(odd.AsInt32(), 16).AsSingle());
+        w2 = new((even.AsInt32() & upper).AsSingle());
+        w3 = new((odd.AsInt32() & upper).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenPairs(byte* values, out Lanes128 w0, out Lanes128 w1)
+    {
+        var pairs = Vector128.Load((int*)values);
+        w0 = new(Vector128.ShiftLeft(pairs, 16).AsSingle());
+        w1 = new((pairs & Vector128.Create(unchecked((int)0xFFFF0000))).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 MarkLargest(Lanes128 mark, byte* codes, byte mask, byte flip) =>
+        new(Vector128.Max(mark._value.AsByte(), (Vector128.Load(codes) & Vector128.Create(mask)) ^ Vector128.Create(flip)).AsSingle());
+
+    public static bool HasByte(Lanes128 mark, byte value) => Vector128.EqualsAny(mark._value.AsByte(), Vector128.Create(value));
 }

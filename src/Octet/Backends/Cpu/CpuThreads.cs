@@ -1,5 +1,4 @@
 using System.Runtime.ExceptionServices;
-using System.Runtime.InteropServices;
 
 namespace Octet.Backends;
 
@@ -21,13 +20,13 @@ internal sealed unsafe class CpuWorker(CpuKernels kernels)
     /// <summary>The panel of rows widened into the scratch memory, so that the next piece can use it again; -1: none.</summary>
     public long Panel { get; set; } = -1;
 
-    /// <summary>Scratch of at least this many floats, aligned to 64 bytes. A larger request than before loses the contents.</summary>
+    /// <summary>Scratch of at least this many floats, aligned to 256 bytes. A larger request than before loses the contents.</summary>
     public float* Scratch(long floats)
     {
         if (floats > _capacity)
         {
             Free();
-            _scratch = (float*)NativeMemory.AlignedAlloc(checked((nuint)(floats * sizeof(float))), 64);
+            _scratch = (float*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(checked((nuint)(floats * sizeof(float))), 256);
             _capacity = floats;
         }
 
@@ -36,7 +35,7 @@ internal sealed unsafe class CpuWorker(CpuKernels kernels)
 
     public void Free()
     {
-        NativeMemory.AlignedFree(_scratch);
+        CpuMemory.Free((nint)_scratch);
         _scratch = null;
         _capacity = 0;
     }
@@ -73,6 +72,9 @@ internal sealed unsafe class CpuThreads : IDisposable
     }
 
     public int Count => _workers.Length;
+
+    /// <summary>The inner loops every thread runs.</summary>
+    public CpuKernels AnyKernels => _workers[0].Kernels;
 
     /// <summary>The number of processors, or what OCTET_CPU_THREADS says.</summary>
     /// <exception cref="OctetException">OCTET_CPU_THREADS is not a number from 1 to 1024.</exception>

@@ -1,0 +1,111 @@
+using System.CommandLine;
+using Octet.Cases;
+using Octet.Cli.Bench;
+
+namespace Octet.Cli;
+
+/// <summary>octet bench: how fast the ops are on a device, against what it can do at most.</summary>
+internal static class BenchCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("bench", "Time the ops on the shapes of the target model, beside the ceilings measured in the same run; exit code 1 if --compare finds a loss");
+        var op = new Option<string?>("--op") { Description = "One op only, by its name in the C ABI: gemm, moe_gate_up, ..." };
+        var name = new Option<string?>("--name") { Description = "Only workloads whose name contains this" };
+        var device = ModelArguments.CreateDevice();
+        var seconds = new Option<double>("--seconds") { Description = "Time for each workload", DefaultValueFactory = _ => 1 };
+        var json = new Option<bool>("--json") { Description = "One JSON object" };
+        var compare = new Option<string?>("--compare") { Description = "An earlier run's JSON: print the ratios" };
+        var threshold = new Option<double>("--threshold") { Description = "With --compare: the loss that counts as a regression, 0.1 for a tenth", DefaultValueFactory = _ => 0.1 };
+        var plot = new Option<string?>("--plot") { Description = "Draw the roofline to this SVG file" };
+        foreach (var option in (Option[])[op, name, device, seconds, json, compare, threshold, plot])
+        {
+            command.Add(option);
+        }
+
+        command.SetAction((parsed, cancellation) =>
+        {
+            var workloads = Select(parsed.GetValue(op), parsed.GetValue(name));
+            var earlier = parsed.GetValue(compare) is { } path ? BenchJson.Read(path) : null;
+            var limit = parsed.GetValue(threshold);
+            if (!(limit is > 0 and < 1) || !(parsed.GetValue(seconds) is > 0 and <= 3600))
+            {
+                throw new ArgumentException("--threshold must lie between 0 and 1, --seconds between 0 and 3600");
+            }
+
+            var report = Run(workloads, parsed.GetValue(device), parsed.GetValue(seconds), parsed.GetValue(json), cancellation);
+            if (parsed.GetValue(plot) is { } file)
+            {
+                File.WriteAllText(file, BenchPlot.Write(report));
+            }
+
+            if (parsed.GetValue(json))
+            {
+                JsonOutput.Write(writer => BenchJson.Write(report, writer));
+            }
+
+            return Task.FromResult(earlier is null ? CommandLine.Success : Compare(earlier, report, limit, parsed.GetValue(json)));
+        });
+        return command;
+    }
+
+    private static Workload[] Select(string? op, string? name)
+    {
+        var known = WorkloadList.All.Select(w => w.Op).Distinct().ToArray();
+        if (op is not null && !known.Contains(op))
+        {
+            throw new ArgumentException($"--op: no workload of an op called '{op}'; there are {string.Join(", ", known)}");
+        }
+
+        Workload[] selected =
+            [.. WorkloadList.All.Where(w => (op is null || w.Op == op) && (name is null || w.Name.Contains(name, StringComparison.Ordinal)))];
+        return selected.Length > 0 ? selected : throw new ArgumentException($"--name: no workload's name contains '{name}'");
+    }
+
+    private static BenchReport Run(Workload[] workloads, string? name, double seconds, bool json, CancellationToken cancellation)
+    {
+        using var device = Device.Open(name);
+        if (device.Name.StartsWith("sim", StringComparison.Ordinal))
+        {
+            throw new ArgumentException("the simulator counts, it does not time: use 'octet inspect' for what a kernel costs");
+        }
+
+        using var runner = new BenchRunner(device, seconds, cancellation);
+        using var bar = new ProgressBar("timing");
+        var progress = bar.Report<int>(done => (done, workloads.Length));
+        var results = new List<BenchResult>();
+        foreach (var workload in workloads)
+        {
+            progress.Report(results.Count);
+            results.Add(runner.Run(workload));
+            if (!json)
+            {
+                WriteLine(results[^1]);
+            }
+        }
+
+        var ceilings = runner.Ceilings;
+        if (!json)
+        {
+            Console.Out.WriteLine($"{device}: ceilings {ceilings.GBytesPerSecond:f1} GB/s, {ceilings.GFlops:f0} GFLOP/s, measured in turn with the ops");
+        }
+
+        return new BenchReport(device.Name, ceilings, results);
+    }
+
+    private static void WriteLine(BenchResult result) => Console.Out.WriteLine(
+        $"{result.Op,-18} {result.Name,-48} {result.Microseconds,10:f1} us +-{result.Spread,4:P0} {result.GFlops,8:f1} GFLOP/s "
+        + $"{result.GBytesPerSecond,7:f2} GB/s {result.ShareOfCeiling,5:P0} of ceiling {result.AllocatedBytes,4} B");
+
+    private static int Compare(BenchReport earlier, BenchReport now, double threshold, bool json)
+    {
+        var comparisons = BenchComparison.Of(earlier, now, threshold);
+        var output = json ? Console.Error : Console.Out;
+        foreach (var c in comparisons)
+        {
+            output.WriteLine($"{(c.IsWorse ? "WORSE" : "     ")} {c.Op,-18} {c.Name,-48} time x {c.TimeRatio:f2}, speed against the ceiling x {c.SpeedRatio:f2}");
+        }
+
+        return comparisons.Any(c => c.IsWorse) ? CommandLine.CheckFailed : CommandLine.Success;
+    }
+}

@@ -1,0 +1,33 @@
+using System.Runtime.InteropServices;
+
+namespace Octet.Backends;
+
+/// <summary>Native memory for tensors and for the threads' scratch: aligned, and in large pages where it is large.</summary>
+internal static unsafe partial class CpuMemory
+{
+    private const long LargePage = 2 << 20;
+    private const nuint Alignment = 256;
+    private const int MadviseHugePage = 14;
+
+    /// <summary>At least one byte, aligned to 256.</summary>
+    /// <exception cref="OutOfMemoryException">There is not that much.</exception>
+    public static nint Allocate(long sizeInBytes)
+    {
+        if (sizeInBytes < 2 * LargePage || !OperatingSystem.IsLinux())
+        {
+            return (nint)NativeMemory.AlignedAlloc((nuint)sizeInBytes, Alignment);
+        }
+
+        // NOTE: a weight is read once per token, so every 4 KiB page costs a walk of the page tables, in a virtual machine of two.
+        // The advice is no more than that: where the kernel will not hear it, pages stay small.
+        var address = NativeMemory.AlignedAlloc((nuint)sizeInBytes, (nuint)LargePage);
+        _ = Madvise(address, (nuint)(sizeInBytes / LargePage * LargePage), MadviseHugePage);
+        return (nint)address;
+    }
+
+    /// <summary>Frees what <see cref="Allocate"/> gave.</summary>
+    public static void Free(nint address) => NativeMemory.AlignedFree((void*)address);
+
+    [LibraryImport("libc", EntryPoint = "madvise")]
+    private static partial int Madvise(void* address, nuint length, int advice);
+}
