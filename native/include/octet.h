@@ -289,22 +289,27 @@ typedef struct octet_norm_args {
 OCTET_OP(norm);
 
 /* gemm: output[i, j] = sum over k of a[i, k] * b[j, k] (+ bias[j]), f32 accumulation. FP8 with FP8, the scale pair applied
- * once per 128-wide k block; or bf16 with bf16. The order of the sum depends on n, k and the target only. */
+ * once per 128-wide k block; or bf16 with bf16. The order of the sum depends on n, k and the target only.
+ * With output_segments the sums over the fixed segments of k are left to the op that reads them (norm, moe_route), which adds
+ * them in order: as many as octet_gemm_segments says, without bias. */
 typedef struct octet_gemm_args {
   size_t struct_size;
   const void* a;          /* [m, b.k] b.dtype */
   const float* a_scales;  /* [m, ceil(b.k/128)]; null: bf16 */
   octet_weight b;         /* [b.n, b.k], experts = 1 */
   const void* bias;       /* [b.n] bf16, or null */
-  void* output;           /* [m, b.n] output_dtype: bf16 or f32 */
+  void* output;           /* [m, b.n] output_dtype: bf16 or f32; [output_segments, m, b.n] f32 */
   void* workspace;
   size_t workspace_size;
   int64_t m;
   int64_t a_stride, a_scale_stride, output_stride;
   octet_dtype output_dtype;
-  int32_t reserved;
+  int32_t output_segments; /* 0: the sum itself */
+  int64_t output_segment_stride;
 } octet_gemm_args;
 OCTET_OP_WITH_WORKSPACE(gemm);
+/* How many partial sums a gemm of these shapes can leave; 0: it is not split over k. Ignores output and workspace. */
+OCTET_API octet_status octet_gemm_segments(const octet_gemm_args* args, octet_device* device, int32_t* segments);
 
 /* activation: y = silu(gate) * up; output = bf16(y), or FP8 with scales by the rule of quantize from y in f32. */
 typedef struct octet_activation_args {

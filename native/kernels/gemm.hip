@@ -4,7 +4,7 @@
 // Grid: x counts tiles of n x m (tokens fastest, so that neighbours share weights, and runs of neighbours stay on one
 // XCD), times the K segments where the grid would leave CUs idle. K is cut into segments whose length is a function of
 // n and k alone; each is summed on its own and the sums are added in order, by the block itself or, split, by
-// gemm_reduce from the workspace. So every configuration gives the same bits, and a token's row does not depend on m.
+// gemm_reduce from the workspace, or by the op that reads the partial sums (output_segments). So every configuration gives the same bits, and a token's row does not depend on m.
 //
 // Floor at Qwen3-235B's fused QKV of TP8, n = 1280, k = 4096, m = 16: 5.2 MB of weights, 1.1 us at 4.86 TB/s; the
 // split's partial sums add 16 segments x 16 x 1280 x 4 = 1.3 MB each way. At n = k = m = 4096: 137 GFLOP, 98 us at
@@ -17,9 +17,10 @@ struct GemmParams {
   octet_weight b;         // [n, k]
   const uint16_t* bias;   // [n] bf16, or null
   void* output;           // [m, n]
-  float* partials;        // [segments, m, n rounded up to 4], or null: one block sums all segments
+  float* partials;        // [segments, m, n], rows a multiple of 4 apart, or null: one block sums all segments
   int64_t m;
   int64_t a_stride, a_scale_stride, output_stride;
+  int64_t partial_stride, partial_segment_stride;
   uint32_t tiles_n, tiles_m;
   int segment;  // columns
   int segments;
@@ -64,8 +65,6 @@ struct TokenRows {
   }
 };
 
-OCTET_INLINE int64_t partial_stride(const GemmParams& p) { return ceil_div(p.b.n, 4) * 4; }
-
 // Adds the bias and rounds columns n..n+3 of a row into the output, as far as they lie in it.
 OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x4 value) {
   const int64_t at = row * p.output_stride + n;
@@ -101,7 +100,7 @@ struct GemmStore {
     const int64_t m = first_m + token, n = first_n + row;
     if (m >= p.m || n >= p.b.n) return;
     if (p.partials != nullptr) {
-      *reinterpret_cast<f32x4*>(p.partials + (segment * p.m + m) * partial_stride(p) + n) = value;
+      *reinterpret_cast<f32x4*>(p.partials + segment * p.partial_segment_stride + m * p.partial_stride + n) = value;
     } else {
       store_output(p, m, n, value);
     }
@@ -136,13 +135,14 @@ OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
 
 // Adds the partial sums of the segments in order: one thread to four columns of a row.
 OCTET_KERNEL(gemm_reduce, GemmParams, (gemm_reduce_waves * wave_size)) {
-  const int64_t stride = partial_stride(params), quads = stride / 4;
+  const int64_t quads = params.partial_stride / 4;
   const int64_t quad = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (quad >= params.m * quads) return;
   const int64_t m = quad / quads, n = quad % quads * 4;
   f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
   for (int segment = 0; segment < params.segments; segment++) {
-    sum += *reinterpret_cast<const f32x4*>(params.partials + (segment * params.m + m) * stride + n);
+    sum += *reinterpret_cast<const f32x4*>(params.partials + segment * params.partial_segment_stride +
+                                           m * params.partial_stride + n);
   }
   store_output(params, m, n, sum);
 }
@@ -237,10 +237,17 @@ GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
 // [segments, m, n rounded up to 4] f32 for the largest m up to args.m that may be split: it never shrinks as m grows.
 size_t workspace_bytes(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
-  if (n == 0 || k == 0) return 0;
+  if (n == 0 || k == 0 || args.output_segments > 0) return 0;
   const int64_t segments = ceil_div(k, segment_columns(n, k));
   const int64_t rows = std::min(args.m, split_rows(n, compute_units));
   return segments > 1 ? static_cast<size_t>(segments * rows * ceil_div(n, 4) * 16) : 0;
+}
+
+// The partial sums this call would leave to its reader: rows of whole quads only, and no bias, which belongs to the sum.
+int output_segments(const octet_gemm_args& args, int compute_units) {
+  if (args.m == 0 || args.b.n == 0 || args.b.n % 4 != 0 || args.bias != nullptr) return 0;
+  const GemmPlan plan = pick_config(args, compute_units);
+  return plan.split ? plan.segments : 0;
 }
 
 void check_shape(const octet_gemm_args& args, const DeviceFacts& device) {
@@ -275,6 +282,16 @@ extern "C" octet_status octet_gemm_workspace(const octet_gemm_args* args, octet_
   });
 }
 
+extern "C" octet_status octet_gemm_segments(const octet_gemm_args* args, octet_device* device, int32_t* segments) {
+  return guarded([&] {
+    const auto& checked_args = checked("gemm", args);
+    require(device != nullptr, "gemm: device is null");
+    require(segments != nullptr, "gemm: segments is null");
+    check_shape(checked_args, facts(device));
+    *segments = output_segments(checked_args, facts(device).compute_units);
+  });
+}
+
 extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_stream* stream) {
   return guarded([&] {
     const octet_gemm_args& args = checked("gemm", gemm_args);
@@ -304,6 +321,22 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
     require_workspace("gemm", args.workspace, args.workspace_size, workspace_bytes(args, device.compute_units));
 
     const GemmPlan plan = pick_config(args, device.compute_units);
+    const bool deferred = args.output_segments > 0;
+    if (deferred) {
+      const int leaves = output_segments(args, device.compute_units);
+      require(args.output_segments == leaves, "gemm: output_segments = %d, this product leaves %d partial sums",
+              args.output_segments, leaves);
+      require(args.output_dtype == OCTET_F32 && args.output_stride % 4 == 0,
+              "gemm: partial sums are f32 (%d) in rows a multiple of 4 apart; output_dtype = %d, output_stride = %lld", OCTET_F32,
+              args.output_dtype, static_cast<long long>(args.output_stride));
+      require(args.output_segment_stride % 4 == 0 &&
+                  args.output_segment_stride >= (args.m - 1) * args.output_stride + b.n &&
+                  args.output_segment_stride <= (int64_t{1} << 60) / args.output_segments,
+              "gemm: output_segment_stride = %lld must be a multiple of 4 that holds m = %lld rows %lld apart",
+              static_cast<long long>(args.output_segment_stride), static_cast<long long>(args.m),
+              static_cast<long long>(args.output_stride));
+    }
+    const int64_t workspace_stride = ceil_div(b.n, 4) * 4;
     const int threads = plan.config.tile.threads();
     const int64_t tiles = plan.tiles_n * plan.tiles_m;
     const int64_t blocks = plan.split ? tiles * plan.segments : tiles;
@@ -315,11 +348,13 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
                             .b = b,
                             .bias = static_cast<const uint16_t*>(args.bias),
                             .output = args.output,
-                            .partials = plan.split ? static_cast<float*>(args.workspace) : nullptr,
+                            .partials = plan.split ? static_cast<float*>(deferred ? args.output : args.workspace) : nullptr,
                             .m = args.m,
                             .a_stride = args.a_stride,
                             .a_scale_stride = args.a_scale_stride,
                             .output_stride = args.output_stride,
+                            .partial_stride = deferred ? args.output_stride : workspace_stride,
+                            .partial_segment_stride = deferred ? args.output_segment_stride : args.m * workspace_stride,
                             .tiles_n = static_cast<uint32_t>(plan.tiles_n),
                             .tiles_m = static_cast<uint32_t>(plan.tiles_m),
                             .segment = plan.segment,
@@ -327,7 +362,7 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
                             .output_dtype = args.output_dtype};
     launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, threads / device.wave_size,
            plan.config.lds_bytes, params);
-    if (plan.split) {
+    if (plan.split && !deferred) {
       // split_rows bounds m here, so the blocks of the reduction always fit a launch.
       const int64_t quads = args.m * ceil_div(b.n, 4);
       const int64_t reduce_blocks = ceil_div(quads, gemm_reduce_waves * device.wave_size);

@@ -1,27 +1,38 @@
 namespace Octet.Inference.Engine;
 
-/// <summary>Scratch memory for all ops of one stream, which run one after another; it only grows.</summary>
+/// <summary>Memory that the ops of one stream, which run one after another, share; it only grows.</summary>
 internal sealed class Workspace(Device device) : IDisposable
 {
-    private Tensor? _bytes;
+    private Tensor? _scratch;
+    private Tensor? _partialSums;
 
     /// <summary>Counts the times the memory moved: what was recorded with another count points to memory that is gone.</summary>
     public int Moves { get; private set; }
 
-    /// <summary>At least this many bytes; null where none are needed. Growing waits for the stream.</summary>
-    public Tensor? Take(long sizeInBytes)
+    /// <summary>At least this many bytes for the inside of one op; null where none are needed. Growing waits for the stream.</summary>
+    public Tensor? Take(long sizeInBytes) => sizeInBytes == 0 ? null : Grow(ref _scratch, sizeInBytes);
+
+    /// <summary>[segments, rows, columns] f32 that one op leaves to the next, valid until it is asked for again.</summary>
+    public Tensor PartialSums(long segments, long rows, long columns) =>
+        Tensor.Borrow(device, Grow(ref _partialSums, segments * rows * columns * sizeof(float)).Address, DType.Float32, segments, rows, columns);
+
+    public void Dispose()
     {
-        if (sizeInBytes > (_bytes?.SizeInBytes ?? 0))
+        _scratch?.Dispose();
+        _partialSums?.Dispose();
+    }
+
+    private Tensor Grow(ref Tensor? bytes, long sizeInBytes)
+    {
+        if (bytes is null || bytes.SizeInBytes < sizeInBytes)
         {
             device.Stream.Synchronize();
-            _bytes?.Dispose();
-            _bytes = null;
-            _bytes = Tensor.Create(device, DType.Byte, sizeInBytes);
+            bytes?.Dispose();
+            bytes = null;
+            bytes = Tensor.Create(device, DType.Byte, sizeInBytes);
             Moves++;
         }
 
-        return _bytes;
+        return bytes;
     }
-
-    public void Dispose() => _bytes?.Dispose();
 }

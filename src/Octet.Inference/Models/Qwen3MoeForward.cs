@@ -130,8 +130,8 @@ internal sealed class Qwen3MoeForward : IDisposable
     {
         var weights = _weights.Layers[layer];
         Norm(step, weights.InputNorm, source, output: false, quantize: true);
-        Attention(batch, step, layer, weights);
-        Norm(step, weights.PostAttentionNorm, NormSource.Delta, output: weights.Router is not null, quantize: true);
+        var attention = Attention(batch, step, layer, weights);
+        Norm(step, weights.PostAttentionNorm, NormSource.Delta, output: weights.Router is not null, quantize: true, attention);
         if (weights.Router is null)
         {
             DenseMlp(step, weights);
@@ -143,13 +143,14 @@ internal sealed class Qwen3MoeForward : IDisposable
     }
 
     // The residual stream takes up the last sublayer's output, and is normed.
-    private void Norm(StepBuffers step, Tensor weight, NormSource source, bool output, bool quantize) => Ops.Norm(_stream, new()
+    private void Norm(
+        StepBuffers step, Tensor weight, NormSource source, bool output, bool quantize, Tensor? delta = null) => Ops.Norm(_stream, new()
     {
         X = source switch
         {
             NormSource.Residual => step.Residual,
             NormSource.Experts => step.Down,
-            _ => step.Delta,
+            _ => delta ?? step.Delta,
         },
         PairSlots = source == NormSource.Experts ? step.PairSlots : null,
         PairWeights = source == NormSource.Experts ? step.ExpertWeights : null,
@@ -160,7 +161,8 @@ internal sealed class Qwen3MoeForward : IDisposable
         Quantized = quantize ? step.NormedQuantized : null,
     });
 
-    private void Attention(Batch batch, StepBuffers step, int layer, LayerWeights weights)
+    // Gives what it adds to the residual stream, which may be partial sums.
+    private Tensor Attention(Batch batch, StepBuffers step, int layer, LayerWeights weights)
     {
         for (var i = 0; i < weights.Qkv.Length; i++)
         {
@@ -221,7 +223,7 @@ internal sealed class Qwen3MoeForward : IDisposable
             Ops.Quantize(_stream, new() { X = step.Attention, Output = step.AttentionQuantized });
         }
 
-        Gemm(new()
+        return GemmForNext(new()
         {
             A = step.AttentionQuantized.Values,
             AScales = step.AttentionQuantized.Scales,
@@ -233,10 +235,10 @@ internal sealed class Qwen3MoeForward : IDisposable
 
     private void Moe(StepBuffers step, int layer, LayerWeights weights)
     {
-        Gemm(new() { A = step.Normed, B = weights.Router!, Output = step.RouterLogits });
+        var logits = GemmForNext(new() { A = step.Normed, B = weights.Router!, Output = step.RouterLogits });
         var route = new MoeRouteArgs
         {
-            Logits = step.RouterLogits,
+            Logits = logits,
             Ids = step.ExpertIds,
             Weights = step.ExpertWeights,
             Renormalize = _config.NormalizeTopK,
@@ -278,6 +280,21 @@ internal sealed class Qwen3MoeForward : IDisposable
         var product = step.DenseQuantized;
         Ops.Activation(_stream, new() { Gate = step.DenseGate, Up = step.DenseUp, Output = product.Values, Scales = product.Scales });
         Gemm(new() { A = product.Values, AScales = product.Scales, B = weights.Down, Output = step.Delta });
+    }
+
+    // A product for an op that can add partial sums itself: where there are such they are left to it, else the output is written.
+    private Tensor GemmForNext(in GemmArgs args)
+    {
+        var segments = Ops.GemmSegments(_device, args);
+        if (segments == 0)
+        {
+            Gemm(args);
+            return args.Output;
+        }
+
+        var sums = _workspace.PartialSums(segments, args.A.Shape[0], args.B.N);
+        Gemm(args with { Output = sums });
+        return sums;
     }
 
     private void Gemm(in GemmArgs args) =>

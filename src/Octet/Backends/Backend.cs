@@ -191,6 +191,9 @@ public abstract class Backend : IDisposable
 
     // Scratch memory in bytes for the bounds in args; 0 where an op needs none. Args.Workspace is ignored.
 
+    /// <summary>Partial sums that <see cref="Gemm"/> can leave to the next op; 0: none.</summary>
+    public virtual int GemmSegments(in GemmArgs args) => 0;
+
     /// <summary>Workspace of <see cref="Gemm"/> in bytes.</summary>
     public abstract long GemmWorkspace(in GemmArgs args);
 

@@ -46,6 +46,9 @@ internal static class GemmCases
         Rows("corner a row's bits whatever m bf16", 192, 1024, bf16: true),
         Rows("corner a row's bits whatever m in 128 x 128 tiles", 20_000, 144, bf16: false),
         NaN("corner NaN in a row of a"),
+        PartialSums("regular partial sums", 3, 128, 4096, bf16: true),
+        PartialSums("regular partial sums", 17, 512, 1024, bf16: false),
+        PartialSums("tail partial sums", 5, 132, 1100, bf16: false),
         Gemm("model QKV TP8", 1, 1280, 4096),
         Gemm("model QKV TP8", 16, 1280, 4096),
         Gemm("model O TP8", 16, 512, 1024, f32: true),
@@ -97,6 +100,45 @@ internal static class GemmCases
             Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + (double)m * n * (f32 ? 4 : 2),
         };
     }
+
+    // Added in order, the partial sums are the bits of the product itself. A device that leaves none is held to the product alone.
+    private static Case PartialSums(string name, int m, int n, int k, bool bf16) =>
+        new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
+        {
+            var (a, aScales, aValues) = Tokens(context, m, k, 0, bf16);
+            var (b, bValues) = Weights(context, n, k, 0, bf16);
+            var whole = new GemmArgs { A = a, AScales = aScales, B = b, Output = context.Output(DType.Float32, m, n) };
+            whole = whole with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, whole)) };
+            var segments = Ops.GemmSegments(context.Device, whole);
+            var parts = context.Output(DType.Float32, segments, m, n);
+            void Launch()
+            {
+                Ops.Gemm(context.Stream, whole);
+                if (segments > 0)
+                {
+                    Ops.Gemm(context.Stream, whole with { Output = parts, Workspace = null });
+                }
+            }
+
+            return new CaseBody(Launch, () =>
+            {
+                var product = context.Values(whole.Output);
+                context.Compare(
+                    "output", product,
+                    [.. Enumerable.Range(0, m * n).Select(i => Reference(aValues, bValues, (i / n, i % n), k, k))], Float32Tolerance);
+                if (segments > 0)
+                {
+                    var values = context.Values(parts);
+                    var sums = Enumerable.Range(0, m * n).Select(i =>
+                        (double)Enumerable.Range(0, segments).Aggregate(0f, (sum, segment) => sum + (float)values[segment * m * n + i]));
+                    context.Equal<double>("sums of the parts", [.. sums], product);
+                }
+            });
+        })
+        {
+            Flops = 2.0 * m * n * k,
+            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + 4.0 * m * n,
+        };
 
     // output[i, j] = sum over k of a[i, k] * b[j, k]
     private static double Reference(double[] a, double[] b, (int Row, int Column) at, int stride, int k)

@@ -15,7 +15,10 @@ public readonly struct GemmArgs
     /// <summary>[n] BF16; null: none.</summary>
     public Tensor? Bias { get; init; }
 
-    /// <summary>[m, n] BF16 or f32; n contiguous.</summary>
+    /// <summary>
+    /// [m, n] BF16 or f32; n contiguous. Or [segments, m, n] f32 for the <see cref="Ops.GemmSegments"/> partial sums, which the next
+    /// op adds in order (<see cref="NormArgs.X"/>, <see cref="MoeRouteArgs.Logits"/>); without bias.
+    /// </summary>
     public required Tensor Output { get; init; }
 
     /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
@@ -32,6 +35,13 @@ public static partial class Ops
     {
         var contract = new Contract("gemm", stream);
         Check(contract, in args);
+        if (args.Output.Rank == 3)
+        {
+            var segments = stream.Device.Backend.GemmSegments(in args);
+            contract.Require(
+                args.Output.Shape[0] == segments, $"partial sums {args.Output}: this product leaves {segments} on {stream.Device.Name}");
+        }
+
         contract.Workspace(args.Workspace, stream.Device.Backend.GemmWorkspace(in args));
         stream.Device.Backend.Gemm(stream, in args);
     }
@@ -43,12 +53,33 @@ public static partial class Ops
         return device.Backend.GemmWorkspace(in args);
     }
 
+    /// <summary>
+    /// How many partial sums a product of these shapes can leave to the op that takes it in, which saves the launch that would add
+    /// them; 0: it is not split over k. <see cref="GemmArgs.Output"/> is ignored.
+    /// </summary>
+    public static int GemmSegments(Device device, in GemmArgs args)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return device.Backend.GemmSegments(in args);
+    }
+
     private static void Check(in Contract contract, in GemmArgs args)
     {
         contract.Matrix("a", args.A, args.B.Values.DType);
         var (m, k) = (args.A.Shape[0], args.A.Shape[1]);
         contract.Weight("b", args.B, args.B.N, k, 1);
-        contract.Matrix("output", args.Output, m, args.B.N, DType.BFloat16, DType.Float32);
+        if (args.Output.Rank == 3)
+        {
+            contract.Summands("output", args.Output, DType.Float32);
+            contract.Require(
+                args.Output.Shape[1] == m && args.Output.Shape[2] == args.B.N && args.Bias is null,
+                $"partial sums {args.Output} must be [segments, {m}, {args.B.N}], without bias");
+        }
+        else
+        {
+            contract.Matrix("output", args.Output, m, args.B.N, DType.BFloat16, DType.Float32);
+        }
+
         contract.Require(
             (args.AScales is not null) == args.B.Values.DType.IsFloat8(), $"a scales go with FP8 only, b is {args.B.Values.DType}");
         if (args.AScales is not null)

@@ -14,6 +14,12 @@ internal sealed partial class NativeBackend
         return (long)size;
     }
 
+    public override int GemmSegments(in GemmArgs args)
+    {
+        Check(octet_gemm_segments(Pack(in args), _device, out var segments));
+        return segments;
+    }
+
     private static NativeGemmArgs Pack(in GemmArgs args) => new()
     {
         StructSize = (nuint)Unsafe.SizeOf<NativeGemmArgs>(),
@@ -27,8 +33,10 @@ internal sealed partial class NativeBackend
         M = args.A.Shape[0],
         AStride = args.A.Strides[0],
         AScaleStride = StrideOf(args.AScales),
-        OutputStride = args.Output.Strides[0],
+        OutputStride = args.Output.Strides[^2],
         OutputDtype = args.Output.DType,
+        OutputSegments = args.Output.Rank == 3 ? (int)args.Output.Shape[0] : 0,
+        OutputSegmentStride = args.Output.Rank == 3 ? args.Output.Strides[0] : 0,
     };
 
     [LibraryImport(Library)]
@@ -36,6 +44,9 @@ internal sealed partial class NativeBackend
 
     [LibraryImport(Library)]
     private static partial OctetStatus octet_gemm_workspace(in NativeGemmArgs args, SafeHandle device, out nuint size);
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_gemm_segments(in NativeGemmArgs args, SafeHandle device, out int segments);
 }
 
 /// <summary><c>octet_gemm_args</c>.</summary>
@@ -55,5 +66,6 @@ internal struct NativeGemmArgs
     public long AScaleStride;
     public long OutputStride;
     public DType OutputDtype;
-    public int Reserved;
+    public int OutputSegments;
+    public long OutputSegmentStride;
 }
