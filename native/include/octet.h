@@ -381,7 +381,7 @@ typedef struct octet_moe_gate_up_args {
   int64_t tokens;
   int64_t x_stride, x_scale_stride, output_stride, scale_stride;
   int32_t top_k;
-  int32_t reserved;
+  int32_t layer_experts; /* of all devices, for the load to be expected here; 0: local_experts */
 } octet_moe_gate_up_args;
 OCTET_OP_WITH_WORKSPACE(moe_gate_up);
 
@@ -398,7 +398,7 @@ typedef struct octet_moe_down_args {
   int64_t tokens;
   int64_t x_stride, x_scale_stride, output_stride;
   int32_t top_k;
-  int32_t reserved;
+  int32_t layer_experts; /* of all devices, for the load to be expected here; 0: local_experts */
 } octet_moe_down_args;
 OCTET_OP_WITH_WORKSPACE(moe_down);
 

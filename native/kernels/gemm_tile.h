@@ -101,9 +101,10 @@ struct TileRow {
   const float* scales;  // of the first scale block; unused with bf16
   uint64_t scale_offset;
   OCTET_INLINE const uint8_t* row() const { return data + data_offset; }
-  OCTET_INLINE float scale(int block) const {
-    return reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(scales) + scale_offset)[block];
+  OCTET_INLINE const float* scale_row() const {
+    return reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(scales) + scale_offset);
   }
+  OCTET_INLINE float scale(int block) const { return scale_row()[block]; }
 };
 
 // Rows first, first+1, ... of expert `expert` of a weight.
@@ -142,8 +143,8 @@ struct GemmTile {
   static constexpr int threads = C.threads();
   // The division among waves of this target.
   static constexpr int more = 64 / wave_size;
-  static constexpr bool longer_n = C.n * C.waves_m > C.m* C.waves_n;
-  static constexpr bool more_k = C.n == 16 * C.waves_n && C.m == 16 * C.waves_m;
+  static constexpr bool longer_n = C.n * C.waves_m > C.m * C.waves_n;
+  static constexpr bool more_k = C.n <= (C.direct() ? 32 : 16) * C.waves_n && C.m == 16 * C.waves_m;
   static constexpr int waves_n = C.waves_n * (!more_k && longer_n ? more : 1);
   static constexpr int waves_m = C.waves_m * (!more_k && !longer_n ? more : 1);
   static constexpr int waves_k = C.waves_k * (more_k ? more : 1);
@@ -575,13 +576,34 @@ struct GemmTile {
     Scales<halves> scales;
   };
 
+  // Where this lane's tokens lie: asked once, for a gather of tokens costs loads of its own.
+  struct TokenSources {
+    const uint8_t* data[tiles_m][MmaSlab::vectors];
+    const float* scales[tiles_m][MmaAccumulator::columns];
+    template <class Tokens>
+    OCTET_INLINE explicit TokenSources(const Tokens& tokens) {
+#pragma unroll
+      for (int j = 0; j < tiles_m; j++) {
+        const int first = wave_token() + 16 * j;
+#pragma unroll
+        for (int i = 0; i < MmaSlab::vectors; i++) data[j][i] = tokens(first + MmaSlab::row(i)).row();
+        if constexpr (C.fp8) {
+#pragma unroll
+          for (int r = 0; r < MmaAccumulator::elements; r++) {
+            scales[j][MmaAccumulator::slot(r)] = tokens(first + MmaAccumulator::column(r)).scale_row();
+          }
+        }
+      }
+    }
+  };
+
+  // The two slabs of a window whose rows begin at row(vector).
   template <class Row>
-  OCTET_INLINE static void load(MmaSlab (&slabs)[2], const Row& row, int first, int column, int end) {
+  OCTET_INLINE static void load(MmaSlab (&slabs)[2], const Row& row, int column, int end) {
     const int64_t from = static_cast<int64_t>(column) * element;
 #pragma unroll
     for (int i = 0; i < MmaSlab::vectors; i++) {
-      const TileRow at_row = row(first + MmaSlab::row(i));
-      const uint8_t* data = at_row.row() + from;
+      const uint8_t* data = row(i) + from;
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         const int at = half * 64 + MmaSlab::chunk() * 16;
@@ -590,13 +612,16 @@ struct GemmTile {
     }
   }
 
-  template <bool halves, class Weights, class Tokens>
-  OCTET_INLINE static void load(Window<halves>& window, const Weights& weights, const Tokens& tokens, int column,
+  template <bool halves, class Weights>
+  OCTET_INLINE static void load(Window<halves>& window, const Weights& weights, const TokenSources& tokens, int column,
                                 const TileK& k) {
 #pragma unroll
-    for (int i = 0; i < tiles_n; i++) load(window.a[i], weights, wave_row() + 16 * i, column, k.end);
+    for (int i = 0; i < tiles_n; i++) {
+      const auto row = [&](int v) { return weights(wave_row() + 16 * i + MmaSlab::row(v)).row(); };
+      load(window.a[i], row, column, k.end);
+    }
 #pragma unroll
-    for (int j = 0; j < tiles_m; j++) load(window.b[j], tokens, wave_token() + 16 * j, column, k.end);
+    for (int j = 0; j < tiles_m; j++) load(window.b[j], [&](int v) { return tokens.data[j][v]; }, column, k.end);
     if constexpr (C.fp8) {
 #pragma unroll
       for (int i = 0; i < tiles_n; i++) {
@@ -609,9 +634,8 @@ struct GemmTile {
 #pragma unroll
       for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
-        for (int r = 0; r < MmaAccumulator::elements; r++) {
-          window.scales.token[j][MmaAccumulator::slot(r)] =
-              tokens(wave_token() + 16 * j + MmaAccumulator::column(r)).scale(column / OCTET_SCALE_BLOCK);
+        for (int c = 0; c < MmaAccumulator::columns; c++) {
+          window.scales.token[j][c] = tokens.scales[j][c][column / OCTET_SCALE_BLOCK];
         }
       }
     }
@@ -686,12 +710,13 @@ struct GemmTile {
   template <bool halves, class Weights, class Tokens>
   OCTET_INLINE void walk_direct(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
     constexpr int rounds = C.slots() / waves_k;
+    const TokenSources sources(tokens);
     Window<halves> windows[rounds];
     const auto load_batch = [&](int column, int end) {
 #pragma unroll
       for (int r = 0; r < rounds; r++) {
         const int at = column + (r * waves_k + wave_k()) * columns;
-        if (at < end) load(windows[r], weights, tokens, at, k);
+        if (at < end) load(windows[r], weights, sources, at, k);
       }
     };
     int column = k.begin;
@@ -724,8 +749,14 @@ struct GemmTile {
 #pragma unroll
         for (int j = 0; j < tiles_m; j++) {
           if (!holds(i, j)) continue;
+          if constexpr (C.slots() < 8) {
+            unrolled<C.slots()>([&](auto slot) {
+              if (slot.value < slots) add_window<halves>(lds, slot.value, i, j, segment[i][j]);
+            });
+          } else {
 #pragma unroll 8
-          for (int slot = 0; slot < slots; slot++) add_window<halves>(lds, slot, i, j, segment[i][j]);
+            for (int slot = 0; slot < slots; slot++) add_window<halves>(lds, slot, i, j, segment[i][j]);
+          }
         }
       }
       if (column == batch_end) {

@@ -5,18 +5,21 @@
 //   down:    output[slot] = x[slot] . down[e]^T, bf16
 //
 // Layouts: as gemm, with a stack of experts; the main loop is in gemm_tile.h, weights on A, slots on B.
-// Grid: x counts (tile of output columns, slot tile), slot tiles fastest, so that the slot tiles of one expert that
-// share a weight tile run together on one XCD. How many slot tiles an expert has is known on the device only: the grid
-// covers the most there can be, every block finds its expert and tile from expert_offsets, and those without one leave
-// at once.
+// Grid: x counts (tile of output columns, slot tile), slot tiles fastest: the slot tiles of one expert that share a
+// weight tile run together on one XCD, and every XCD has its share of the work wherever the used slot tiles end. How
+// many slot tiles an expert has is known on the device only: the grid covers the most there can be, every block finds
+// its expert and tile from expert_offsets, and those without one leave after a load or two.
 // gate_up: a block owns 128 columns of gate and of up, interleaved by 16 rows, so that a lane holds both factors of its
-// y and the scale's amax is local to the block.
+// y, the scale's amax is local to the block, and y leaves as FP8. Where that would leave CUs idle (few experts at work,
+// or narrow shards) a block owns 16 columns: y goes to the workspace in f32 and moe_gate_up_quantize makes the same
+// codes of it.
 //
-// The sum over k is cut into segments of moe_segment columns, added in order, and no slot sees another: a token's bits
-// do not depend on the batch.
+// Few slots an expert: the waves of a block divide k and read the weights straight from memory, each byte once
+// (gemm_tile.h, direct). Many: 64 or 128 slots a block, through LDS. The sum over k has one order in all of them and no
+// slot sees another: a token's bits do not depend on the batch.
 //
 // Floor at Qwen3-235B on one GPU: 64 tokens reach 125.9 experts of 18.87 MB: 2.38 GB, 489 us at 4.86 TB/s, two thirds
-// of it gate_up; 16,384 tokens are 4.95 TFLOP, 3.5 ms at 1,409 TFLOP/s.
+// of it gate_up; 16,384 tokens are 4.95 TFLOP, 3.5 ms at 1,409 TFLOP/s. docs/moe.md has the rest.
 #include "gemm_tile.h"
 
 struct MoeGateUpParams {
@@ -27,8 +30,9 @@ struct MoeGateUpParams {
   const int32_t* slot_pairs;      // [slots]
   uint8_t* output;                // [slots, intermediate]
   float* scales;                  // [slots, ceil(intermediate/128)]
+  float* y;                       // [slots, y_stride] f32, where blocks of 16 columns leave it
   int64_t tokens;
-  int64_t x_stride, x_scale_stride, output_stride, scale_stride;
+  int64_t x_stride, x_scale_stride, output_stride, scale_stride, y_stride;
   int32_t top_k;
   uint32_t slot_tiles;
 };
@@ -45,31 +49,41 @@ struct MoeDownParams {
 };
 
 // Every configuration: the kernel's name and its tile. gate_up's n counts rows of gate and up together.
-#define OCTET_MOE_GATE_UP_CONFIGS(X)                                                              \
-  X(moe_gate_up_m16, .fp8 = true, .n = 256, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true) \
-  X(moe_gate_up_m64, .fp8 = true, .n = 256, .m = 64, .waves_n = 4, .waves_m = 2, .aligned = true) \
+#define OCTET_MOE_GATE_UP_CONFIGS(X)                                                                                   \
+  X(moe_gate_up_m16n32, .fp8 = true, .n = 32, .m = 16, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 4)      \
+  X(moe_gate_up_m16n256, .fp8 = true, .n = 256, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true, .waves_k = 2)    \
+  X(moe_gate_up_m64n256, .fp8 = true, .n = 256, .m = 64, .waves_n = 4, .waves_m = 2, .aligned = true)                  \
+  X(moe_gate_up_m128n128, .fp8 = true, .n = 128, .m = 128, .waves_n = 2, .waves_m = 2, .aligned = true)                \
   X(moe_gate_up_any, .fp8 = true, .n = 256, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = false)
-#define OCTET_MOE_DOWN_CONFIGS(X)                                                              \
-  X(moe_down_m16, .fp8 = true, .n = 128, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = true) \
-  X(moe_down_m64, .fp8 = true, .n = 128, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true) \
+#define OCTET_MOE_DOWN_CONFIGS(X)                                                                                      \
+  X(moe_down_m16n32, .fp8 = true, .n = 32, .m = 16, .waves_n = 1, .waves_m = 1, .aligned = true, .waves_k = 4)         \
+  X(moe_down_m64n128, .fp8 = true, .n = 128, .m = 64, .waves_n = 2, .waves_m = 2, .aligned = true)                     \
+  X(moe_down_m128n128, .fp8 = true, .n = 128, .m = 128, .waves_n = 2, .waves_m = 2, .aligned = true)                   \
   X(moe_down_any, .fp8 = true, .n = 128, .m = 16, .waves_n = 4, .waves_m = 1, .aligned = false)
 
 #define OCTET_MOE_TILE(name, ...) constexpr TileConfig name##_tile{__VA_ARGS__};
 OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_TILE)
 OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_TILE)
 
-constexpr int moe_columns = 128;  // output columns of a block
+constexpr int max_experts = 512;
+constexpr int quantize_waves = 4;
+
+// How often a block of gate_up walks k for its columns: 128 of gate and of up by 128 slots are more than the registers
+// hold, so that tile does 64 of each, then the others.
+constexpr int gate_up_passes(const TileConfig& tile) { return tile.n == 128 ? 2 : 1; }
+constexpr int gate_up_columns(const TileConfig& tile) { return tile.n / 2 * gate_up_passes(tile); }
 
 template <TileConfig C>
 union GateUpLds {
   TileLds<C> tile;
-  float y[C.m][moe_columns + 4];  // [slot][column]
+  struct {
+    float amax[gate_up_columns(C) / 16][C.m];  // [16 columns of y][slot]
+    int32_t here[C.m];          // whether the slot has a pair
+  } y;
 };
 
 #if !defined(OCTET_HOST)
 #include "columns.h"
-
-constexpr int moe_segment = 512;  // columns of k
 
 // The slots first..last of one expert that a block works on; expert -1: none.
 struct SlotTile {
@@ -78,31 +92,51 @@ struct SlotTile {
 };
 
 // Tile number `tile` of those that cut every expert's slots into tiles of m, experts in order. Each wave finds it by
-// itself: an inclusive sum over the experts, a wave's worth at a time.
-OCTET_INLINE SlotTile find_slot_tile(const int32_t* expert_offsets, int experts, int64_t slots, int tile, int m) {
+// itself: a lane takes neighbouring experts, and an inclusive sum over the lanes says whose tile it is.
+template <int m>
+OCTET_INLINE SlotTile find_slot_tile(const int32_t* expert_offsets, int experts, int64_t slots, int tile) {
+  constexpr int lane_experts = max_experts / wave_size;
+  constexpr SlotTile none{-1, 0, 0};
   const int bound = static_cast<int>(slots);
-  int before = 0;
-  for (int base = 0; base < experts; base += wave_size) {
-    const int e = base + lane_index();
-    // NOTE: clamped, so that offsets from a broken caller cannot lead outside the slots.
-    const int begin = e < experts ? min_of(max_of(expert_offsets[e], 0), bound) : bound;
-    const int end = e < experts ? min_of(max_of(expert_offsets[e + 1], begin), bound) : bound;
-    const int tiles = (end - begin + m - 1) / m;
-    int through = tiles;
-    for (int delta = 1; delta < wave_size; delta *= 2) {
-      const int other = __shfl_up(through, delta);
-      if (lane_index() >= delta) through += other;
-    }
-    const uint64_t reached = __ballot(before + through > tile);
-    if (reached != 0) {
-      const int owner = __builtin_ctzll(reached);
-      const int inside = tile - before - __shfl(through - tiles, owner);
-      const int first = __shfl(begin, owner) + inside * m;
-      return {base + owner, first, min_of(first + m, __shfl(end, owner)) - 1};
-    }
-    before += __shfl(through, wave_size - 1);
+  // NOTE: clamped, so that offsets from a broken caller cannot lead outside the slots.
+  const auto edge = [&](int e) { return min_of(max_of(expert_offsets[min_of(e, experts)], 0), bound); };
+  // Most surplus blocks leave here: no more than one tile of each expert is not full.
+  const int used = edge(experts);
+  if (tile >= (used + int64_t{min_of(used, experts)} * (m - 1)) / m) return none;
+
+  int edges[lane_experts + 1], tiles[lane_experts];
+#pragma unroll
+  for (int i = 0; i <= lane_experts; i++) edges[i] = edge(lane_index() * lane_experts + i);
+  int through = 0;
+#pragma unroll
+  for (int i = 0; i < lane_experts; i++) {
+    edges[i + 1] = max_of(edges[i + 1], edges[i]);
+    tiles[i] = (edges[i + 1] - edges[i] + m - 1) / m;
+    through += tiles[i];
   }
-  return {-1, 0, 0};
+  const int own = through;
+  for (int delta = 1; delta * lane_experts < experts; delta *= 2) {
+    const int other = __shfl_up(through, delta);
+    if (lane_index() >= delta) through += other;
+  }
+  const uint64_t reached = __ballot(through > tile);
+  if (reached == 0) return none;
+
+  int before = through - own, expert = 0, first = 0, end = 0;
+#pragma unroll
+  for (int i = 0; i < lane_experts; i++) {
+    if (tile >= before && tile < before + tiles[i]) {
+      expert = lane_index() * lane_experts + i;
+      first = edges[i] + (tile - before) * m;
+      end = edges[i + 1];
+    }
+    before += tiles[i];
+  }
+  const int owner = __builtin_ctzll(reached);
+  expert = __shfl(expert, owner);
+  first = __shfl(first, owner);
+  end = __shfl(end, owner);
+  return {expert, first, min_of(first + m, end) - 1};
 }
 
 // Tile rows 16 to 31 of every 32 are of up, the others of gate.
@@ -115,7 +149,7 @@ struct GateUpRows {
 };
 
 // The token of a slot; -1: a slot without a pair.
-OCTET_INLINE int64_t token_of(const MoeGateUpParams& p, int64_t slot) {
+OCTET_INLINE int token_of(const MoeGateUpParams& p, int64_t slot) {
   const int pair = p.slot_pairs[slot];
   return pair >= 0 && pair / p.top_k < p.tokens ? pair / p.top_k : -1;
 }
@@ -124,81 +158,218 @@ struct GatheredRows {
   const MoeGateUpParams& p;
   SlotTile slots;
   OCTET_INLINE TileRow operator()(int i) const {
-    const int64_t token = max_of<int64_t>(token_of(p, min_of(slots.first + i, slots.last)), 0);
-    return {p.x, static_cast<uint64_t>(token * p.x_stride), p.x_scales,
-            static_cast<uint64_t>(token * p.x_scale_stride * 4)};
+    const uint64_t token = max_of(token_of(p, min_of(slots.first + i, slots.last)), 0);
+    return {p.x, token * p.x_stride, p.x_scales, token * p.x_scale_stride * 4};
   }
 };
 
 struct SlotRows {
-  const MoeDownParams& p;
-  SlotTile slots;
+  const uint8_t* data;
+  const float* scales;
+  int64_t last, row_bytes, scale_row_bytes;
+  OCTET_INLINE SlotRows(const MoeDownParams& p, const SlotTile& slots)
+      : data(wave_uniform(p.x + slots.first * p.x_stride)),
+        scales(wave_uniform(p.x_scales + slots.first * p.x_scale_stride)),
+        last(slots.last - slots.first),
+        row_bytes(p.x_stride),
+        scale_row_bytes(p.x_scale_stride * 4) {}
   OCTET_INLINE TileRow operator()(int i) const {
-    const int64_t slot = min_of<int64_t>(i, slots.last - slots.first);
-    return {p.x + slots.first * p.x_stride, static_cast<uint64_t>(slot * p.x_stride),
-            p.x_scales + slots.first * p.x_scale_stride, static_cast<uint64_t>(slot * p.x_scale_stride * 4)};
+    const int64_t row = min_of<int64_t>(i, last);
+    return {data, static_cast<uint64_t>(row * row_bytes), scales, static_cast<uint64_t>(row * scale_row_bytes)};
+  }
+};
+
+// One segment: blocks are made enough by narrow tiles, never by cutting k.
+OCTET_INLINE TileK whole_k(const octet_weight& w) {
+  const int k = static_cast<int>(w.k);
+  return {0, k, static_cast<int>(ceil_div(max_of(k, 1), OCTET_SCALE_BLOCK)) * OCTET_SCALE_BLOCK, w.scale_column_offset};
+}
+
+// y of one block: both factors of each are in one lane.
+template <TileConfig C>
+struct GateUpResult {
+  using Tile = GemmTile<C>;
+  static constexpr int passes = gate_up_passes(C), lane_slots = MmaAccumulator::columns;
+  static_assert(Tile::tiles_n % 2 == 0);
+  const MoeGateUpParams& p;
+  GateUpLds<C>& lds;
+  SlotTile slots;
+  int64_t first_column;
+  float y[passes][Tile::tiles_n / 2][Tile::tiles_m][MmaAccumulator::elements];
+
+  OCTET_INLINE void take(int pass, Tile& tile) {
+    each_fragment([&](int i, int j) {
+      unrolled<MmaAccumulator::elements>([&](auto r) {
+        y[pass][i][j][r.value] = silu(tile.sum[2 * i][j][r.value]) * tile.sum[2 * i + 1][j][r.value];
+      });
+    });
+  }
+
+  // f32, [slot][column]; y_stride has room for the four rows of a lane.
+  OCTET_INLINE void store() {
+    find_slots();
+    __syncthreads();
+    each_pass([&](int pass, int i, int j) {
+      each_run(pass, i, j, [&](int64_t slot, int64_t n, const float (&values)[run]) {
+        if (n >= p.y_stride) return;
+        float* to = p.y + slot * p.y_stride + n;
+        if constexpr (run == 4) {
+          *reinterpret_cast<f32x4*>(to) = f32x4{values[0], values[1], values[2], values[3]};
+        } else {
+          *to = values[0];
+        }
+      });
+    });
+  }
+
+  // FP8 with a scale for the 128 columns of each slot.
+  OCTET_INLINE void quantize() {
+    find_slots();
+    each_pass([&](int pass, int i, int j) {
+      float amax[lane_slots] = {};
+      unrolled<MmaAccumulator::elements>([&](auto r) {
+        const float value = y[pass][i][j][r.value];
+        const bool counts = is_finite(value) && first_column + column(pass, i) + MmaAccumulator::row(r.value) < p.gate.n;
+        float& largest = amax[MmaAccumulator::slot(r.value)];
+        largest = counts ? __builtin_fmaxf(largest, __builtin_fabsf(value)) : largest;
+      });
+#pragma unroll
+      for (int s = 0; s < lane_slots; s++) amax[s] = MmaAccumulator::column_max(amax[s]);
+#pragma unroll
+      for (int r = 0; r < MmaAccumulator::elements; r++) {
+        if (MmaAccumulator::row(r) == 0) {
+          lds.y.amax[column(pass, i) / 16][slot(j, r)] = amax[MmaAccumulator::slot(r)];
+        }
+      }
+    });
+    __syncthreads();
+
+    for (int at = static_cast<int>(threadIdx.x); at < C.m; at += C.threads()) {
+      if (!lds.y.here[at]) continue;
+      p.scales[(slots.first + at) * p.scale_stride + first_column / OCTET_SCALE_BLOCK] = scale_of(at);
+    }
+    each_pass([&](int pass, int i, int j) {
+      each_run(pass, i, j, [&](int64_t slot, int64_t n, const float (&values)[run]) {
+        const float scale = scale_of(static_cast<int>(slot - slots.first));
+        uint32_t codes = 0;
+#pragma unroll
+        for (int e = 0; e < run; e++) {
+          codes |= static_cast<uint32_t>(f32_to_fp8<native_fp8>(values[e] / scale)) << 8 * e;
+        }
+        uint8_t* to = p.output + slot * p.output_stride + n;
+        if (run == 4 && n + 4 <= p.gate.n && p.output_stride % 4 == 0) {
+          *reinterpret_cast<uint32_t*>(to) = codes;
+        } else {
+          for (int e = 0; e < run && n + e < p.gate.n; e++) to[e] = static_cast<uint8_t>(codes >> 8 * e);
+        }
+      });
+    });
+  }
+
+ private:
+  // Neighbouring columns of a slot that a lane holds in neighbouring elements of a fragment.
+  static constexpr int run = lane_slots == 1 ? MmaAccumulator::elements : 1;
+
+  // The first column of fragment i of a pass, and the slot of element r of a fragment j, in the block.
+  OCTET_INLINE static int column(int pass, int i) { return pass * C.n / 2 + Tile::wave_row() / 2 + 16 * i; }
+  OCTET_INLINE static int slot(int j, int r) { return Tile::wave_token() + 16 * j + MmaAccumulator::column(r); }
+
+  // Which of the tile's slots there are, once every wave has read its operands.
+  OCTET_INLINE void find_slots() const {
+    __syncthreads();
+    for (int at = static_cast<int>(threadIdx.x); at < C.m; at += C.threads()) {
+      const int64_t slot = slots.first + at;
+      lds.y.here[at] = slot <= slots.last && token_of(p, slot) >= 0;
+    }
+  }
+
+  OCTET_INLINE float scale_of(int at) const {
+    float amax = lds.y.amax[0][at];
+#pragma unroll
+    for (int i = 1; i < gate_up_columns(C) / 16; i++) amax = __builtin_fmaxf(amax, lds.y.amax[i][at]);
+    return fp8_scale<native_fp8>(amax);
+  }
+
+  // visit(i, j) for the fragments of y that this wave holds.
+  template <class Visit>
+  OCTET_INLINE static void each_fragment(const Visit& visit) {
+    unrolled<Tile::tiles_n / 2>([&](auto i) {
+      unrolled<Tile::tiles_m>([&](auto j) {
+        if (Tile::holds(2 * i.value, j.value)) visit(i.value, j.value);
+      });
+    });
+  }
+  template <class Visit>
+  OCTET_INLINE static void each_pass(const Visit& visit) {
+    unrolled<passes>([&](auto pass) { each_fragment([&](int i, int j) { visit(pass.value, i, j); }); });
+  }
+
+  // visit(slot, column, values) for the runs of a fragment, but those of slots without a pair.
+  template <class Visit>
+  OCTET_INLINE void each_run(int pass, int i, int j, const Visit& visit) {
+    unrolled<MmaAccumulator::elements / run>([&](auto step) {
+      constexpr int r = step.value * run;
+      const int at = slot(j, r);
+      if (!lds.y.here[at]) return;
+      float values[run];
+      unrolled<run>([&](auto e) { values[e.value] = y[pass][i][j][r + e.value]; });
+      visit(slots.first + at, first_column + column(pass, i) + MmaAccumulator::row(r), values);
+    });
   }
 };
 
 template <TileConfig C>
 OCTET_INLINE void moe_gate_up_kernel(const MoeGateUpParams& p) {
   const uint32_t block = xcd_contiguous(blockIdx.x, gridDim.x);
-  const SlotTile slots =
-      find_slot_tile(p.expert_offsets, p.gate.experts, p.tokens * p.top_k, static_cast<int>(block % p.slot_tiles), C.m);
+  const SlotTile slots = find_slot_tile<C.m>(p.expert_offsets, p.gate.experts, p.tokens * p.top_k,
+                                             static_cast<int>(block % p.slot_tiles));
   if (slots.expert < 0) return;
-  const int64_t first_column = static_cast<int64_t>(block / p.slot_tiles) * moe_columns;
+  const int64_t first_column = static_cast<int64_t>(block / p.slot_tiles) * gate_up_columns(C);
 
   auto& lds = OCTET_LDS(GateUpLds<C>);
-  using Tile = GemmTile<C>;
-  Tile tile;
-  tile.run(lds.tile, GateUpRows{{p.gate, slots.expert, first_column}, {p.up, slots.expert, first_column}},
-           GatheredRows{p, slots}, TileK{0, static_cast<int>(p.gate.k), moe_segment, p.gate.scale_column_offset});
-
-  // Both factors of a y are in one lane.
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < Tile::tiles_n; i += 2) {
-#pragma unroll
-    for (int j = 0; j < Tile::tiles_m; j++) {
-#pragma unroll
-      for (int r = 0; r < MmaAccumulator::elements; r++) {
-        const int slot = Tile::wave_token() + 16 * j + MmaAccumulator::column(r);
-        const int column = (Tile::wave_row() + 16 * i) / 2 + MmaAccumulator::row(r);
-        lds.y[slot][column] = silu(tile.sum[i][j][r]) * tile.sum[i + 1][j][r];
-      }
-    }
+  GateUpResult<C> result{p, lds, slots, first_column, {}};
+  unrolled<gate_up_passes(C)>([&](auto pass) {
+    const int64_t column = first_column + pass.value * C.n / 2;
+    if (pass.value > 0) __syncthreads();  // every wave has read its operands
+    GemmTile<C> tile;
+    tile.run(lds.tile, GateUpRows{{p.gate, slots.expert, column}, {p.up, slots.expert, column}}, GatheredRows{p, slots},
+             whole_k(p.gate));
+    result.take(pass.value, tile);
+  });
+  if constexpr (gate_up_columns(C) == OCTET_SCALE_BLOCK) {
+    result.quantize();
+  } else {
+    result.store();
   }
-  __syncthreads();
+}
 
-  // 16 lanes quantise the 128 columns of a slot.
-  const int64_t column = first_column + threadIdx.x % 16 * 8;
-  const int64_t count = p.gate.n - column;
-  const bool aligned = p.output_stride % 8 == 0;
-  for (int row = 0; row < C.m; row += Tile::threads / 16) {
-    const int at = row + static_cast<int>(threadIdx.x) / 16;
-    float y[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) y[i] = i < count && at < C.m ? lds.y[at][threadIdx.x % 16 * 8 + i] : 0.0f;
-    const float scale = block_scale<native_fp8>(y);
-    const int64_t slot = slots.first + at;
-    if (slot > slots.last || at >= C.m || token_of(p, slot) < 0) continue;
-    if (threadIdx.x % 16 == 0) p.scales[slot * p.scale_stride + first_column / OCTET_SCALE_BLOCK] = scale;
-    store_codes<native_fp8>(p.output + slot * p.output_stride, column, count, aligned, y, scale);
-  }
+// The codes and scales of what blocks of 16 columns left: 16 lanes to a slot's 128 columns.
+OCTET_KERNEL(moe_gate_up_quantize, MoeGateUpParams, (quantize_waves * wave_size)) {
+  const auto& p = params;
+  const int64_t blocks = ceil_div(p.gate.n, OCTET_SCALE_BLOCK);
+  const int64_t run = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 16;
+  const int64_t slot = run / blocks, column = run % blocks * OCTET_SCALE_BLOCK + threadIdx.x % 16 * 8;
+  const bool here = slot < min_of<int64_t>(p.expert_offsets[p.gate.experts], p.tokens * p.top_k) && token_of(p, slot) >= 0;
+  const int64_t count = here ? p.gate.n - column : 0;
+  float y[8];
+  load_columns(p.y + slot * p.y_stride, column, count, true, y);
+  const float scale = block_scale<native_fp8>(y);
+  if (!here) return;
+  if (threadIdx.x % 16 == 0) p.scales[slot * p.scale_stride + column / OCTET_SCALE_BLOCK] = scale;
+  store_codes<native_fp8>(p.output + slot * p.output_stride, column, count, p.output_stride % 8 == 0, y, scale);
 }
 
 template <TileConfig C>
 OCTET_INLINE void moe_down_kernel(const MoeDownParams& p) {
   const uint32_t block = xcd_contiguous(blockIdx.x, gridDim.x);
   const SlotTile slots =
-      find_slot_tile(p.expert_offsets, p.down.experts, p.slots, static_cast<int>(block % p.slot_tiles), C.m);
+      find_slot_tile<C.m>(p.expert_offsets, p.down.experts, p.slots, static_cast<int>(block % p.slot_tiles));
   if (slots.expert < 0) return;
-  const int64_t first_column = static_cast<int64_t>(block / p.slot_tiles) * moe_columns;
+  const int64_t first_column = static_cast<int64_t>(block / p.slot_tiles) * C.n;
 
   auto& lds = OCTET_LDS(TileLds<C>);
   GemmTile<C> tile;
-  tile.run(lds, WeightRows(p.down, slots.expert, first_column), SlotRows{p, slots},
-           TileK{0, static_cast<int>(p.down.k), moe_segment, p.down.scale_column_offset});
+  tile.run(lds, WeightRows(p.down, slots.expert, first_column), SlotRows(p, slots), whole_k(p.down));
   tile.drain(lds, [&](int row, int column, f32x4 value) {
     const int64_t slot = slots.first + row, n = first_column + column;
     if (slot > slots.last || n >= p.down.n) return;
@@ -233,39 +404,94 @@ OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_KERNEL)
 namespace octet {
 namespace {
 
-constexpr int max_experts = 512;
-
 struct MoeConfig {
   const char* kernel;
   TileConfig tile;
   size_t lds_bytes;
+  int columns;  // of the output, of a block
 };
 
-#define OCTET_MOE_GATE_UP_ENTRY(name, ...) {#name, name##_tile, sizeof(GateUpLds<name##_tile>)},
+#define OCTET_MOE_GATE_UP_ENTRY(name, ...) {#name, name##_tile, sizeof(GateUpLds<name##_tile>), gate_up_columns(name##_tile)},
 constexpr MoeConfig gate_up_configs[] = {OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_GATE_UP_ENTRY)};
-#define OCTET_MOE_DOWN_ENTRY(name, ...) {#name, name##_tile, sizeof(TileLds<name##_tile>)},
+#define OCTET_MOE_DOWN_ENTRY(name, ...) {#name, name##_tile, sizeof(TileLds<name##_tile>), name##_tile.n},
 constexpr MoeConfig down_configs[] = {OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_ENTRY)};
 
-// The small tile while an expert has no more than two of them on average: reading weights twice from L2 costs less than
-// multiplying padding.
-const MoeConfig& pick_config(const MoeConfig (&configs)[3], int64_t slots, int experts, bool aligned) {
-  if (!aligned) return configs[2];
-  return slots <= 2 * configs[0].tile.m * int64_t{experts} ? configs[0] : configs[1];
-}
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What the choice of a configuration depends on.
+struct MoeShape {
+  int64_t slots;      // at most: tokens * top_k
+  int experts;        // on this device
+  int layer_experts;  // in all, among which the slots are spread
+  int64_t n;          // columns of the output
+  bool aligned;       // tile_aligned() of the weights, and strides of 16 bytes
+};
+
+struct MoePlan {
+  const MoeConfig* config;
+  int64_t slot_tiles, column_tiles;
+  bool quantizes;  // gate_up: moe_gate_up_quantize follows
+  int64_t blocks() const { return slot_tiles * column_tiles; }
+};
 
 // The most tiles of m that slots of so many experts can take: every expert that has slots may leave one tile unfilled.
 int64_t slot_tiles(int64_t slots, int experts, int m) {
   return (slots + std::min<int64_t>(slots, experts) * (m - 1)) / m;
 }
 
-void launch_grouped(octet_stream* stream, const char* op, const MoeConfig& config, int64_t slot_tiles, int64_t n,
-                    const auto& params) {
-  const int64_t blocks = slot_tiles * ((n + moe_columns - 1) / moe_columns);
-  require(blocks <= max_blocks(config.tile.threads()),
-          "%s: %lld slot tiles by %lld columns are too many for one launch", op, static_cast<long long>(slot_tiles),
-          static_cast<long long>(n));
-  launch(stream, config.kernel, Grid{static_cast<uint32_t>(blocks)}, config.tile.threads() / facts(stream).wave_size,
-         config.lds_bytes, params);
+// Slots to be expected here, were every expert as likely as any other.
+int64_t expected_slots(const MoeShape& shape) { return ceil_div(shape.slots * shape.experts, shape.layer_experts); }
+
+// Slots of an expert on average up to which tiles of 16 and of 64 serve. 16: experts with more than one tile are few,
+// and read their weights again from L2. 64: until tiles of 128 are mostly full.
+constexpr int64_t slots_of_16 = 8, slots_of_64 = 192;
+
+MoePlan plan_of(const MoeConfig& config, const MoeShape& shape) {
+  return {&config, slot_tiles(shape.slots, shape.experts, config.tile.m), ceil_div(shape.n, config.columns), false};
+}
+
+template <size_t count>
+const MoeConfig& tile_config(const MoeConfig (&configs)[count], const MoeShape& shape) {
+  if (!shape.aligned) return configs[count - 1];
+  const int64_t slots = expected_slots(shape);
+  const int step = slots <= slots_of_16 * shape.experts ? 0 : slots <= slots_of_64 * shape.experts ? 1 : 2;
+  return configs[count - 4 + step];
+}
+
+// The largest number of expected slots for which gate_up takes blocks of 16 columns: while blocks of 128, one for each
+// expert that has slots, would not be as many as the CUs.
+int64_t narrow_slots(const MoeShape& shape, int compute_units) {
+  const int64_t columns = ceil_div(shape.n, OCTET_SCALE_BLOCK);
+  if (!shape.aligned || columns == 0) return 0;
+  const int64_t few = (compute_units - 1) / columns;  // experts
+  return few >= shape.experts ? slots_of_16 * shape.experts : std::min(few, slots_of_16 * shape.experts);
+}
+
+MoePlan pick_gate_up(const MoeShape& shape, int compute_units) {
+  const bool narrow = expected_slots(shape) <= narrow_slots(shape, compute_units);
+  MoePlan plan = plan_of(narrow ? gate_up_configs[0] : tile_config(gate_up_configs, shape), shape);
+  plan.quantizes = narrow;
+  return plan;
+}
+
+MoePlan pick_down(const MoeShape& shape) { return plan_of(tile_config(down_configs, shape), shape); }
+
+// Columns between rows of y: eight of them on 32 bytes.
+int64_t y_stride(int64_t n) { return ceil_div(n, 8) * 8; }
+
+// y in f32 for as many slots as narrow blocks serve: it never shrinks as the slots grow.
+size_t gate_up_workspace(const MoeShape& shape, int compute_units) {
+  const int64_t most = narrow_slots(shape, compute_units) * shape.layer_experts / shape.experts;
+  return static_cast<size_t>(std::min(shape.slots, most) * y_stride(shape.n)) * sizeof(float);
+}
+
+void launch_grouped(octet_stream* stream, const char* op, const MoePlan& plan, int64_t n, const auto& params) {
+  const TileConfig& tile = plan.config->tile;
+  require(plan.blocks() <= max_blocks(tile.threads()),
+          "%s: %lld slot tiles by %lld columns are too many for one launch", op,
+          static_cast<long long>(plan.slot_tiles), static_cast<long long>(n));
+  launch(stream, plan.config->kernel, Grid{static_cast<uint32_t>(plan.blocks())},
+         tile.threads() / facts(stream).wave_size, plan.config->lds_bytes, params);
 }
 
 // A stack of FP8 experts in the encoding the device multiplies.
@@ -300,17 +526,19 @@ void require_expert_pointers(const char* op, const char* name, const octet_weigh
 int64_t scale_columns(int64_t columns) { return (columns + OCTET_SCALE_BLOCK - 1) / OCTET_SCALE_BLOCK; }
 
 // Slots are numbered in 32 bits.
-void require_slots(const char* op, int64_t tokens, int32_t top_k) {
+void require_slots(const char* op, int64_t tokens, int32_t top_k, int32_t experts, int32_t layer_experts) {
   require_range(op, "top_k", top_k, 1, 16);
   require_range(op, "tokens", tokens, 0, (int64_t{1} << 30) / top_k);
+  require(layer_experts == 0 || (layer_experts >= experts && layer_experts <= max_experts),
+          "%s: layer_experts = %d must be 0 or %d..%d", op, layer_experts, experts, max_experts);
 }
 
 const octet_moe_gate_up_args& gate_up_checked(const octet_moe_gate_up_args* pointer, octet_dtype fp8) {
   constexpr const char* op = "moe_gate_up";
   const auto& args = checked(op, pointer);
-  require_slots(op, args.tokens, args.top_k);
   require_experts(op, "gate", args.gate, fp8);
   require_experts(op, "up", args.up, fp8);
+  require_slots(op, args.tokens, args.top_k, args.gate.experts, args.layer_experts);
   const auto &gate = args.gate, &up = args.up;
   require(gate.n == up.n && gate.k == up.k && gate.experts == up.experts &&
               gate.scale_column_offset == up.scale_column_offset,
@@ -327,12 +555,38 @@ const octet_moe_gate_up_args& gate_up_checked(const octet_moe_gate_up_args* poin
 const octet_moe_down_args& down_checked(const octet_moe_down_args* pointer, octet_dtype fp8) {
   constexpr const char* op = "moe_down";
   const auto& args = checked(op, pointer);
-  require_slots(op, args.tokens, args.top_k);
   require_experts(op, "down", args.down, fp8);
+  require_slots(op, args.tokens, args.top_k, args.down.experts, args.layer_experts);
   require_range(op, "x_stride", args.x_stride, args.down.k, max_stride);
   require_range(op, "x_scale_stride", args.x_scale_stride, scale_columns(args.down.k), max_stride);
   require_range(op, "output_stride", args.output_stride, args.down.n, max_stride);
   return args;
+}
+
+// Rows reached from the first one by 32 bits of bytes, and their scales too, as gemm_tile.h has them.
+bool within_reach(int64_t rows, int64_t stride, int64_t scale_stride) {
+  return stride <= UINT32_MAX / rows && scale_stride <= UINT32_MAX / 4 / rows;
+}
+bool tile_reaches(const octet_weight& w) {
+  return tile_aligned(w) && within_reach(w.n / OCTET_SCALE_BLOCK + 2, 0, w.scale_row_stride);
+}
+
+MoeShape shape_of(const octet_moe_gate_up_args& args) {
+  return {.slots = args.tokens * args.top_k,
+          .experts = args.gate.experts,
+          .layer_experts = args.layer_experts == 0 ? args.gate.experts : args.layer_experts,
+          .n = args.gate.n,
+          .aligned = tile_reaches(args.gate) && tile_reaches(args.up) && tile_aligned(args.x_stride) &&
+                     within_reach(std::max<int64_t>(args.tokens, 1), args.x_stride, args.x_scale_stride)};
+}
+
+MoeShape shape_of(const octet_moe_down_args& args) {
+  return {.slots = args.tokens * args.top_k,
+          .experts = args.down.experts,
+          .layer_experts = args.layer_experts == 0 ? args.down.experts : args.layer_experts,
+          .n = args.down.n,
+          .aligned = tile_reaches(args.down) && tile_aligned(args.x_stride) &&
+                     within_reach(128, args.x_stride, args.x_scale_stride)};
 }
 
 }  // namespace
@@ -353,12 +607,10 @@ extern "C" octet_status octet_moe_gate_up(const octet_moe_gate_up_args* pointer,
     require_pointer(op, "slot_pairs", args.slot_pairs);
     require_pointer(op, "output", args.output);
     require_pointer(op, "scales", args.scales);
-    const int64_t slots = args.tokens * args.top_k;
-    // Rows of x are gathered: each must lie within 2^32 bytes of the first.
-    const bool aligned = tile_aligned(args.gate) && tile_aligned(args.up) && tile_aligned(args.x_stride) &&
-                         args.tokens * args.x_stride <= UINT32_MAX;
-    const MoeConfig& config = pick_config(gate_up_configs, slots, args.gate.experts, aligned);
-    const int64_t tiles = slot_tiles(slots, args.gate.experts, config.tile.m);
+    const MoeShape shape = shape_of(args);
+    const int compute_units = facts(stream).compute_units;
+    require_workspace(op, args.workspace, args.workspace_size, gate_up_workspace(shape, compute_units));
+    const MoePlan plan = pick_gate_up(shape, compute_units);
     const MoeGateUpParams params{
         .x = static_cast<const uint8_t*>(args.x),
         .x_scales = args.x_scales,
@@ -368,15 +620,23 @@ extern "C" octet_status octet_moe_gate_up(const octet_moe_gate_up_args* pointer,
         .slot_pairs = args.slot_pairs,
         .output = static_cast<uint8_t*>(args.output),
         .scales = args.scales,
+        .y = static_cast<float*>(args.workspace),
         .tokens = args.tokens,
         .x_stride = args.x_stride,
         .x_scale_stride = args.x_scale_stride,
         .output_stride = args.output_stride,
         .scale_stride = args.scale_stride,
+        .y_stride = y_stride(args.gate.n),
         .top_k = args.top_k,
-        .slot_tiles = static_cast<uint32_t>(tiles),
+        .slot_tiles = static_cast<uint32_t>(plan.slot_tiles),
     };
-    launch_grouped(stream, op, config, tiles, args.gate.n, params);
+    launch_grouped(stream, op, plan, args.gate.n, params);
+    if (plan.quantizes) {
+      // narrow_slots bounds the slots here, so the blocks always fit a launch.
+      const int64_t runs = shape.slots * ceil_div(args.gate.n, OCTET_SCALE_BLOCK);
+      const int64_t blocks = ceil_div(runs * 16, quantize_waves * facts(stream).wave_size);
+      launch(stream, "moe_gate_up_quantize", Grid{static_cast<uint32_t>(blocks)}, quantize_waves, 0, params);
+    }
   });
 }
 
@@ -386,8 +646,8 @@ extern "C" octet_status octet_moe_gate_up_workspace(const octet_moe_gate_up_args
   return guarded([&] {
     require(device != nullptr, "moe_gate_up: device is null");
     require(size != nullptr, "moe_gate_up: size is null");
-    gate_up_checked(pointer, facts(device).fp8);
-    *size = 0;
+    const auto& args = gate_up_checked(pointer, facts(device).fp8);
+    *size = gate_up_workspace(shape_of(args), facts(device).compute_units);
   });
 }
 
@@ -403,23 +663,20 @@ extern "C" octet_status octet_moe_down(const octet_moe_down_args* pointer, octet
     require_expert_pointers(op, "down", args.down);
     require_pointer(op, "expert_offsets", args.expert_offsets);
     require_pointer(op, "output", args.output);
-    const int64_t slots = args.tokens * args.top_k;
-    const MoeConfig& config =
-        pick_config(down_configs, slots, args.down.experts, tile_aligned(args.down) && tile_aligned(args.x_stride));
-    const int64_t tiles = slot_tiles(slots, args.down.experts, config.tile.m);
+    const MoePlan plan = pick_down(shape_of(args));
     const MoeDownParams params{
         .x = static_cast<const uint8_t*>(args.x),
         .x_scales = args.x_scales,
         .down = args.down,
         .expert_offsets = args.expert_offsets,
         .output = static_cast<uint16_t*>(args.output),
-        .slots = slots,
+        .slots = args.tokens * args.top_k,
         .x_stride = args.x_stride,
         .x_scale_stride = args.x_scale_stride,
         .output_stride = args.output_stride,
-        .slot_tiles = static_cast<uint32_t>(tiles),
+        .slot_tiles = static_cast<uint32_t>(plan.slot_tiles),
     };
-    launch_grouped(stream, op, config, tiles, args.down.n, params);
+    launch_grouped(stream, op, plan, args.down.n, params);
   });
 }
 

@@ -167,11 +167,14 @@ internal readonly ref struct Contract
             $"cache scales {cache.KScales}, {cache.VScales} must both have 1 or {cache.KvHeads} elements");
     }
 
-    public void Slots(long tokens, int topK, long experts, Tensor expertOffsets)
+    public void Slots(long tokens, int topK, long experts, Tensor expertOffsets, int layerExperts)
     {
         Require(
             topK is >= 1 and <= 16 && experts is >= 1 and <= 512 && tokens <= int.MaxValue / topK,
             $"tokens {tokens}, top_k {topK}, local experts {experts}: top_k 1..16, experts 1..512, pairs below 2^31");
+        Require(
+            layerExperts == 0 || (layerExperts >= experts && layerExperts <= 512),
+            $"layer_experts = {layerExperts} must be 0 or {experts}..512");
         Vector("expert_offsets", expertOffsets, DType.Int32, experts + 1);
     }
 

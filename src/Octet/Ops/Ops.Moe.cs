@@ -77,6 +77,9 @@ public readonly struct MoeGateUpArgs
     /// <summary>Choices per token.</summary>
     public required int TopK { get; init; }
 
+    /// <summary>Experts of the layer on all devices, for the load to be expected on this one; 0: those here are all.</summary>
+    public int LayerExperts { get; init; }
+
     /// <summary>[tokens*top_k, intermediate] FP8, scales [tokens*top_k, ceil(intermediate/128)].</summary>
     public required QuantizedTensor Output { get; init; }
 
@@ -98,6 +101,9 @@ public readonly struct MoeDownArgs
 
     /// <summary>Choices per token.</summary>
     public required int TopK { get; init; }
+
+    /// <summary>Experts of the layer on all devices, for the load to be expected on this one; 0: those here are all.</summary>
+    public int LayerExperts { get; init; }
 
     /// <summary>[tokens*top_k, hidden] BF16.</summary>
     public required Tensor Output { get; init; }
@@ -236,7 +242,7 @@ public static partial class Ops
             args.Gate.ScaleColumnOffset == args.Up.ScaleColumnOffset,
             $"gate and up begin {args.Gate.ScaleColumnOffset} and {args.Up.ScaleColumnOffset} columns into a scale block: these must be equal");
         contract.Require(args.Gate.Values.DType == contract.Float8, $"gate {args.Gate.Values} must be {contract.Float8}");
-        contract.Slots(tokens, args.TopK, experts, args.ExpertOffsets);
+        contract.Slots(tokens, args.TopK, experts, args.ExpertOffsets, args.LayerExperts);
         contract.Vector("slot_pairs", args.SlotPairs, DType.Int32, tokens * args.TopK);
         contract.Quantized("output", args.Output, tokens * args.TopK, intermediate);
     }
@@ -268,7 +274,7 @@ public static partial class Ops
         contract.Weight("down", args.Down, args.Down.N, intermediate, args.Down.Experts);
         contract.Require(args.Down.Values.DType == contract.Float8, $"down {args.Down.Values} must be {contract.Float8}");
         contract.Require(args.TopK >= 1 && slots % args.TopK == 0, $"x {args.X.Values}: rows must be tokens * top_k, top_k = {args.TopK}");
-        contract.Slots(slots / args.TopK, args.TopK, args.Down.Experts, args.ExpertOffsets);
+        contract.Slots(slots / args.TopK, args.TopK, args.Down.Experts, args.ExpertOffsets, args.LayerExperts);
         contract.Matrix("output", args.Output, slots, args.Down.N, DType.BFloat16);
     }
 

@@ -91,6 +91,7 @@ internal sealed partial class NativeBackend
         OutputStride = args.Output.Values.Strides[0],
         ScaleStride = args.Output.Scales.Strides[0],
         TopK = args.TopK,
+        LayerExperts = args.LayerExperts,
     };
 
     [LibraryImport(Library)]
@@ -123,6 +124,7 @@ internal sealed partial class NativeBackend
         XScaleStride = args.X.Scales.Strides[0],
         OutputStride = args.Output.Strides[0],
         TopK = args.TopK,
+        LayerExperts = args.LayerExperts,
     };
 
     [LibraryImport(Library)]
@@ -214,7 +216,7 @@ internal struct NativeMoeGateUpArgs
     public long OutputStride;
     public long ScaleStride;
     public int TopK;
-    public int Reserved;
+    public int LayerExperts;
 }
 
 /// <summary><c>octet_moe_down_args</c>.</summary>
@@ -234,7 +236,7 @@ internal struct NativeMoeDownArgs
     public long XScaleStride;
     public long OutputStride;
     public int TopK;
-    public int Reserved;
+    public int LayerExperts;
 }
 
 /// <summary><c>octet_moe_combine_args</c>.</summary>
