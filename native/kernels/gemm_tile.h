@@ -104,7 +104,7 @@ struct TileRow {
   OCTET_INLINE const float* scale_row() const {
     return reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(scales) + scale_offset);
   }
-  OCTET_INLINE float scale(int block) const { return scale_row()[block]; }
+  OCTET_INLINE float scale(int block) const { return load_global<float>(scale_row(), block * 4); }
 };
 
 // Rows first, first+1, ... of expert `expert` of a weight.
@@ -607,7 +607,7 @@ struct GemmTile {
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         const int at = half * 64 + MmaSlab::chunk() * 16;
-        slabs[half].v[i] = *reinterpret_cast<const u32x4*>(data + (at < (end - column) * element ? at : 0));
+        slabs[half].v[i] = load_global<u32x4>(data, at < (end - column) * element ? at : 0);
       }
     }
   }
@@ -635,7 +635,7 @@ struct GemmTile {
       for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
         for (int c = 0; c < MmaAccumulator::columns; c++) {
-          window.scales.token[j][c] = tokens.scales[j][c][column / OCTET_SCALE_BLOCK];
+          window.scales.token[j][c] = load_global<float>(tokens.scales[j][c], column / OCTET_SCALE_BLOCK * 4);
         }
       }
     }

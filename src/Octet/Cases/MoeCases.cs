@@ -30,11 +30,17 @@ internal static class MoeCases
         new("corner all experts are elsewhere", 10, 4, 4, 48, 128) { Choose = (_, _) => -1 },
         new("corner 200 experts", 9, 8, 200, 16, 16),
         new("corner 512 experts, the last ones used", 3, 2, 512, 16, 16) { Choose = (random, _) => 508 + random.Next(4) },
+        new("corner a power law", 200, 2, 8, 48, 128) { Choose = (random, experts) => (int)(experts * Math.Pow(random.NextDouble(), 3)) },
+        new("corner expert-parallel, 8 of 64", 60, 8, 8, 48, 128) { Choose = (random, _) => random.Next(64) - 20, LayerExperts = 64 },
         new("corner many tokens", 8_192, 2, 4, 16, 16),
+        new("corner 32,768 tokens", 32_768, 8, 128, 16, 16) { Full = true },
+        new("corner 32,768 tokens, a power law", 32_768, 8, 128, 16, 16) { Choose = (random, experts) => (int)(experts * Math.Pow(random.NextDouble(), 4)), Full = true },
         new("corner shard rows", 9, 2, 3, 192, 128) { RowOffset = 71 },
         new("corner shard columns", 9, 2, 3, 48, 320) { ColumnOffset = 64 },
         new("corner shard columns", 9, 2, 3, 48, 300) { ColumnOffset = 100 },
         new("corner a slot's bits whatever the batch", 150, 2, 4, 144, 1024) { Alone = true },
+        new("corner a slot's bits among 200 of its expert", 400, 2, 4, 144, 272) { Alone = true },
+        new("corner a slot's bits where a scale block begins inside", 150, 2, 4, 144, 320) { ColumnOffset = 64, Alone = true },
     ];
 
     private static IEnumerable<Shape> GateUps =>
@@ -48,6 +54,7 @@ internal static class MoeCases
     private static IEnumerable<Shape> Downs =>
     [
         .. Both,
+        new("corner rows of a shard, bit by bit", 20, 2, 3, 320, 512) { ShardFrom = 192 },
         new("model TP8 rank 1, 512 of 4096 columns, 2 of 128 experts", 1, 2, 2, 512, 192) { ColumnOffset = 64 },
         new("model 256 of 4096 columns, 2 of 128 experts", 17, 2, 2, 256, 1536),
         new("model TP1, 8 of 128 experts", 1, 8, 8, 4096, 1536) { Full = true },
@@ -70,7 +77,23 @@ internal static class MoeCases
         var (up, upValues) = gateUp ? Weights(context, shape) : (first, firstValues);
 
         var output = new Output(context, gateUp, ids.Length, shape);
-        Action launch = Launch(context, gateUp, slots, x, first, up, output, shape.TopK);
+        Action launch = Launch(context, gateUp, slots, x, first, up, output, shape);
+        if (shape.ShardFrom > 0)
+        {
+            // The last rows of the weight as a shard of their own, which begins inside a scale block: the same bits.
+            var shard = Shard(first, shape.ShardFrom);
+            var shardShape = shape with { N = shape.N - shape.ShardFrom };
+            var shardOutput = new Output(context, gateUp, ids.Length, shardShape);
+            launch += Launch(context, gateUp, slots, x, shard, shard, shardOutput, shardShape);
+            return new CaseBody(launch, () =>
+            {
+                for (var slot = 0; slot < ids.Length; slot++)
+                {
+                    context.Equal<byte>($"row {slot}", shardOutput.Row(slot), output.Row(slot)[(shape.ShardFrom * sizeof(ushort))..]);
+                }
+            });
+        }
+
         if (!shape.Alone)
         {
             return new CaseBody(launch, () => output.Verify(Reference(slots, shape, gateUp, xValues, firstValues, upValues), slots.Offsets[^1]));
@@ -82,7 +105,7 @@ internal static class MoeCases
         var from = gateUp ? shape.Tokens - 1 : slots.PairSlots[^1];
         var loneX = new QuantizedTensor(x.Values.Slice(0, from, 1), x.Scales.Slice(0, from, 1));
         var loneOutput = new Output(context, gateUp, 1, shape);
-        launch += Launch(context, gateUp, lone, loneX, first, up, loneOutput, 1);
+        launch += Launch(context, gateUp, lone, loneX, first, up, loneOutput, shape with { TopK = 1 });
         return new CaseBody(launch, () => context.Equal<byte>("bits", loneOutput.Row(0), output.Row(slots.PairSlots[^1])));
     })
     {
@@ -92,12 +115,12 @@ internal static class MoeCases
     };
 
     private static Action Launch(
-        CaseContext context, bool gateUp, ExpertSlots slots, QuantizedTensor x, Weight first, Weight up, Output output, int topK)
+        CaseContext context, bool gateUp, ExpertSlots slots, QuantizedTensor x, Weight first, Weight up, Output output, Shape shape)
     {
         var offsets = context.Input(slots.Offsets, slots.Offsets.Length);
         if (!gateUp)
         {
-            var down = new MoeDownArgs { X = x, Down = first, ExpertOffsets = offsets, TopK = topK, Output = output.Tensor };
+            var down = new MoeDownArgs { X = x, Down = first, ExpertOffsets = offsets, TopK = shape.TopK, LayerExperts = shape.LayerExperts, Output = output.Tensor };
             down = down with { Workspace = context.Workspace(Ops.MoeDownWorkspace(context.Device, down)) };
             return () => Ops.MoeDown(context.Stream, down);
         }
@@ -109,12 +132,20 @@ internal static class MoeCases
             Up = up,
             ExpertOffsets = offsets,
             SlotPairs = context.Input(slots.SlotPairs, slots.SlotPairs.Length),
-            TopK = topK,
+            TopK = shape.TopK,
+            LayerExperts = shape.LayerExperts,
             Output = new QuantizedTensor(output.Tensor, output.Scales!),
         };
         args = args with { Workspace = context.Workspace(Ops.MoeGateUpWorkspace(context.Device, args)) };
         return () => Ops.MoeGateUp(context.Stream, args);
     }
+
+    private static Weight Shard(Weight whole, int row) => new()
+    {
+        Values = whole.Values.Slice(1, row, whole.N - row),
+        Scales = whole.Scales!.Slice(1, row / Float8.Block, whole.Scales.Shape[1] - row / Float8.Block),
+        ScaleRowOffset = row % Float8.Block,
+    };
 
     // y[slot] = x[row] . w[expert]^T, and for gate_up silu of that times the same with up. 0 in slots without a pair.
     private static double[] Reference(ExpertSlots slots, Shape shape, bool gateUp, double[] x, double[] first, double[] up)
@@ -175,6 +206,12 @@ internal static class MoeCases
 
         /// <summary>Whether one slot is run alone too, and compared bit by bit.</summary>
         public bool Alone { get; init; }
+
+        /// <summary>Experts of the layer on all devices; 0: those of the case.</summary>
+        public int LayerExperts { get; init; }
+
+        /// <summary>Rows from here on are run as a shard too, and compared bit by bit; a multiple of 64.</summary>
+        public int ShardFrom { get; init; }
 
         public bool Full { get; init; }
 
