@@ -349,13 +349,13 @@ OCTET_KERNEL(moe_gate_up_quantize, MoeGateUpParams, (quantize_waves * wave_size)
   const int64_t blocks = ceil_div(p.gate.n, OCTET_SCALE_BLOCK);
   const int64_t run = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 16;
   const int64_t slot = run / blocks, column = run % blocks * OCTET_SCALE_BLOCK + threadIdx.x % 16 * 8;
-  const bool here = slot < min_of<int64_t>(p.expert_offsets[p.gate.experts], p.tokens * p.top_k) && token_of(p, slot) >= 0;
+  const int64_t slots = min_of<int64_t>(p.expert_offsets[p.gate.experts], p.tokens * p.top_k);
+  const bool here = slot < slots && token_of(p, slot) >= 0;
   const int64_t count = here ? p.gate.n - column : 0;
   float y[8];
   load_columns(p.y + slot * p.y_stride, column, count, true, y);
   const float scale = block_scale<native_fp8>(y);
-  if (!here) return;
-  if (threadIdx.x % 16 == 0) p.scales[slot * p.scale_stride + column / OCTET_SCALE_BLOCK] = scale;
+  if (count > 0 && threadIdx.x % 16 == 0) p.scales[slot * p.scale_stride + column / OCTET_SCALE_BLOCK] = scale;
   store_codes<native_fp8>(p.output + slot * p.output_stride, column, count, p.output_stride % 8 == 0, y, scale);
 }
 

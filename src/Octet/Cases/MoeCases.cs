@@ -39,8 +39,8 @@ internal static class MoeCases
         new("corner shard columns", 9, 2, 3, 48, 320) { ColumnOffset = 64 },
         new("corner shard columns", 9, 2, 3, 48, 300) { ColumnOffset = 100 },
         new("corner a slot's bits whatever the batch", 150, 2, 4, 144, 1024) { Alone = true },
-        new("corner a slot's bits among 200 of its expert", 400, 2, 4, 144, 272) { Alone = true },
-        new("corner a slot's bits where a scale block begins inside", 150, 2, 4, 144, 320) { ColumnOffset = 64, Alone = true },
+        new("corner a slot's bits among 200 of its expert", 400, 2, 4, 144, 400) { Alone = true },
+        new("corner a slot's bits where a scale block begins inside", 150, 2, 4, 144, 448) { ColumnOffset = 64, Alone = true },
     ];
 
     private static IEnumerable<Shape> GateUps =>
