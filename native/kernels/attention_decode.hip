@@ -90,8 +90,8 @@ struct DecodeStep {
   using Piece = uint32_t __attribute__((ext_vector_type(words)));
   using Operands = MmaBf16::B[k_pieces][parts];
 
-  // The blocks of the cache that hold the four runs of a step, -1 where none does. The same in all lanes: scalar loads,
-  // which wait for no load of K or V.
+  // The blocks of the cache that hold the four runs of a step, negative where none does; runs beyond the context stand
+  // for its last one. The same in all lanes: scalar loads, which wait for no load of K or V.
   struct Blocks {
     int32_t of_run[4];
     OCTET_INLINE int32_t operator[](int run) const {
@@ -113,21 +113,24 @@ struct DecodeStep {
   OCTET_INLINE static Blocks find(const AttentionContext& context, int position) {
     Blocks blocks;
     for (int i = 0; i < 4; i++) {
-      const int first = position + i * run;
-      const int32_t block = context.table[min_of(first, context.length - 1) >> context.cache.block_shift];
-      blocks.of_run[i] = first < context.length && block < context.cache.blocks ? block : -1;
+      const int first = min_of(position + i * run, context.length - 1);
+      const int32_t block = context.table[first >> context.cache.block_shift];
+      blocks.of_run[i] = block < context.cache.blocks ? block : -1;
     }
     return blocks;
   }
 
-  // What lies in no block is left as it was: its scores are -inf, its P is 0. Nor is a token beyond the context read.
-  OCTET_INLINE void load_k(const AttentionContext& context, int position, const Blocks& blocks) {
-    const int32_t block = blocks[MmaBf16::quarter_of(MmaBf16::row(0))];
-    if (block < 0) return;
-    const int first = position + MmaBf16::quarter_of(MmaBf16::row(0)) * run;
-    const int last = context.length - 1 - first;
-    const int64_t at = k_element(context.cache, block, context.head, place_in_block(context, first));
-    const uint8_t* source = context.cache.k + (at + MmaBf16::quarter() * run) * element;
+  // NOTE: every lane loads in every step, so that the compiler can count how many loads may still be under way when the
+  // first are needed: a load under a condition makes it wait for all. A lane without a block reads its `idle` bytes,
+  // those of one head that are there: its scores are -inf, and its P 0. Nor is a token of K beyond the context read.
+  OCTET_INLINE void load_k(const AttentionContext& context, int position, const Blocks& blocks, const void* idle) {
+    const int quarter = MmaBf16::quarter_of(MmaBf16::row(0));
+    const int first = min_of(position + quarter * run, (context.length - 1) / run * run);
+    const bool exists = blocks[quarter] >= 0;
+    const int last = exists ? context.length - 1 - first : 0;
+    const int64_t at = k_element(context.cache, blocks[quarter], context.head, place_in_block(context, first));
+    const uint8_t* source = exists ? context.cache.k + at * element : static_cast<const uint8_t*>(idle);
+    source += MmaBf16::quarter() * run * element;
     for (int part = 0; part < parts; part++) {
       for (int i = 0; i < rows; i++) {
         const int token = min_of(part * 4 + MmaBf16::place_of(MmaBf16::row(i)), last);
@@ -139,15 +142,16 @@ struct DecodeStep {
     }
   }
 
-  OCTET_INLINE void load_v(const AttentionContext& context, int position, const Blocks& blocks) {
-    const int32_t block = blocks[MmaBf16::quarter()];
-    if (block < 0) return;
-    const int first = place_in_block(context, position + MmaBf16::quarter() * run);
-    const int64_t tile = static_cast<int64_t>(16 * element) << context.cache.block_shift;  // bytes of 16 dims
+  OCTET_INLINE void load_v(const AttentionContext& context, int position, const Blocks& blocks, const void* idle) {
+    const int quarter = MmaBf16::quarter();
+    const int first = min_of(position + quarter * run, (context.length - 1) / run * run);
+    const bool exists = blocks[quarter] >= 0;
+    const int tile = exists ? (16 * element) << context.cache.block_shift : 0;  // bytes of 16 dims
     for (int i = 0; i < rows; i++) {
-      const int64_t at = v_element(context.cache, block, context.head, MmaBf16::row(i)) + first;
-      const uint8_t* source = context.cache.v + at * element;
-      for (int dim = 0; dim < dims; dim++, source += tile) v[dim][i] = *reinterpret_cast<const Piece*>(source);
+      const int64_t at =
+          v_element(context.cache, blocks[quarter], context.head, MmaBf16::row(i)) + place_in_block(context, first);
+      const uint8_t* source = exists ? context.cache.v + at * element : static_cast<const uint8_t*>(idle);
+      for (int dim = 0; dim < dims; dim++) v[dim][i] = *reinterpret_cast<const Piece*>(source + dim * tile);
     }
   }
 
@@ -268,43 +272,43 @@ OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   Step step;
   Columns state;
   bool careful = false;
+  const auto take = [&]<bool more>(int position, typename Step::Blocks& blocks) {
+    const int next = position + Step::tokens;
+    typename Step::Blocks next_blocks = blocks;
+    if constexpr (more) next_blocks = Step::find(context, next);
+    MmaAccumulator s[1][Step::parts];
+    step.scores(q, s[0]);
+    if constexpr (more) step.load_k(context, next, next_blocks, params.q);
+
+    for (int part = 0; part < Step::parts; part++) {
+      for (int r = 0; r < MmaAccumulator::elements; r++) s[0][part][r] *= scale;
+    }
+    const bool plain = blocks.complete() && position >= plain_from && next <= plain_end;
+    const bool exists = blocks[MmaBf16::quarter_of(MmaAccumulator::row(0))] >= 0;
+    for (int part = 0; part < Step::parts && !plain; part++) {
+      for (int r = 0; r < MmaAccumulator::elements; r++) {
+        const int token = position + Step::step_token(part, MmaAccumulator::row(r));
+        const bool sees = exists && state.sees(0, MmaAccumulator::slot(r), token);
+        s[0][part][r] = sees ? s[0][part][r] : -__builtin_inff();
+      }
+    }
+    state.weigh(s);
+    if (careful) step.clean_v();
+    step.accumulate(s[0], state.o[0]);
+    if constexpr (more) step.load_v(context, next, next_blocks, params.q);
+    blocks = next_blocks;
+  };
   while (true) {
     state.begin(group, first, columns, int64_t{length} - params.query_length, params.window);
     // NOTE: read anew in every pass, or the addresses of its loads would be kept in registers through the steps.
-    const int pass_start = wave_uniform(start);
-    typename Step::Blocks blocks = {};
-    if (pass_start < end) {
-      blocks = Step::find(context, pass_start);
-      step.load_k(context, pass_start, blocks);
-      step.load_v(context, pass_start, blocks);
-    }
+    int position = wave_uniform(start);
+    if (position < end) {
+      typename Step::Blocks blocks = Step::find(context, position);
+      step.load_k(context, position, blocks, params.q);
+      step.load_v(context, position, blocks, params.q);
 #pragma clang loop unroll(disable)
-    for (int position = pass_start; position < end; position += Step::tokens) {
-      const int next = position + Step::tokens;
-      typename Step::Blocks next_blocks = {};
-      if (next < end) next_blocks = Step::find(context, next);
-      MmaAccumulator s[1][Step::parts];
-      step.scores(q, s[0]);
-      if (next < end) step.load_k(context, next, next_blocks);
-
-      const bool plain = blocks.complete() && position >= plain_from && next <= plain_end;
-      for (int part = 0; part < Step::parts; part++) {
-        for (int r = 0; r < MmaAccumulator::elements; r++) s[0][part][r] *= scale;
-      }
-      const bool exists = blocks[MmaBf16::quarter_of(MmaAccumulator::row(0))] >= 0;
-      for (int part = 0; part < Step::parts && !plain; part++) {
-        for (int r = 0; r < MmaAccumulator::elements; r++) {
-          const int token = position + Step::step_token(part, MmaAccumulator::row(r));
-          const bool sees = exists && state.sees(0, MmaAccumulator::slot(r), token);
-          s[0][part][r] = sees ? s[0][part][r] : -__builtin_inff();
-        }
-      }
-      state.weigh(s);
-
-      if (careful) step.clean_v();
-      step.accumulate(s[0], state.o[0]);
-      if (next < end) step.load_v(context, next, next_blocks);
-      blocks = next_blocks;
+      for (; position + Step::tokens < end; position += Step::tokens) take.template operator()<true>(position, blocks);
+      take.template operator()<false>(position, blocks);
     }
     if (careful) break;
     bool finite = true;
