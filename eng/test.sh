@@ -83,6 +83,19 @@ managed_tests() {
   count "managed tests" "$status" $((total - skipped - not_run + errors)) $((failures + errors))
 }
 
+# Every benchmark once: that they run and their parity holds, not how fast.
+benchmarks() {
+  echo "--- benchmarks"
+  (cd build && timeout 300 dotnet ../benchmarks/Octet.Benchmarks/bin/Release/net10.0/Octet.Benchmarks.dll --filter '*' --job Dry) >"$log" 2>&1
+  local status=$?
+  tail -n 3 "$log"
+  [ "$status" = 0 ] || grep -E "Exception|error" "$log" | head -n 10
+  # "Global total time: 00:00:16 (16.4 sec), executed benchmarks: 42"
+  local total
+  total=$(sed -nE 's/.*executed benchmarks: ([0-9]+).*/\1/p' "$log" | tail -n 1)
+  count "benchmarks" "$status" "${total:-}" "$([ "$status" = 0 ] && echo 0 || echo 1)"
+}
+
 if command -v apt-get >/dev/null; then install_missing; fi
 for tool in cmake ninja ctest dotnet; do
   if ! command -v "$tool" >/dev/null; then
@@ -99,4 +112,5 @@ build cmake --build build/native
 build dotnet build Kernels.sln -c Release --nologo -v minimal
 native_tests
 managed_tests
+benchmarks
 finish

@@ -8,7 +8,8 @@ namespace Octet.Cli.Bench;
 /// </summary>
 internal sealed class BenchProbe : IDisposable
 {
-    private const int MultiplyAddPieces = 16;
+    private const int FewestPieces = 16;
+    private const int MostPieces = 1024;
     private const long GpuBytes = 1L << 30;
 
     private readonly Device _device;
@@ -49,10 +50,12 @@ internal sealed class BenchProbe : IDisposable
             return bytes / rate / 1e3;
         }
 
+        // As many bytes and operations as the op's own: a burst that is shorter would dodge whoever else wants the processors.
+        var pieces = (int)Math.Clamp(flops / cpu.MultiplyAddPieceFlops, FewestPieces, MostPieces);
         var address = memory.Address;
         _rates.Add(size / _clock.Time(() => cpu.ReadAll(address, size)) / 1e3);
         double done = 0;
-        var time = _clock.Time(() => done = cpu.MultiplyAddAll(MultiplyAddPieces));
+        var time = _clock.Time(() => done = cpu.MultiplyAddAll(pieces));
         _flops.Add(done / time / 1e3);
         return Math.Max(bytes / _rates[^1], flops / _flops[^1]) / 1e3;
     }

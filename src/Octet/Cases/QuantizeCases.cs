@@ -78,9 +78,13 @@ internal static class QuantizeCases
         Bytes = (double)rows * columns * (f32 ? 5 : 3),
     };
 
-    private static Action Launch(CaseContext context, string op, Tensor x, Tensor codes, Tensor scales) => op == "quantize"
-        ? () => Ops.Quantize(context.Stream, new QuantizeArgs { X = x, Output = new QuantizedTensor(codes, scales) })
-        : () => Ops.QuantizeWeight(context.Stream, new QuantizeWeightArgs { X = x, Output = new Weight { Values = codes, Scales = scales } });
+    private static Action Launch(CaseContext context, string op, Tensor x, Tensor codes, Tensor scales)
+    {
+        var weight = new Weight { Values = codes, Scales = scales };
+        return op == "quantize"
+            ? () => Ops.Quantize(context.Stream, new QuantizeArgs { X = x, Output = new QuantizedTensor(codes, scales) })
+            : () => Ops.QuantizeWeight(context.Stream, new QuantizeWeightArgs { X = x, Output = weight });
+    }
 
     // scale = amax / limit of the finite elements of a block, 1 where that is 0; code = x / scale, NaN where x is not finite
     private static (byte[] Codes, double[] Scales) Reference(

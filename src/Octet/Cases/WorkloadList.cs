@@ -73,6 +73,17 @@ internal static class WorkloadList
             });
     }
 
+    /// <summary>Gate and up of so many experts with one token each, of twice 32 that take turns.</summary>
+    public static Workload Touching(int experts, int n, int k) => new(
+        "moe_gate_up", $"1 token in each of {experts} experts, n{n} k{k}", 4.0 * experts * n * k, 2.0 * experts * n * k, context =>
+        {
+            const int Stack = 64;
+            var (first, second) = (context.Weight(n, k, Stack), context.Weight(n, k, Stack));
+            var all = Enumerable.Range(0, Stack / experts)
+                .Select(i => Launch(context, [.. Enumerable.Range(i * experts, experts)], gateUp: true, experts, Stack, first, second, topK: 1)).ToArray();
+            return i => all[i % all.Length]();
+        });
+
     /// <summary>Attention of one new token in each of some sequences.</summary>
     public static Workload Decode(int sequences, int length)
     {
@@ -225,7 +236,7 @@ internal static class WorkloadList
         });
 
     private static Action Launch(
-        WorkloadContext context, int[] ids, bool gateUp, int tokens, int experts, Weight first, Weight second)
+        WorkloadContext context, int[] ids, bool gateUp, int tokens, int experts, Weight first, Weight second, int topK = TopK)
     {
         var sorted = ExpertSlots.Of(ids, 0, experts);
         var offsets = context.From<int>(sorted.Offsets, experts + 1);
@@ -233,7 +244,7 @@ internal static class WorkloadList
         {
             var down = new MoeDownArgs
             {
-                X = context.Quantized(ids.Length, Intermediate), Down = first, ExpertOffsets = offsets, TopK = TopK,
+                X = context.Quantized(ids.Length, Intermediate), Down = first, ExpertOffsets = offsets, TopK = topK,
                 Output = context.Create(DType.BFloat16, ids.Length, Hidden),
             };
             down = down with { Workspace = context.Workspace(Ops.MoeDownWorkspace(context.Device, down)) };
@@ -242,7 +253,7 @@ internal static class WorkloadList
 
         var args = new MoeGateUpArgs
         {
-            X = context.Quantized(tokens, Hidden), Gate = first, Up = second, ExpertOffsets = offsets, TopK = TopK,
+            X = context.Quantized(tokens, Hidden), Gate = first, Up = second, ExpertOffsets = offsets, TopK = topK,
             SlotPairs = context.From<int>(sorted.SlotPairs, ids.Length), Output = context.Quantized(ids.Length, Intermediate),
         };
         args = args with { Workspace = context.Workspace(Ops.MoeGateUpWorkspace(context.Device, args)) };

@@ -6,6 +6,7 @@ namespace Octet.Backends;
 internal sealed unsafe partial class CpuBackend
 {
     private const long ReadPiece = 256 << 10;
+    private const int MultiplyAddTurns = 20_000;
 
     /// <summary>Reads memory once, on all threads, and does nothing with it but prove that it was read.</summary>
     public void ReadAll(nint address, long sizeInBytes) => threads.For(
@@ -15,10 +16,12 @@ internal sealed unsafe partial class CpuBackend
     /// <param name="pieces">Pieces of work; each is about 0.1 ms.</param>
     public double MultiplyAddAll(int pieces)
     {
-        const int Turns = 20_000;
-        threads.For(pieces, long.MaxValue, new MultiplyAddTask { Turns = Turns });
-        return (double)pieces * threads.AnyKernels.MultiplyAddFlops(Turns);
+        threads.For(pieces, long.MaxValue, new MultiplyAddTask { Turns = MultiplyAddTurns });
+        return pieces * MultiplyAddPieceFlops;
     }
+
+    /// <summary>Operations of one piece.</summary>
+    public double MultiplyAddPieceFlops => threads.AnyKernels.MultiplyAddFlops(MultiplyAddTurns);
 
     private struct ReadTask : ICpuTask
     {
