@@ -71,12 +71,12 @@ struct AttentionColumns {
 
   // Query i of the sequence stands at `position` + i. first: number of the wave's first column; columns from `count` on
   // see nothing.
-  OCTET_INLINE void begin(int group, int64_t first, int64_t count, int64_t position, int64_t window) {
+  OCTET_INLINE void begin(int group, int first, int count, int64_t position, int64_t window) {
     for (int tile = 0; tile < tiles; tile++) {
       for (int dim = 0; dim < dims; dim++) o[tile][dim].clear();
       for (int r = 0; r < MmaAccumulator::elements; r++) {
         const int slot = MmaAccumulator::slot(r);
-        const int64_t column = first + tile * 16 + MmaAccumulator::column(r);
+        const int column = first + tile * 16 + MmaAccumulator::column(r);
         const int64_t to = position + column / group;
         const int64_t from = window > 0 ? max_of(to - window + 1, int64_t{0}) : 0;
         const bool sees_any = column < count && to >= 0;

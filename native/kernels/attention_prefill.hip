@@ -43,9 +43,7 @@ template <int head_dim>
 struct AttentionPrefillLds {
   // K then V of a step; at the start and the end 16 columns of each wave on their way in and out.
   alignas(16) uint16_t tiles[step_tokens * dim_row(head_dim) + head_dim * v_row];
-  float bias[step_tokens];
   int32_t not_finite[attention_waves];  // whether the wave met a V that is not
-  int32_t hidden;                       // whether a bias is not 0
   static_assert(sizeof(tiles) >= attention_waves * 16 * dim_row(head_dim) * sizeof(uint16_t));
 };
 
@@ -53,11 +51,27 @@ struct AttentionPrefillLds {
 constexpr int prefill_tiles(int lanes) { return lanes == 64 ? 2 : 1; }
 
 #if !defined(OCTET_HOST)
-OCTET_INLINE float step_bias(const AttentionContext& context, int position) {
-  return block_of(context, position) < 0 ? -__builtin_inff() : 0.0f;
-}
+// The blocks of the cache that hold the two halves of a step, negative where none does; a half beyond the context
+// stands for its end. The same in all lanes: scalar loads, which wait for no load of K or V.
+struct PrefillBlocks {
+  int32_t of_half[2];
 
-// The K or V of one step on its way from the cache to LDS: 16-byte pieces in the registers of `threads` threads.
+  OCTET_INLINE static PrefillBlocks find(const AttentionContext& context, int position) {
+    PrefillBlocks blocks;
+    for (int half = 0; half < 2; half++) {
+      const int first = min_of(position + half * (step_tokens / 2), context.length - 1);
+      const int32_t block = context.table[first >> context.cache.block_shift];
+      blocks.of_half[half] = block < context.cache.blocks ? block : -1;
+    }
+    return blocks;
+  }
+  OCTET_INLINE int32_t of(int token) const { return token < step_tokens / 2 ? of_half[0] : of_half[1]; }
+  OCTET_INLINE bool complete() const { return (of_half[0] | of_half[1]) >= 0; }
+};
+
+// The K or V of one step on its way from the cache to LDS: 16-byte pieces in the registers of `threads` threads. Where
+// there is no block, the `idle` bytes of one head are read in its place, which score -inf; nor is a token of K beyond
+// the context read.
 template <int head_dim, bool fp8, int threads>
 struct KvStep {
   static constexpr int element = fp8 ? 1 : 2;  // bytes
@@ -68,34 +82,28 @@ struct KvStep {
   static constexpr int v_pieces = step_tokens / run;  // of a dim
   u32x4 data[pieces];
 
-  OCTET_INLINE void load_k(const AttentionContext& context, int position, int thread) {
+  OCTET_INLINE void load_k(const AttentionContext& context, const PrefillBlocks& blocks, int position, int thread,
+                           const void* idle) {
     for (int i = 0; i < pieces; i++) {
-      const int piece = i * threads + thread;
-      const int token = position + piece / k_pieces;
-      data[i] = u32x4{0, 0, 0, 0};
-      if (total % threads != 0 && piece >= total) continue;
-      const int64_t block = block_of(context, token);
-      if (block < 0) continue;
+      const int piece = min_of(i * threads + thread, total - 1);
+      const int token = min_of(position + piece / k_pieces, context.length - 1);
+      const int32_t block = blocks.of(piece / k_pieces);
       const int64_t at = k_element(context.cache, block, context.head, place_in_block(context, token));
-      data[i] = *reinterpret_cast<const u32x4*>(context.cache.k + (at + piece % k_pieces * run) * element);
+      const uint8_t* row = block < 0 ? static_cast<const uint8_t*>(idle) : context.cache.k + at * element;
+      data[i] = *reinterpret_cast<const u32x4*>(row + piece % k_pieces * 16);
     }
   }
 
-  OCTET_INLINE void load_v(const AttentionContext& context, int position, int thread) {
+  OCTET_INLINE void load_v(const AttentionContext& context, const PrefillBlocks& blocks, int position, int thread,
+                           const void* idle) {
     for (int i = 0; i < pieces; i++) {
-      const int piece = i * threads + thread;
-      const int token = position + piece % v_pieces * run;
-      data[i] = u32x4{0, 0, 0, 0};
-      if (total % threads != 0 && piece >= total) continue;
-      const int64_t block = block_of(context, token);
-      if (block < 0) continue;
-      const int64_t at = v_element(context.cache, block, context.head, piece / v_pieces);
-      data[i] = *reinterpret_cast<const u32x4*>(context.cache.v + (at + place_in_block(context, token)) * element);
-      const int inside = (context.length - token) * element;  // bytes of the piece that belong to the context, if < 16
-      for (int word = 0; inside < 16 && word < 4; word++) {
-        const int bytes = inside - word * 4;
-        data[i][word] &= bytes >= 4 ? ~0u : bytes <= 0 ? 0u : (1u << bytes * 8) - 1;
-      }
+      const int piece = min_of(i * threads + thread, total - 1);
+      const int token = min_of(position + piece % v_pieces * run, (context.length - 1) / run * run);
+      const int32_t block = blocks.of(piece % v_pieces * run);
+      const int64_t at =
+          v_element(context.cache, block, context.head, piece / v_pieces) + place_in_block(context, token);
+      data[i] = *reinterpret_cast<const u32x4*>(block < 0 ? static_cast<const uint8_t*>(idle)
+                                                          : context.cache.v + at * element);
     }
   }
 
@@ -160,18 +168,18 @@ struct PrefillProducts {
   static constexpr int k_steps = head_dim / MmaBf16::k;   // of the first product
   static constexpr int parts = step_tokens / MmaBf16::k;  // of the second; tiles of 16 tokens
   using Columns = AttentionColumns<head_dim, tiles>;
-  static_assert(MmaBf16::k == 16, "a tile of P^T is one operand B");
+  static_assert(MmaBf16::k == 16 && parts == 2, "a tile of P^T is one operand B, and half a step");
 
   MmaBf16::B q[tiles][k_steps];
 
   // Reads Q through `staging`, [16][dim_row(head_dim)] of this wave's own. rows: of the heads that share the KV head;
   // first: number of the wave's first column; columns from `count` on are zeros.
-  OCTET_INLINE void load_q(const uint16_t* rows, int64_t stride, bool aligned, int group, int64_t first, int64_t count,
+  OCTET_INLINE void load_q(const uint16_t* rows, int64_t stride, bool aligned, int group, int first, int count,
                            uint16_t* staging) {
     constexpr int pieces = head_dim / 8;  // of a column
     for (int tile = 0; tile < tiles; tile++) {
       for (int i = lane_index(); i < 16 * pieces; i += wave_size) {
-        const int64_t column = first + tile * 16 + i / pieces;
+        const int column = first + tile * 16 + i / pieces;
         const uint16_t* row = rows + column / group * stride + column % group * head_dim;
         u32x4 pairs = {0, 0, 0, 0};
         if (column < count) pairs = bf16x8_pairs(row + i % pieces * 8, aligned);
@@ -188,8 +196,8 @@ struct PrefillProducts {
   }
 
   // Scores of the step at `position`; plain: every column sees all of it.
-  OCTET_INLINE void scores(const Columns& columns, const uint16_t* k_tile, const float* bias, int position, float scale,
-                           bool plain, MmaAccumulator (&s)[tiles][parts]) const {
+  OCTET_INLINE void scores(const Columns& columns, const uint16_t* k_tile, const PrefillBlocks& blocks, int position,
+                           float scale, bool plain, MmaAccumulator (&s)[tiles][parts]) const {
     for (int part = 0; part < parts; part++) {
       const uint16_t* rows = k_tile + part * 16 * dim_row(head_dim);
       for (int tile = 0; tile < tiles; tile++) s[tile][part].clear();
@@ -207,8 +215,8 @@ struct PrefillProducts {
         const int token = part * 16 + MmaAccumulator::row(r);
         for (int tile = 0; tile < tiles; tile++) {
           float& score = s[tile][part][r];
-          const bool sees = columns.sees(tile, MmaAccumulator::slot(r), position + token);
-          score = sees ? score + bias[token] : -__builtin_inff();
+          const bool sees = blocks.of_half[part] >= 0 && columns.sees(tile, MmaAccumulator::slot(r), position + token);
+          score = sees ? score : -__builtin_inff();
         }
       }
     }
@@ -246,19 +254,19 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   const int64_t queries = min_of(int64_t{params.query_starts[sequence + 1]}, params.tokens) - start;
   const int length = min_of(max_of(params.context_lengths[sequence], 0), params.max_context);
   const int64_t position0 = length - queries;
-  const int64_t columns = min_of(queries, params.max_queries) * group;
+  const int columns = static_cast<int>(min_of(queries, params.max_queries) * group);  // below 2^28: prefill_checked
   constexpr int wave_columns = tiles * 16;
-  const int64_t block_first = int64_t{gridDim.x - 1 - blockIdx.x} * attention_waves * wave_columns;
+  const int block_first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * attention_waves * wave_columns;
   if (block_first >= columns) return;
 
   const int thread = static_cast<int>(threadIdx.x);
   const int wave = wave_index();
-  const int64_t first = block_first + wave * wave_columns;
+  const int first = block_first + wave * wave_columns;
   // Positions seen by the columns from..to-1, at most: low..high.
-  const auto low = [&](int64_t from) {
+  const auto low = [&](int from) {
     return params.window > 0 ? max_of(position0 + from / group - params.window + 1, int64_t{0}) : 0;
   };
-  const auto high = [&](int64_t to) { return position0 + (min_of(to, columns) - 1) / group; };
+  const auto high = [&](int to) { return position0 + (min_of(to, columns) - 1) / group; };
   const int begin = static_cast<int>(min_of(low(block_first), int64_t{length}) / step_tokens * step_tokens);
   const int end = static_cast<int>(max_of(high(block_first + attention_waves * wave_columns), int64_t{-1})) + 1;
   const int64_t wave_low = low(first);
@@ -282,28 +290,30 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
 
   // Phase 3: the context, step by step.
   KvStep<head_dim, fp8, threads> k, v;
-  float bias = 0.0f;
-  const auto load = [&](int position) {
-    k.load_k(context, position, thread);
-    v.load_v(context, position, thread);
-    if (thread < step_tokens) bias = step_bias(context, position + thread);
-  };
-  if (begin < end) load(begin);
+  PrefillBlocks blocks = {}, next_blocks = {};
+  if (begin < end) {
+    next_blocks = PrefillBlocks::find(context, begin);
+    k.load_k(context, next_blocks, begin, thread, params.q);
+    v.load_v(context, next_blocks, begin, thread, params.q);
+  }
 #pragma clang loop unroll(disable)
   for (int position = begin; position < end; position += step_tokens) {
+    const int next = position + step_tokens;
+    blocks = next_blocks;
+    if (next < end) next_blocks = PrefillBlocks::find(context, next);
     __syncthreads();
     k.store_k(k_tile, thread);
     const bool met = __ballot(v.store_v(v_tile, thread)) != 0;
     if (thread % wave_size == 0) lds.not_finite[wave] = met;
-    const bool hidden = __ballot(thread < step_tokens && bias != 0.0f) != 0;
-    if (thread == 0) lds.hidden = hidden;
-    if (thread < step_tokens) lds.bias[thread] = bias;
-    if (position + step_tokens < end) load(position + step_tokens);
+    if (next < end) {
+      k.load_k(context, next_blocks, next, thread, params.q);
+      v.load_v(context, next_blocks, next, thread, params.q);
+    }
     __syncthreads();
     if (position > wave_high || position + step_tokens <= wave_low) continue;
-    const bool plain = !lds.hidden && position >= plain_from && position + step_tokens - 1 <= plain_to;
+    const bool plain = blocks.complete() && position >= plain_from && position + step_tokens - 1 <= plain_to;
     MmaAccumulator s[tiles][Products::parts];
-    products.scores(state, k_tile, lds.bias, position, scale, plain, s);
+    products.scores(state, k_tile, blocks, position, scale, plain, s);
     state.weigh(s);
     Products::accumulate(state, v_tile, s);
     int not_finite = 0;
@@ -318,7 +328,7 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   for (int tile = 0; tile < tiles; tile++) {
     for (int r = 0; r < MmaAccumulator::elements; r++) {
       const int slot = MmaAccumulator::slot(r);
-      const int64_t column = first + tile * 16 + MmaAccumulator::column(r);
+      const int column = first + tile * 16 + MmaAccumulator::column(r);
       const float sink =
           params.sinks && column < columns ? params.sinks[head * group + column % group] * log2_e : -__builtin_inff();
       const float factor = softmax_factor(state.largest[tile][slot], state.sum[tile][slot], sink, v_scale);
@@ -330,7 +340,7 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
     wave_sync();
     constexpr int pieces = head_dim / 8;
     for (int i = lane_index(); i < 16 * pieces; i += wave_size) {
-      const int64_t column = first + tile * 16 + i / pieces;
+      const int column = first + tile * 16 + i / pieces;
       if (column >= columns) continue;
       uint16_t* output = params.output + (start + column / group) * params.output_stride +
                          (head * group + column % group) * head_dim + i % pieces * 8;
