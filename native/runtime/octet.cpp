@@ -66,18 +66,6 @@ const DeviceFacts& facts(const octet_stream* stream) {
   return stream->device->driver->facts;
 }
 
-std::vector<octet_kernel_counters> Driver::counters() {
-  fail(OCTET_UNSUPPORTED, "octet_sim_counters: %s is not a simulated device", facts.name.c_str());
-}
-
-void Driver::reset_counters() {
-  fail(OCTET_UNSUPPORTED, "octet_sim_reset_counters: %s is not a simulated device", facts.name.c_str());
-}
-
-std::vector<octet_planned_launch> Driver::launches(bool) {
-  fail(OCTET_UNSUPPORTED, "octet_plan_launches: %s is not a planned device", facts.name.c_str());
-}
-
 void launch_bytes(octet_stream* stream, const char* kernel, Grid grid, int waves, size_t lds_bytes, const void* params,
                   size_t params_size) {
   const DeviceFacts& device = facts(stream);

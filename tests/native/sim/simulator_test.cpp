@@ -11,12 +11,6 @@
 #include "../../../native/sim/cost.h"
 #include "../../../native/sim/memory.h"
 
-namespace octet {
-// The defaults of real devices are octet.cpp's; none is opened here.
-std::vector<octet_kernel_counters> Driver::counters() { return {}; }
-void Driver::reset_counters() {}
-}  // namespace octet
-
 namespace {
 
 using octet::Grid;

@@ -1,0 +1,20 @@
+// What a driver answers for devices that neither count nor plan.
+#include "driver.h"
+
+#include "check.h"
+
+namespace octet {
+
+std::vector<octet_kernel_counters> Driver::counters() {
+  fail(OCTET_UNSUPPORTED, "octet_sim_counters: %s is not a simulated device", facts.name.c_str());
+}
+
+void Driver::reset_counters() {
+  fail(OCTET_UNSUPPORTED, "octet_sim_reset_counters: %s is not a simulated device", facts.name.c_str());
+}
+
+std::vector<octet_planned_launch> Driver::launches(bool) {
+  fail(OCTET_UNSUPPORTED, "octet_plan_launches: %s is not a planned device", facts.name.c_str());
+}
+
+}  // namespace octet
