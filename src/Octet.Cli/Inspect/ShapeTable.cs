@@ -11,18 +11,29 @@ internal static class ShapeTable
 {
     private const int Hidden = 4096, Intermediate = 1536, HeadDim = 128, QueryHeads = 64, KvHeads = 4, Experts = 128, Vocabulary = 151_936;
     private const int DecodeContext = 4096;
-
-    /// <summary>Small versions of the shapes, for the simulator: as many tokens, fewer columns.</summary>
-    public static readonly Step[] Small =
-    [
-        .. new long[] { 1, 16, 32, 64, 128, 512 }.Select(m => Step.Gemm(m, 512, 1024)), Step.Gemm(2048, 2048, 256), Step.Gemm(16, 128, 1024, bfloat16: true),
-        Step.Gemm(64, 256, 512, bfloat16: true), .. new long[] { 1, 16, 64, 256 }.SelectMany(t => new[] { Step.MoeGateUp(t, 8, 512, 256), Step.MoeDown(t, 8, 512, 256) }),
-        Step.MoeRoute(16, Experts), Step.MoeRoute(128, Experts), Step.MoeSort(64, Experts), Step.MoeCombine(16, Experts, Hidden),
-        AttentionSteps.Decode(2, 16, 1, 1024), AttentionSteps.Prefill(128, 256, 8, 1), AttentionSteps.Rope(16, 8, 1), Step.Quantize(16, Hidden),
-        Step.Norm(16, Hidden, output: true), Step.Norm(16, Hidden, output: false, Experts),
-    ];
-
     private static readonly long[] Tokens = [1, 16, 64, 256, 1024, 4096, 16384];
+
+    /// <summary>
+    /// Small versions of the shapes, for the simulator: as many tokens, fewer columns. Where a kernel has a long loop, a second one
+    /// with more of its turns: the difference of the two is the loop's.
+    /// </summary>
+    public static readonly (Step Short, Step? Long)[] Small =
+    [
+        .. new long[] { 1, 16, 32, 64, 128, 512 }.Select(m => (Step.Gemm(m, 512, 1024), (Step?)Step.Gemm(m, 512, 2048))),
+        (Step.Gemm(2048, 2048, 256), Step.Gemm(2048, 2048, 384)),
+        (Step.Gemm(16, Experts, 1024, bfloat16: true), Step.Gemm(16, Experts, 2048, bfloat16: true)),
+        (Step.Gemm(64, Experts, 1024, bfloat16: true), Step.Gemm(64, Experts, 2048, bfloat16: true)),
+        .. new long[] { 1, 16, 64, 256 }.SelectMany(t => new[]
+        {
+            (Step.MoeGateUp(t, 8, 512, 256, all: 8), (Step?)Step.MoeGateUp(t, 8, 768, 256, all: 8)),
+            (Step.MoeDown(t, 8, 256, 512, all: 8), Step.MoeDown(t, 8, 256, 768, all: 8)),
+        }),
+        (AttentionSteps.Decode(2, 16, 1, 1024), AttentionSteps.Decode(2, 16, 1, 2048)),
+        (AttentionSteps.Prefill(128, 256, 8, 1), AttentionSteps.Prefill(128, 512, 8, 1)),
+        (Step.MoeRoute(16, Experts), null), (Step.MoeRoute(128, Experts), null), (Step.MoeSort(64, Experts), null), (Step.MoeCombine(16, Experts, Hidden), null),
+        (AttentionSteps.Rope(16, 8, 1), null), (Step.Quantize(16, Hidden), null), (Step.Norm(16, Hidden, output: true), null),
+        (Step.Norm(16, Hidden, output: false, Experts), null),
+    ];
 
     /// <summary>Tensor-parallel ranks, and how the experts are shared among them.</summary>
     private sealed record Split(string Name, int Ranks, int LocalExperts, int Width)
@@ -123,12 +134,12 @@ internal static class ShapeTable
     ];
 
     // The ops of one layer in a decode step, as the engine calls them: the first norm takes up the experts' outputs of the layer before.
-    // What GPUs send each other is not in it.
+    // What GPUs send each other is not in it; the partial sums of a split product are then added before they are sent.
     private static Shape Layer(long batch, Split split) => new(
         "decode_layer", $"{split.Name} batch {batch} context {DecodeContext}",
         [
             Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden), AttentionSteps.Rope(batch, split.Queries, split.Keys),
-            AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.Gemm(batch, Hidden, split.Queries * HeadDim),
-            Step.Norm(batch, Hidden, output: true), Step.Gemm(batch, Experts, Hidden, bfloat16: true), .. MoeSteps(batch, split).SkipLast(1),
+            AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.GemmAndNorm(batch, Hidden, split.Queries * HeadDim, output: true),
+            Step.RouterAndRoute(batch, Hidden, split.LocalExperts), .. MoeSteps(batch, split).Skip(1).SkipLast(1),
         ]);
 }

@@ -2,7 +2,7 @@ using Octet.Backends;
 
 namespace Octet.Cli.Inspect;
 
-/// <summary>Runs small versions of the shapes in the simulator and reads its counters.</summary>
+/// <summary>Runs small versions of the shapes in the simulator and reads its counters, of the loops alone where it can tell.</summary>
 internal static class Simulation
 {
     private const int TransactionBytes = 64, BankRowBytes = 128;
@@ -16,17 +16,55 @@ internal static class Simulation
         string target, string? op, IReadOnlyDictionary<string, KernelCost> kernels, Action? progress)
     {
         using var session = new OpSession($"sim:{target}");
-        var backend = (NativeBackend)session.Device.Backend;
-        backend.ResetSimCounters();
-        foreach (var step in ShapeTable.Small.Where(s => op is null || s.Op == op || IsPartOf(op, s.Op)))
+        var loops = new Dictionary<string, NativeKernelCounters>();  // of both runs of a pair: their difference
+        var others = new Dictionary<string, NativeKernelCounters>(); // of one run
+        foreach (var (first, second) in ShapeTable.Small.Where(s => op is null || s.Short.Op == op || IsPartOf(op, s.Short.Op)))
         {
-            step.Run(session);
-            session.Forget();
+            var less = Run(session, first);
+            var more = second is null ? [] : Run(session, second);
+            foreach (var kernel in less.Keys.Union(more.Keys).Where(kernels.ContainsKey))
+            {
+                var isPair = less.ContainsKey(kernel) && more.ContainsKey(kernel);
+                var counters = isPair ? Difference(more[kernel], less[kernel]) : less.GetValueOrDefault(kernel, more.GetValueOrDefault(kernel));
+                var sums = isPair ? loops : others;
+                sums[kernel] = Combine(sums.GetValueOrDefault(kernel), counters, 1);
+            }
+
             progress?.Invoke();
         }
 
-        return backend.SimCounters().Where(c => kernels.ContainsKey(c.KernelName)).ToDictionary(c => c.KernelName, c => Ratios(c, kernels[c.KernelName].Mix));
+        foreach (var (kernel, counters) in others)
+        {
+            loops.TryAdd(kernel, counters);
+        }
+
+        return loops.ToDictionary(c => c.Key, c => Ratios(c.Value, kernels[c.Key].Mix));
     }
+
+    private static Dictionary<string, NativeKernelCounters> Run(OpSession session, Step step)
+    {
+        var backend = (NativeBackend)session.Device.Backend;
+        backend.ResetSimCounters();
+        step.Run(session);
+        session.Forget();
+        return backend.SimCounters().ToDictionary(c => c.KernelName);
+    }
+
+    /// <summary>What a longer run adds to a shorter one; the longer one itself where nothing shorter ran or nothing was added.</summary>
+    internal static NativeKernelCounters Difference(in NativeKernelCounters more, in NativeKernelCounters less)
+    {
+        var difference = Combine(more, less, -1);
+        return difference.GlobalTransactions > 0 && difference.LdsAccesses >= 0 && difference.LdsBankConflicts >= 0 ? difference : more;
+    }
+
+    private static NativeKernelCounters Combine(in NativeKernelCounters a, in NativeKernelCounters b, int sign) => a with
+    {
+        GlobalReadBytes = a.GlobalReadBytes + sign * b.GlobalReadBytes,
+        GlobalWriteBytes = a.GlobalWriteBytes + sign * b.GlobalWriteBytes,
+        GlobalTransactions = a.GlobalTransactions + sign * b.GlobalTransactions,
+        LdsAccesses = a.LdsAccesses + sign * b.LdsAccesses,
+        LdsBankConflicts = a.LdsBankConflicts + sign * b.LdsBankConflicts,
+    };
 
     /// <summary>The counters as ratios.</summary>
     internal static Counted Ratios(in NativeKernelCounters counters, InstructionMix mix)

@@ -19,24 +19,38 @@ internal sealed record Step(
         "gemm",
         plan =>
         {
-            var a = bfloat16 ? new QuantizedTensor(plan.New(DType.BFloat16, m, k), null!) : plan.Quantized(m, k);
-            var args = new GemmArgs
-            {
-                A = a.Values,
-                AScales = a.Scales,
-                B = bfloat16 ? new Weight { Values = plan.New(DType.BFloat16, n, k) } : plan.Weight(n, k),
-                Output = plan.New(bfloat16 ? DType.Float32 : DType.BFloat16, m, n),
-            };
+            var args = NewGemm(plan, m, n, k, bfloat16);
             var workspace = Ops.GemmWorkspace(plan.Device, args);
             Ops.Gemm(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        2.0 * m * n * k,
-        bfloat16 ? 2.0 * (m + n) * k + 4.0 * m * n : (1 + 4.0 / ScaleBlock) * m * k + (double)n * k + 2.0 * m * n,
-        kernel => (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock));
+        2.0 * m * n * k, GemmBytes(m, n, k, bfloat16), kernel => GemmMacs(kernel, m, n, k));
+
+    /// <summary>A product and the norm behind it, which adds up the product's partial sums where it is split.</summary>
+    public static Step GemmAndNorm(long m, long n, long k, bool output) => new(
+        "gemm",
+        plan =>
+        {
+            var sums = GemmForNext(plan, NewGemm(plan, m, n, k, bfloat16: false));
+            var norm = Norm(m, n, output);
+            Norm(plan, m, n, output, sums);
+            return sums.SizeInBytes + (long)norm.HbmBytes - 2 * m * n;
+        },
+        2.0 * m * n * k, GemmBytes(m, n, k, bfloat16: false), kernel => GemmMacs(kernel, m, n, k));
+
+    /// <summary>The router and the routing behind it, which adds up the partial sums of the logits and sorts.</summary>
+    public static Step RouterAndRoute(long m, long k, int local) => new(
+        "gemm",
+        plan =>
+        {
+            var sums = GemmForNext(plan, NewGemm(plan, m, Experts, k, bfloat16: true));
+            Route(plan, m, local, sums);
+            return sums.SizeInBytes;
+        },
+        2.0 * m * Experts * k, GemmBytes(m, Experts, k, bfloat16: true), kernel => GemmMacs(kernel, m, Experts, k));
 
     /// <summary>silu(x gate^T) * (x up^T) of every slot, quantised.</summary>
-    public static Step MoeGateUp(long tokens, int local, long hidden, long intermediate) => new(
+    public static Step MoeGateUp(long tokens, int local, long hidden, long intermediate, int all = Experts) => new(
         "moe_gate_up",
         plan =>
         {
@@ -48,19 +62,20 @@ internal sealed record Step(
                 ExpertOffsets = plan.Numbers(e => e * tokens * TopK / local, local + 1),
                 SlotPairs = plan.Numbers(s => s, tokens * TopK),
                 TopK = TopK,
+                LayerExperts = all,
                 Output = plan.Quantized(tokens * TopK, intermediate),
             };
             var workspace = Ops.MoeGateUpWorkspace(plan.Device, args);
             Ops.MoeGateUp(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        4.0 * LocalPairs(tokens, local) * intermediate * hidden,
-        CostModel.DistinctExperts(Experts, local, TopK, tokens) * 2 * intermediate * hidden + (double)tokens * hidden + LocalPairs(tokens, local) * intermediate,
-        kernel => 2.0 * PaddedSlots(kernel, tokens, local) * intermediate * hidden,
-        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, intermediate, 2));
+        4.0 * LocalPairs(tokens, local, all) * intermediate * hidden,
+        CostModel.DistinctExperts(all, local, TopK, tokens) * 2 * intermediate * hidden + (double)tokens * hidden + LocalPairs(tokens, local, all) * intermediate,
+        kernel => 2.0 * PaddedSlots(kernel, tokens, local, all) * intermediate * hidden,
+        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, intermediate, 2));
 
     /// <summary>x down^T of every slot.</summary>
-    public static Step MoeDown(long tokens, int local, long hidden, long intermediate) => new(
+    public static Step MoeDown(long tokens, int local, long hidden, long intermediate, int all = Experts) => new(
         "moe_down",
         plan =>
         {
@@ -70,34 +85,22 @@ internal sealed record Step(
                 Down = plan.Weight(hidden, intermediate, local),
                 ExpertOffsets = plan.Numbers(e => e * tokens * TopK / local, local + 1),
                 TopK = TopK,
+                LayerExperts = all,
                 Output = plan.New(DType.BFloat16, tokens * TopK, hidden),
             };
             var workspace = Ops.MoeDownWorkspace(plan.Device, args);
             Ops.MoeDown(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        2.0 * LocalPairs(tokens, local) * intermediate * hidden,
-        CostModel.DistinctExperts(Experts, local, TopK, tokens) * intermediate * hidden + LocalPairs(tokens, local) * (intermediate + 2.0 * hidden),
-        kernel => PaddedSlots(kernel, tokens, local) * intermediate * hidden,
-        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, hidden, 1));
+        2.0 * LocalPairs(tokens, local, all) * intermediate * hidden,
+        CostModel.DistinctExperts(all, local, TopK, tokens) * intermediate * hidden + LocalPairs(tokens, local, all) * (intermediate + 2.0 * hidden),
+        kernel => PaddedSlots(kernel, tokens, local, all) * intermediate * hidden,
+        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, hidden, 1));
 
     /// <summary>Routing, and with it the sorting of the pairs by expert.</summary>
     public static Step MoeRoute(long tokens, int local) => new(
         "moe_route",
-        plan =>
-        {
-            Ops.MoeRoute(plan.Stream, new()
-            {
-                Logits = plan.New(DType.Float32, tokens, Experts),
-                Ids = plan.New(DType.Int32, tokens, TopK),
-                Weights = plan.New(DType.Float32, tokens, TopK),
-                Renormalize = true,
-                ExpertOffsets = plan.New(DType.Int32, local + 1),
-                SlotPairs = plan.New(DType.Int32, tokens * TopK),
-                PairSlots = plan.New(DType.Int32, tokens * TopK),
-            });
-            return 0;
-        },
+        plan => Route(plan, tokens, local, plan.New(DType.Float32, tokens, Experts)),
         0, 4.0 * tokens * (Experts + 4 * TopK));
 
     /// <summary>The sorting alone.</summary>
@@ -138,21 +141,7 @@ internal sealed record Step(
     /// <summary>Residual add, RMSNorm and quantisation; before the router also the BF16 output. Of plain rows, or of the weighted sums of slots.</summary>
     public static Step Norm(long tokens, long hidden, bool output, int slotsOf = 0) => new(
         "norm",
-        plan =>
-        {
-            Ops.Norm(plan.Stream, new()
-            {
-                X = plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden),
-                PairSlots = slotsOf > 0 ? plan.Numbers(s => s, tokens * TopK) : null,
-                PairWeights = slotsOf > 0 ? plan.New(DType.Float32, tokens, TopK) : null,
-                Residual = plan.New(DType.BFloat16, tokens, hidden),
-                Weight = plan.New(DType.BFloat16, hidden),
-                Eps = 1e-6f,
-                Output = output ? plan.New(DType.BFloat16, tokens, hidden) : null,
-                Quantized = plan.Quantized(tokens, hidden),
-            });
-            return 0;
-        },
+        plan => Norm(plan, tokens, hidden, output, plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden), slotsOf > 0),
         0, ((output ? 7.0 : 5.0) * tokens + 2 * (slotsOf > 0 ? LocalPairs(tokens, slotsOf) : tokens)) * hidden);
 
     /// <summary>Rows to FP8 blocks.</summary>
@@ -165,25 +154,86 @@ internal sealed record Step(
         },
         0, 3.0 * rows * columns);
 
+    private static GemmArgs NewGemm(OpSession plan, long m, long n, long k, bool bfloat16)
+    {
+        var a = bfloat16 ? new QuantizedTensor(plan.New(DType.BFloat16, m, k), null!) : plan.Quantized(m, k);
+        return new()
+        {
+            A = a.Values,
+            AScales = a.Scales,
+            B = bfloat16 ? new Weight { Values = plan.New(DType.BFloat16, n, k) } : plan.Weight(n, k),
+            Output = plan.New(bfloat16 ? DType.Float32 : DType.BFloat16, m, n),
+        };
+    }
+
+    // Partial sums where the product is split, else the product.
+    private static Tensor GemmForNext(OpSession plan, GemmArgs args)
+    {
+        var segments = Ops.GemmSegments(plan.Device, args);
+        var sums = segments == 0 ? args.Output : plan.New(DType.Float32, segments, args.Output.Shape[0], args.Output.Shape[1]);
+        args = args with { Output = sums };
+        Ops.Gemm(plan.Stream, args with { Workspace = plan.Workspace(Ops.GemmWorkspace(plan.Device, args)) });
+        return sums;
+    }
+
+    private static double GemmBytes(long m, long n, long k, bool bfloat16) => bfloat16
+        ? 2.0 * (m + n) * k + 4.0 * m * n : (1 + 4.0 / ScaleBlock) * m * k + (double)n * k + 2.0 * m * n;
+
+    private static double GemmMacs(KernelCost kernel, long m, long n, long k) =>
+        (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock);
+
+    private static long Route(OpSession plan, long tokens, int local, Tensor logits)
+    {
+        var args = new MoeRouteArgs
+        {
+            Logits = logits,
+            Ids = plan.New(DType.Int32, tokens, TopK),
+            Weights = plan.New(DType.Float32, tokens, TopK),
+            Renormalize = true,
+            ExpertOffsets = plan.New(DType.Int32, local + 1),
+            SlotPairs = plan.New(DType.Int32, tokens * TopK),
+            PairSlots = plan.New(DType.Int32, tokens * TopK),
+        };
+        var workspace = Ops.MoeRouteWorkspace(plan.Device, args);
+        Ops.MoeRoute(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
+        return workspace;
+    }
+
+    private static long Norm(OpSession plan, long tokens, long hidden, bool output, Tensor x, bool slots = false)
+    {
+        Ops.Norm(plan.Stream, new()
+        {
+            X = x,
+            PairSlots = slots ? plan.Numbers(s => s, tokens * TopK) : null,
+            PairWeights = slots ? plan.New(DType.Float32, tokens, TopK) : null,
+            Residual = plan.New(DType.BFloat16, tokens, hidden),
+            Weight = plan.New(DType.BFloat16, hidden),
+            Eps = 1e-6f,
+            Output = output ? plan.New(DType.BFloat16, tokens, hidden) : null,
+            Quantized = plan.Quantized(tokens, hidden),
+        });
+        return 0;
+    }
+
     public static long RoundUp(long value, long tile) => (value + tile - 1) / tile * tile;
 
     private static (int M, int N) TileOf(KernelCost kernel) =>
         (kernel.Tile.M == 0 ? SmallestTile : kernel.Tile.M, kernel.Tile.N == 0 ? SmallestTile : kernel.Tile.N);
 
-    private static double LocalPairs(long tokens, int local) => (double)tokens * TopK * local / Experts;
+    private static double LocalPairs(long tokens, int local, int all = Experts) => (double)tokens * TopK * local / all;
 
-    private static double PaddedSlots(KernelCost kernel, long tokens, int local) =>
-        CostModel.ExpertTiles(Experts, local, TopK, tokens, TileOf(kernel).M) * TileOf(kernel).M;
+    private static double PaddedSlots(KernelCost kernel, long tokens, int local, int all) =>
+        CostModel.ExpertTiles(all, local, TopK, tokens, TileOf(kernel).M) * TileOf(kernel).M;
 
     // Tiles that hold slots x tiles of the width x segments of a split k, whose partial sums the workspace holds.
-    private static double GroupedBlocks(KernelCost kernel, PlannedLaunch launch, long workspace, long tokens, int local, long n, int matrices)
+    private static double GroupedBlocks(KernelCost kernel, PlannedLaunch launch, long workspace, long tokens, int local, int all, long n, int matrices)
     {
         var m = TileOf(kernel).M;
         // A name's n counts the rows of all matrices of the tile.
         var width = kernel.Tile.N != 0 ? kernel.Tile.N / matrices
             : Math.Max(SmallestTile, kernel.Mix.Macs * (launch.Threads / 64) / ((long)m * ScaleBlock * matrices));
         var segments = Math.Max(1, Math.Round(workspace / (4.0 * tokens * TopK * n * matrices)));
-        var tiles = CostModel.ExpertTiles(Experts, local, TopK, tokens, m);
+        var tiles = CostModel.ExpertTiles(all, local, TopK, tokens, m);
         return Math.Max(1, Math.Min(launch.Blocks, tiles * Math.Ceiling((double)n / width) * segments));
     }
 }

@@ -36,7 +36,7 @@ public sealed class InspectCommandTests
         using var plan = new OpSession($"plan:{target}");
         var shapes = ShapeTable.All();
         Assert.Equal(shapes.Count, shapes.Select(s => (s.Op, s.Name)).Distinct().Count());
-        Assert.All(shapes.SelectMany(s => s.Steps).Concat(ColdSteps.All).Concat(ShapeTable.Small), s => Assert.NotEmpty(plan.Plan(s).Launches));
+        Assert.All(shapes.SelectMany(s => s.Steps).Concat(ColdSteps.All).Concat(ShapeTable.Small.SelectMany(s => new[] { s.Short, s.Long }).OfType<Step>()), s => Assert.NotEmpty(plan.Plan(s).Launches));
     }
 
     [Fact]
@@ -50,6 +50,16 @@ public sealed class InspectCommandTests
         };
         Assert.Equal(new Counted(1.5, 1.5), Simulation.Ratios(counters, mix));
         Assert.Equal(Counted.Ideal, Simulation.Ratios(default, mix));
+    }
+
+    [Fact]
+    public void A_longer_run_less_a_shorter_one_is_the_loops_part()
+    {
+        var less = new NativeKernelCounters { GlobalReadBytes = 100, GlobalTransactions = 4, LdsAccesses = 10, LdsBankConflicts = 8 };
+        var more = new NativeKernelCounters { GlobalReadBytes = 228, GlobalTransactions = 6, LdsAccesses = 20, LdsBankConflicts = 8 };
+        var loop = Simulation.Difference(more, less);
+        Assert.Equal((128, 2, 10, 0), (loop.GlobalReadBytes, loop.GlobalTransactions, loop.LdsAccesses, loop.LdsBankConflicts));
+        Assert.Equal(more.GlobalReadBytes, Simulation.Difference(more, more).GlobalReadBytes);
     }
 
     [Fact]
