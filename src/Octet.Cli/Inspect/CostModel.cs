@@ -101,6 +101,23 @@ internal static class CostModel
         return new(matrix, vector, lds, cache, hbm, wait + latency, Gpu.LaunchMicroseconds, tail, total);
     }
 
+    /// <summary>
+    /// A launch's time by its hot loop's busy share alone, as if no load were ever waited for beyond what llvm-mca knows:
+    /// max(flops / ceiling, matrix clocks / busy share) / tail. 0 without matrix work.
+    /// </summary>
+    public static double LoopMicroseconds(Gpu gpu, LaunchWork work)
+    {
+        if (work.Kernel.MatrixBusy == 0)
+        {
+            return 0;
+        }
+
+        var waveTurns = Turns(work) * work.Blocks * work.Waves;
+        var clocks = waveTurns * work.Kernel.MatrixClocks / (gpu.ComputeUnits * Gpu.SimdsPerCu) / work.Kernel.MatrixBusy;
+        var ceiling = gpu.Fp8Teraflops * (work.Kernel.Mix.IsBFloat16 ? 0.5 : 1);
+        return Math.Max(2 * waveTurns * work.Kernel.Mix.Macs / ceiling * 1e-6, clocks / gpu.GigaHertz * 1e-3) / TailShare(gpu, work.Blocks);
+    }
+
     /// <summary>Experts that get at least one of the tokens when each token chooses topK of all at random: local (1 - (1 - topK/all)^tokens).</summary>
     public static double DistinctExperts(int all, int local, int topK, long tokens) => local * (1 - Math.Pow(1 - (double)topK / all, tokens));
 

@@ -97,13 +97,15 @@ internal static class InspectReport
             rows.Add([
                 $"{goal.Op} {goal.Shape}", goal.Unit, goal.Elsewhere, InspectTable.Text(goal.Must), InspectTable.Text(goal.Stretch), InspectTable.Text(value),
                 Meets(goal.Stretch) ? "beyond stretch" : Meets(goal.Must) ? "met" : "missed", shape.Terms.Binds,
+                isRate ? InspectTable.Text(shape.Flops / shape.LoopMicroseconds * 1e-6) : "-",
             ]);
         }
 
         if (rows.Count > 0)
         {
             text.AppendLine("## Goals").AppendLine();
-            text.AppendLine(InspectTable.Markdown(["shape", "unit", "best known elsewhere, measured there", "goal", "stretch", "modelled", "verdict", "binds"], rows));
+            text.AppendLine("The last column leaves memory out: max(flops / ceiling, matrix clocks / *matrix busy*) / tail of the matrix launches. The verdict is of the whole model.").AppendLine();
+            text.AppendLine(InspectTable.Markdown(["shape", "unit", "best known elsewhere, measured there", "goal", "stretch", "modelled", "verdict", "binds", "loops alone"], rows));
         }
     }
 }

@@ -10,8 +10,9 @@ namespace Octet.Cli.Inspect;
 /// <param name="Flops">Useful ones.</param>
 /// <param name="Bytes">Read and written at least.</param>
 /// <param name="Terms">Where the time goes.</param>
+/// <param name="LoopMicroseconds">The matrix launches by their loops' busy share alone.</param>
 internal sealed record ModelledShape(
-    string Op, string Name, string Config, int Launches, long Blocks, double Flops, double Bytes, Terms Terms)
+    string Op, string Name, string Config, int Launches, long Blocks, double Flops, double Bytes, Terms Terms, double LoopMicroseconds)
 {
     public double Microseconds => Terms.Total;
 
@@ -31,6 +32,7 @@ internal sealed record ModelledShape(
         IReadOnlyDictionary<string, Counted> counted, Action<PlannedLaunch>? launched = null)
     {
         var terms = default(Terms);
+        var loops = 0.0;
         var all = new List<PlannedLaunch>();
         foreach (var step in shape.Steps)
         {
@@ -38,6 +40,7 @@ internal sealed record ModelledShape(
             all.AddRange(launches);
             foreach (var work in Divide(step, launches, workspace, kernels))
             {
+                loops += CostModel.LoopMicroseconds(gpu, work);
                 terms += CostModel.Time(gpu, work, counted.GetValueOrDefault(work.Kernel.Name, Counted.Ideal));
             }
         }
@@ -45,7 +48,7 @@ internal sealed record ModelledShape(
         all.ForEach(l => launched?.Invoke(l));
         return new(
             shape.Op, shape.Name, string.Join(" + ", all.Select(l => l.Kernel)), all.Count, all.Max(l => l.Blocks),
-            shape.Steps.Sum(s => s.Flops), shape.Steps.Sum(s => s.HbmBytes), terms);
+            shape.Steps.Sum(s => s.Flops), shape.Steps.Sum(s => s.HbmBytes), terms, loops);
     }
 
     /// <summary>

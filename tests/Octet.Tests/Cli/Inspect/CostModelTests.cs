@@ -50,6 +50,16 @@ public sealed class CostModelTests
         Assert.InRange(2 * Math.Pow(4096, 3) / terms.Total * 1e-6, 1150, 1186);
     }
 
+    [Theory]
+    [InlineData(1024, 1186.5)] // always busy: the power ceiling, less the tail
+    [InlineData(2048, 1101.0)] // busy half the time: 52.57 us / 0.5 / 0.842
+    public void Loops_alone_are_bound_by_the_ceiling_or_by_the_busy_share(double clocks, double teraflops)
+    {
+        var work = new LaunchWork(Kernel(clocks, matrix: 1024, macs: 64 * 8192), 1024, 4, 65_536, Math.Pow(4096, 3), 5e7);
+        Assert.Equal(teraflops, 2 * Math.Pow(4096, 3) / CostModel.LoopMicroseconds(Gpu.Gfx942, work) * 1e-6, 0.1);
+        Assert.Equal(0, CostModel.LoopMicroseconds(Gpu.Gfx942, work with { Kernel = Kernel(clocks, matrix: 0) }));
+    }
+
     [Fact]
     public void A_stream_is_bound_by_memory_and_transactions_stretch_the_caches_part()
     {

@@ -186,7 +186,7 @@ public sealed class InspectCommandTests
         var kernel = CostModelTests.Kernel(clocks, matrix: 50);
         kernel = kernel with { Resources = kernel.Resources with { Spills = spills } };
         var terms = new Terms(1, 2, 3, 4, 5, 0, 1, 0, microseconds);
-        var shape = new ModelledShape("gemm", name, kernel.Name, 1, 64, 1e9, 1e6, terms);
+        var shape = new ModelledShape("gemm", name, kernel.Name, 1, 64, 1e9, 1e6, terms, 0);
         var inspection = new Inspection(
             Gpu.Gfx942, [kernel], [shape], new Dictionary<string, long> { [kernel.Name] = 2048 }, new Dictionary<string, Counted>(), "clang 22");
         using var buffer = new MemoryStream();
