@@ -50,8 +50,9 @@ internal readonly struct Float8Element : IElement<byte>
         var magnitude = (uint)code & 0x7F;
 
         // Singles hold every value as a normal number: GPUs that flush subnormal ones see none.
+        // NOTE: from a signed number, as C# turns an unsigned one into a double first, which many GPUs lack.
         var value = magnitude < 8
-            ? magnitude * SubnormalStep
+            ? (int)magnitude * SubnormalStep
             : Interop.IntAsFloat((magnitude << 20) + (120u << 23));
         value = magnitude == NaNCode ? Interop.IntAsFloat(0x7FC00000u) : value;
         return (code & 0x80) != 0 ? -value : value;

@@ -173,7 +173,7 @@ internal struct SamplingKernel
     /// <summary>-log(-log(u)), u = ((word >> 8) + 0.5) / 2^24; next to 1, where the winners are, from 1 - u, which singles hold exactly.</summary>
     private static float Gumbel(uint word)
     {
-        var n = word >> 8;
+        var n = (int)(word >> 8); // signed: C# turns an unsigned number into a double first
         var rest = ((2 * (0xFFFFFF - n)) + 1) * 2.98023223876953125e-8f; // 1 - u
         float exponential;
         if (rest < 0.0625f)

@@ -28,7 +28,7 @@ public sealed unsafe partial class IlgpuBackend : Backend
     /// <param name="context">A context that holds the device.</param>
     /// <param name="device">The device in it.</param>
     /// <param name="shape">How kernels are launched.</param>
-    /// <param name="further">More kernels to compile with the rest.</param>
+    /// <param name="further">Called behind the last kernel: may compile more.</param>
     /// <exception cref="OctetException">The device failed, or a kernel does not compile; the context is disposed.</exception>
     internal IlgpuBackend(
         string name, Context context, ILGPU.Runtime.Device device, IlgpuShape shape, Action<IlgpuCompiler>? further = null)
@@ -39,8 +39,9 @@ public sealed unsafe partial class IlgpuBackend : Backend
             _accelerator = device.CreateAccelerator(context);
             _memory = new IlgpuMemory(name, _accelerator);
             Properties = IlgpuDevices.Describe(name, device);
-            Compile(new IlgpuCompiler(name, _accelerator, _memory.Gate, shape));
-            further?.Invoke(new IlgpuCompiler(name, _accelerator, _memory.Gate, shape));
+            var compiler = new IlgpuCompiler(name, _accelerator, _memory.Gate, shape);
+            Compile(compiler);
+            further?.Invoke(compiler);
         }
         catch (Exception error)
         {

@@ -1,3 +1,4 @@
+using System.Reflection;
 using ILGPU;
 using ILGPU.Runtime;
 
@@ -25,15 +26,18 @@ internal readonly record struct IlgpuShape(int Threads, bool IsTiled, int MaxGro
 /// <summary>Compiles kernels for one accelerator; one that fails is named, and its context is of no more use.</summary>
 internal sealed class IlgpuCompiler(string device, Accelerator accelerator, Lock gate, IlgpuShape shape)
 {
-    public Accelerator Accelerator => accelerator;
-
-    public IlgpuShape Shape => shape;
+    /// <summary>The kernels compiled so far, with the op each serves.</summary>
+    public List<(string Name, MethodInfo Kernel)> Compiled { get; } = [];
 
     /// <summary>A kernel of explicit groups over one argument struct.</summary>
     /// <param name="name">Of the op it serves, for messages.</param>
     /// <param name="kernel">A static method.</param>
-    public IlgpuKernel<TArgs> Compile<TArgs>(string name, Action<TArgs> kernel) where TArgs : struct =>
-        new(device, name, Guarded(name, () => accelerator.LoadKernel(kernel)), gate, shape.MaxGroups);
+    public IlgpuKernel<TArgs> Compile<TArgs>(string name, Action<TArgs> kernel) where TArgs : struct
+    {
+        var launch = Guarded(name, () => accelerator.LoadKernel(kernel));
+        Compiled.Add((name, kernel.Method));
+        return new(device, name, launch, gate, shape.MaxGroups);
+    }
 
     /// <summary>Any part of an op that compiles kernels: those of ILGPU's own algorithms.</summary>
     public T Guarded<T>(string name, Func<T> load)

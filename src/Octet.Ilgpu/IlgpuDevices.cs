@@ -67,14 +67,16 @@ internal static class IlgpuDevices
     /// <summary>Why ILGPU cannot compile for a device that is there; null if it can.</summary>
     public static string? Obstacle(ILGPU.Runtime.Device device) => device switch
     {
-        CLDevice opencl => Obstacle(opencl.Capabilities.GenericAddressSpace, opencl.MaxNumThreadsPerGroup, opencl.MaxSharedMemoryPerGroup),
+        CLDevice opencl => Obstacle(
+            opencl.Capabilities.GenericAddressSpace, HasCollectives(opencl), opencl.MaxNumThreadsPerGroup, opencl.MaxSharedMemoryPerGroup),
         CudaDevice { Architecture: null } or CudaDevice { InstructionSet: null } => "ILGPU 1.5.3 knows no instruction set for this GPU",
         _ => null,
     };
 
     /// <summary>Why kernels cannot run on an OpenCL device; null if they can.</summary>
-    public static string? Obstacle(bool hasGenericAddressSpace, int maxGroupThreads, int sharedMemoryInBytes) =>
+    public static string? Obstacle(bool hasGenericAddressSpace, bool hasCollectives, int maxGroupThreads, int sharedMemoryInBytes) =>
         !hasGenericAddressSpace ? "its driver lacks OpenCL's generic address space, which ILGPU's kernels need"
+        : !hasCollectives ? "its driver lacks OpenCL's work-group collective functions, which ILGPU's sort needs"
         : maxGroupThreads < IlgpuShape.MaxThreads ? $"groups of at most {maxGroupThreads} threads, {IlgpuShape.MaxThreads} are needed"
         : sharedMemoryInBytes < 32 * 1024 ? $"{sharedMemoryInBytes} bytes of local memory, 32768 are needed"
         : null;
@@ -91,6 +93,10 @@ internal static class IlgpuDevices
             ? $" ({Reason(nearer)})" : "";
         return error.Message.ReplaceLineEndings(" ").TrimEnd() + cause;
     }
+
+    // Optional since OpenCL 3.0, with a query (CL_DEVICE_WORK_GROUP_COLLECTIVE_FUNCTIONS_SUPPORT) that 2.x, where they are a must, does not know.
+    private static bool HasCollectives(CLDevice device) =>
+        device.GetDeviceInfo((CLDeviceInfoType)0x1068, out int isSupported) != CLError.CL_SUCCESS || isSupported != 0;
 
     // Debian ships the OpenCL loader under its versioned name only; .NET looks for ILGPU's "OpenCL" as libOpenCL.so.
     private static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path)

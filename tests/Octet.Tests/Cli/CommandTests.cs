@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Octet.Cli;
 using Octet.Inference.Loading;
 
 namespace Octet.Tests.Cli;
@@ -44,6 +45,32 @@ public sealed class CommandTests
                 Assert.NotEmpty(device.GetProperty("remedy").GetString()!);
             }
         }
+    }
+
+    [Fact]
+    public async Task Devices_lists_those_of_ilgpu_and_which_are_usable()
+    {
+        var (_, output, _) = await Run("devices", "--json");
+        using var json = JsonDocument.Parse(output);
+        var devices = json.RootElement.GetProperty("devices").EnumerateArray().ToArray();
+        Assert.True(devices.Single(d => d.GetProperty("name").GetString() == "ilgpu:cpu").GetProperty("usable").GetBoolean());
+        foreach (var kind in (string[])["ilgpu:cuda", "ilgpu:opencl"])
+        {
+            var device = devices.First(d => d.GetProperty("name").GetString()!.StartsWith(kind, StringComparison.Ordinal));
+            Assert.Equal(device.GetProperty("usable").GetBoolean(), device.GetProperty("reason").ValueKind == JsonValueKind.Null);
+        }
+    }
+
+    [Fact]
+    public void A_command_compiled_ahead_of_time_says_why_it_has_no_ilgpu_device()
+    {
+        var provider = new IlgpuDevices.AbsentProvider();
+        var probe = Assert.Single(provider.Probe());
+        Assert.False(probe.Present);
+        Assert.Contains("compiled ahead of time", probe.Reason, StringComparison.Ordinal);
+        var error = Assert.Throws<OctetException>(() => provider.Open("ilgpu:cpu"));
+        Assert.Equal(OctetStatus.NoDevice, error.Status);
+        Assert.Contains("device 'ilgpu:cpu': this program was compiled ahead of time", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

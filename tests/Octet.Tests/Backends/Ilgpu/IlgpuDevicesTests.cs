@@ -34,13 +34,15 @@ public sealed class IlgpuDevicesTests
     }
 
     [Theory]
-    [InlineData(true, 256, 65_536, null)]
-    [InlineData(false, 4096, 1 << 20, "generic address space")] // PoCL 3.1
-    [InlineData(true, 64, 65_536, "at most 64 threads")]
-    [InlineData(true, 256, 16_384, "16384 bytes of local memory")]
-    public void An_opencl_device_without_what_kernels_need_has_an_obstacle(bool generic, int threads, int sharedMemory, string? expected)
+    [InlineData(true, true, 256, 65_536, null)]
+    [InlineData(false, false, 4096, 1 << 20, "generic address space")] // PoCL 3.1
+    [InlineData(true, false, 256, 65_536, "collective functions")]
+    [InlineData(true, true, 64, 65_536, "at most 64 threads")]
+    [InlineData(true, true, 256, 16_384, "16384 bytes of local memory")]
+    public void An_opencl_device_without_what_kernels_need_has_an_obstacle(
+        bool generic, bool collectives, int threads, int sharedMemory, string? expected)
     {
-        var obstacle = IlgpuDevices.Obstacle(generic, threads, sharedMemory);
+        var obstacle = IlgpuDevices.Obstacle(generic, collectives, threads, sharedMemory);
         if (expected is null)
         {
             Assert.Null(obstacle);
