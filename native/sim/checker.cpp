@@ -1,6 +1,7 @@
 // The compiler's thread-sanitizer instrumentation calls these before every memory access of a kernel, and its alignment
-// sanitizer's where an address does not suit the type; nothing of their runtimes is used. Where an access goes is judged before it happens; what it does to others, and what it costs, when
-// the wave's lanes have come together (trace.cpp).
+// sanitizer's where an address does not suit the type; nothing of their runtimes is used. Where an access goes is
+// judged before it happens; what it does to others, and what it costs, when the wave's lanes have come together
+// (trace.cpp).
 #include <link.h>
 
 #include <cstring>
@@ -61,7 +62,8 @@ const Constants constants;
 }
 
 // Neither LDS nor global memory of this launch: its parameters and constants may be read.
-__attribute__((noinline, cold)) void check_elsewhere(Lane& lane, uintptr_t address, size_t size, bool write, uintptr_t site) {
+__attribute__((noinline, cold)) void check_elsewhere(Lane& lane, uintptr_t address, size_t size, bool write,
+                                                     uintptr_t site) {
   Runner& runner = *current_runner;
   const Launch& launch = *runner.launch;
   const auto params = reinterpret_cast<uintptr_t>(launch.params);
@@ -110,7 +112,7 @@ struct TypeMismatch {
   const struct {
     uint16_t kind, info;
     char name[];
-  } * type;
+  }* type;
   uint8_t log_alignment;
   uint8_t access;  // 0 load, 1 store, others bind references or name members
 };
@@ -121,46 +123,46 @@ using octet::sim::Access;
 using octet::sim::check;
 
 #define SITE reinterpret_cast<uintptr_t>(__builtin_return_address(0))
-#define ACCESS(size)                                                                    \
-  void __tsan_read##size(void* p) { check(p, size, Access::read, SITE); }               \
-  void __tsan_write##size(void* p) { check(p, size, Access::write, SITE); }             \
-  void __tsan_unaligned_read##size(void* p) { check(p, size, Access::read, SITE); }     \
+#define ACCESS(size)                                                                \
+  void __tsan_read##size(void* p) { check(p, size, Access::read, SITE); }           \
+  void __tsan_write##size(void* p) { check(p, size, Access::write, SITE); }         \
+  void __tsan_unaligned_read##size(void* p) { check(p, size, Access::read, SITE); } \
   void __tsan_unaligned_write##size(void* p) { check(p, size, Access::write, SITE); }
 
 // Atomics of every order are relaxed here: they race with nothing atomic and order nothing.
-#define ATOMIC_UPDATE(bits, name)                                                                \
-  uint##bits##_t __tsan_atomic##bits##_fetch_##name(uint##bits##_t* p, uint##bits##_t v, int) {  \
-    check(p, bits / 8, Access::atomic, SITE);                                          \
-    return __atomic_fetch_##name(p, v, __ATOMIC_RELAXED);                                        \
+#define ATOMIC_UPDATE(bits, name)                                                               \
+  uint##bits##_t __tsan_atomic##bits##_fetch_##name(uint##bits##_t* p, uint##bits##_t v, int) { \
+    check(p, bits / 8, Access::atomic, SITE);                                                   \
+    return __atomic_fetch_##name(p, v, __ATOMIC_RELAXED);                                       \
   }
-#define ATOMIC(bits)                                                                             \
-  uint##bits##_t __tsan_atomic##bits##_load(const uint##bits##_t* p, int) {                      \
-    check(p, bits / 8, Access::atomic_load, SITE);                                     \
-    return __atomic_load_n(p, __ATOMIC_RELAXED);                                                 \
-  }                                                                                              \
-  void __tsan_atomic##bits##_store(uint##bits##_t* p, uint##bits##_t v, int) {                   \
-    check(p, bits / 8, Access::atomic_store, SITE);                                    \
-    __atomic_store_n(p, v, __ATOMIC_RELAXED);                                                    \
-  }                                                                                              \
-  uint##bits##_t __tsan_atomic##bits##_exchange(uint##bits##_t* p, uint##bits##_t v, int) {      \
-    check(p, bits / 8, Access::atomic, SITE);                                          \
-    return __atomic_exchange_n(p, v, __ATOMIC_RELAXED);                                          \
-  }                                                                                              \
-  int __tsan_atomic##bits##_compare_exchange_strong(uint##bits##_t* p, uint##bits##_t* expected, \
-                                                    uint##bits##_t v, int, int) {                \
-    check(p, bits / 8, Access::atomic, SITE);                                          \
-    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); \
-  }                                                                                              \
-  uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(uint##bits##_t* p, uint##bits##_t expected, \
-                                                            uint##bits##_t v, int, int) {        \
-    check(p, bits / 8, Access::atomic, SITE);                                          \
-    __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);     \
-    return expected;                                                                             \
-  }                                                                                              \
-  ATOMIC_UPDATE(bits, add)                                                                       \
-  ATOMIC_UPDATE(bits, sub)                                                                       \
-  ATOMIC_UPDATE(bits, and)                                                                       \
-  ATOMIC_UPDATE(bits, or)                                                                        \
+#define ATOMIC(bits)                                                                                               \
+  uint##bits##_t __tsan_atomic##bits##_load(const uint##bits##_t* p, int) {                                        \
+    check(p, bits / 8, Access::atomic_load, SITE);                                                                 \
+    return __atomic_load_n(p, __ATOMIC_RELAXED);                                                                   \
+  }                                                                                                                \
+  void __tsan_atomic##bits##_store(uint##bits##_t* p, uint##bits##_t v, int) {                                     \
+    check(p, bits / 8, Access::atomic_store, SITE);                                                                \
+    __atomic_store_n(p, v, __ATOMIC_RELAXED);                                                                      \
+  }                                                                                                                \
+  uint##bits##_t __tsan_atomic##bits##_exchange(uint##bits##_t* p, uint##bits##_t v, int) {                        \
+    check(p, bits / 8, Access::atomic, SITE);                                                                      \
+    return __atomic_exchange_n(p, v, __ATOMIC_RELAXED);                                                            \
+  }                                                                                                                \
+  int __tsan_atomic##bits##_compare_exchange_strong(uint##bits##_t* p, uint##bits##_t* expected, uint##bits##_t v, \
+                                                    int, int) {                                                    \
+    check(p, bits / 8, Access::atomic, SITE);                                                                      \
+    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);                 \
+  }                                                                                                                \
+  uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(uint##bits##_t* p, uint##bits##_t expected,            \
+                                                            uint##bits##_t v, int, int) {                          \
+    check(p, bits / 8, Access::atomic, SITE);                                                                      \
+    __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);                       \
+    return expected;                                                                                               \
+  }                                                                                                                \
+  ATOMIC_UPDATE(bits, add)                                                                                         \
+  ATOMIC_UPDATE(bits, sub)                                                                                         \
+  ATOMIC_UPDATE(bits, and)                                                                                         \
+  ATOMIC_UPDATE(bits, or)                                                                                          \
   ATOMIC_UPDATE(bits, xor)
 
 extern "C" {

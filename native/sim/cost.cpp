@@ -20,7 +20,8 @@ constexpr Groups make_groups(Target target, int width, bool read) {
   Groups groups;
   for (int lane = 0; lane < 64; lane++) {
     int group = lane / (banks_of(target) * 4 / width);
-    if (width == 16 && read && target == Target::gfx942) group = lane / 32 * 4 + lane / 8 % 2 * 2 + (lane / 4 ^ lane / 16) % 2;
+    if (width == 16 && read && target == Target::gfx942)
+      group = lane / 32 * 4 + lane / 8 % 2 * 2 + (lane / 4 ^ lane / 16) % 2;
     if (width == 16 && read && target == Target::gfx950) group = lane / 32 * 2 + (lane / 4 ^ lane / 8 ^ lane / 16) % 2;
     groups.of[lane] = static_cast<uint8_t>(group);
     groups.count = std::max(groups.count, group + 1);
@@ -46,10 +47,10 @@ const Groups& groups_of(Target target, uint32_t width, bool read) {
 bool count_aligned(const WaveAccess& access, int banks, const Groups& groups, bool each, int64_t& extra) {
   const uint32_t shift = static_cast<uint32_t>(std::countr_zero(access.size));
   const uint32_t units = static_cast<uint32_t>(banks) * 4 >> shift;
-  uint64_t taken[8] = {};    // of each group, the units asked for
-  int8_t last[8][64];        // at a unit, the latest entry of its queue
+  uint64_t taken[8] = {};  // of each group, the units asked for
+  int8_t last[8][64];      // at a unit, the latest entry of its queue
   int8_t length[8][64];
-  int8_t before[64];         // of an entry, the one before it
+  int8_t before[64];  // of an entry, the one before it
   int longest[8] = {};
   for (int i = 0; i < access.count; i++) {
     const auto address = static_cast<uint32_t>(access.addresses[i]);
@@ -78,7 +79,8 @@ bool count_aligned(const WaveAccess& access, int banks, const Groups& groups, bo
   return true;
 }
 
-// The longest queue at a bank for the dwords asked for, given as (bank, dword) in one number; each dword once unless `each`.
+// The longest queue at a bank for the dwords asked for, given as (bank, dword) in one number; each dword once unless
+// `each`.
 int longest_queue(uint32_t* asked, int count, bool each) {
   std::sort(asked, asked + count);
   int longest = 0, length = 0;

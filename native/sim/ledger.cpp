@@ -80,7 +80,8 @@ bool Ledger::merge(uint64_t block, const ShadowPage& from, Page& to, Fault& faul
     const uint64_t read = from.read[line], written = from.written[line], updated = from.updated[line];
     if ((read | written | updated) == 0) continue;
     const uint64_t changed = written | updated, before = to.written[line] | to.updated[line];
-    const uint64_t clash = (written & (to.read[line] | before)) | (updated & (to.read[line] | to.written[line])) | (read & before);
+    const uint64_t clash =
+        (written & (to.read[line] | before)) | (updated & (to.read[line] | to.written[line])) | (read & before);
     if (clash != 0 && right) {
       right = false;
       const auto bit = static_cast<uint32_t>(std::countr_zero(clash));

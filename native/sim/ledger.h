@@ -1,6 +1,6 @@
-// What the blocks of one launch touched, to find races between blocks: a byte one block writes and another reads or writes,
-// unless both do so atomically. Blocks are entered in ascending order whichever thread ran them, so the first conflict found
-// is the same on every run.
+// What the blocks of one launch touched, to find races between blocks: a byte one block writes and another reads or
+// writes, unless both do so atomically. Blocks are entered in ascending order whichever thread ran them, so the first
+// conflict found is the same on every run.
 #pragma once
 
 #include <condition_variable>
@@ -22,8 +22,8 @@ class Ledger {
  public:
   // Forgets the launch before; `blocks` of them are to come.
   void begin(uint64_t blocks);
-  // A block that ran to its end, with the pages it took from `pool`. Waits where it is far ahead of the block that is next.
-  // False, with the fault filled in, if a block now entered races with one before it: that one is fault.block.
+  // A block that ran to its end, with the pages it took from `pool`. Waits where it is far ahead of the block that is
+  // next. False, with the fault filled in, if a block now entered races with one before it: that one is fault.block.
   bool enter(uint64_t block, std::vector<ShadowPage*> pages, PagePool& pool, Fault& fault);
   // A block that broke a rule: neither it nor what comes after it is entered.
   void stop_at(uint64_t block, const std::vector<ShadowPage*>& pages, PagePool& pool);
@@ -37,8 +37,8 @@ class Ledger {
   };
   struct Page {
     uint64_t read[64], written[64], updated[64];
-    Owner readers[64];                       // of each 64 bytes, the block that read there first
-    std::unique_ptr<Owner[]> writers;        // of each word, the block that wrote there last
+    Owner readers[64];                 // of each 64 bytes, the block that read there first
+    std::unique_ptr<Owner[]> writers;  // of each word, the block that wrote there last
   };
   struct Pending {
     std::vector<ShadowPage*> pages;

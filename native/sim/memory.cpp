@@ -52,8 +52,9 @@ Memory::~Memory() {
 }
 
 void* Memory::allocate(int64_t size) {
-  if (size > capacity) fail(OCTET_OUT_OF_MEMORY, "sim: %lld bytes asked for, the device has %lld",
-                            static_cast<long long>(size), static_cast<long long>(capacity));
+  if (size > capacity)
+    fail(OCTET_OUT_OF_MEMORY, "sim: %lld bytes asked for, the device has %lld", static_cast<long long>(size),
+         static_cast<long long>(capacity));
   const std::lock_guard lock(mutex_);
   // An empty buffer still gets an address of its own; a free page behind every buffer is its guard.
   const uintptr_t span = std::max<uintptr_t>((static_cast<uintptr_t>(size) + page - 1) / page * page, page);
@@ -121,7 +122,8 @@ std::string Memory::describe(uintptr_t address) const {
     }
   }
   if (!has_next) return "no buffer is live";
-  std::snprintf(text, sizeof(text), "%zu bytes before a buffer of %lld bytes", gap_next, static_cast<long long>(size_next));
+  std::snprintf(text, sizeof(text), "%zu bytes before a buffer of %lld bytes", gap_next,
+                static_cast<long long>(size_next));
   return text;
 }
 
@@ -138,8 +140,8 @@ void Memory::mark_written(uintptr_t address, size_t size) {
 void Memory::copy_written(uintptr_t destination, uintptr_t source, size_t size) {
   if (size == 0) return;
   const uintptr_t to = destination - base_, distance = source - destination;
-  // The 64 bits that move to a word: those `distance` further on. No buffer begins at offset 0 or ends at the last page, so
-  // there are words around.
+  // The 64 bits that move to a word: those `distance` further on. No buffer begins at offset 0 or ends at the last
+  // page, so there are words around.
   const auto moved = [&](uint64_t word) {
     const uint64_t first = word * 64 + distance, shift = first % 64;
     const uint64_t low = written_[first / 64] >> shift;

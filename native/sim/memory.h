@@ -1,6 +1,6 @@
-// The simulated device's memory: one reserved range of addresses in which buffers lie between unmapped guard pages, with
-// one bit for each byte that tells whether it was ever written. Pages cost memory only once they are touched, so a buffer
-// may be larger than the machine's RAM as long as it is sparse.
+// The simulated device's memory: one reserved range of addresses in which buffers lie between unmapped guard pages,
+// with one bit for each byte that tells whether it was ever written. Pages cost memory only once they are touched, so a
+// buffer may be larger than the machine's RAM as long as it is sparse.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +45,8 @@ class Memory {
   static constexpr uintptr_t page = 4096;
 
   uintptr_t base_ = 0;
-  uint64_t* page_ends_ = nullptr;  // for each page of a live buffer the buffer's end, as an offset; 0: no buffer
-  uint64_t* written_ = nullptr;    // one bit for each byte
+  uint64_t* page_ends_ = nullptr;         // for each page of a live buffer the buffer's end, as an offset; 0: no buffer
+  uint64_t* written_ = nullptr;           // one bit for each byte
   std::map<uintptr_t, int64_t> buffers_;  // offset -> size
   std::map<uintptr_t, uintptr_t> holes_;  // offset -> length of free address ranges
   mutable std::mutex mutex_;

@@ -1,6 +1,7 @@
 // Emulated matrix instructions. Operands are gathered from the lanes by the documented register layouts, the product is
-// D[i][j] = C[i][j] + A[i][0] B[0][j] + A[i][1] B[1][j] + ... in f32, k ascending, each step rounded. Products of two FP8
-// or two bf16 numbers are exact in f32; how the hardware orders its sums is not documented, so kernels must not depend on it.
+// D[i][j] = C[i][j] + A[i][0] B[0][j] + A[i][1] B[1][j] + ... in f32, k ascending, each step rounded. Products of two
+// FP8 or two bf16 numbers are exact in f32; how the hardware orders its sums is not documented, so kernels must not
+// depend on it.
 //
 //   gfx9   16x16x32 fp8:  A[i][k] lane 16*(k/8)+i, byte k%8;  B[k][j] lane 16*(k/8)+j, byte k%8
 //          16x16x16 bf16: A[i][k] lane 16*(k/4)+i, half k%4;  B[k][j] lane 16*(k/4)+j, half k%4
@@ -109,7 +110,8 @@ OCTET_FLATTEN void sm90(Exchange& exchange) {
 
 }  // namespace
 
-// NOTE: wider vectors change only the speed: every element is multiplied and added by itself, and nothing is contracted.
+// NOTE: wider vectors change only the speed: every element is multiplied and added by itself, and nothing is
+// contracted.
 #if defined(__x86_64__)
 __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif

@@ -22,8 +22,8 @@ thread_local constinit Runner* current_runner = nullptr;
 namespace {
 
 // NOTE: kernels are compiled with -Wframe-larger-than=32768 as an error and everything is inlined into them, so a lane
-// cannot outgrow its stack. The tops are shifted against each other: at equal offsets the stacks of a wave would all fall
-// into the same cache sets.
+// cannot outgrow its stack. The tops are shifted against each other: at equal offsets the stacks of a wave would all
+// fall into the same cache sets.
 constexpr size_t stack_bytes = 64 << 10;
 constexpr size_t stack_colours = 4096;
 constexpr size_t stack_colour_step = 5 * 64;
@@ -32,13 +32,20 @@ constexpr size_t lds_capacity = 256 << 10;
 
 const char* meeting_name(Meeting kind) {
   switch (kind) {
-    case Meeting::none: return "nothing";
-    case Meeting::barrier: return "__syncthreads";
-    case Meeting::wave_barrier: return "wave_sync";
-    case Meeting::shuffle: return "a shuffle";
-    case Meeting::ballot: return "__ballot";
-    case Meeting::mma_fp8: return "an FP8 matrix instruction";
-    case Meeting::mma_bf16: return "a bf16 matrix instruction";
+    case Meeting::none:
+      return "nothing";
+    case Meeting::barrier:
+      return "__syncthreads";
+    case Meeting::wave_barrier:
+      return "wave_sync";
+    case Meeting::shuffle:
+      return "a shuffle";
+    case Meeting::ballot:
+      return "__ballot";
+    case Meeting::mma_fp8:
+      return "an FP8 matrix instruction";
+    case Meeting::mma_bf16:
+      return "a bf16 matrix instruction";
   }
   return "";
 }
@@ -75,8 +82,8 @@ const OctetSimKernel& find_kernel(Target target, const char* name) {
 
 void require_launch(const OctetSimKernel& kernel, int threads, size_t params_size) {
   if (params_size != kernel.params_size || threads > kernel.max_threads)
-    fail(OCTET_INTERNAL, "%s: launched with %zu bytes of parameters and %d threads, made for %zu and at most %d", kernel.name,
-         params_size, threads, kernel.params_size, kernel.max_threads);
+    fail(OCTET_INTERNAL, "%s: launched with %zu bytes of parameters and %d threads, made for %zu and at most %d",
+         kernel.name, params_size, threads, kernel.params_size, kernel.max_threads);
 }
 
 Runner::Runner() {
@@ -207,24 +214,26 @@ void Runner::meet(Lane& lane, Meeting kind, uintptr_t site) {
     wave.site = site;
     wave.first_waiting = &lane;
   } else if (wave.pending != kind || wave.site != site) {
-    stop(lane, site,
-         format("divergence: this lane waits at %s, but thread %d of the same wave waits at %s%s", meeting_name(kind),
-                wave.first_waiting->thread, wave.pending == kind ? "another call of " : "", meeting_name(wave.pending)));
+    stop(
+        lane, site,
+        format("divergence: this lane waits at %s, but thread %d of the same wave waits at %s%s", meeting_name(kind),
+               wave.first_waiting->thread, wave.pending == kind ? "another call of " : "", meeting_name(wave.pending)));
   }
   if (kind == Meeting::barrier) {
     if (exited_lanes_ > 0)
-      stop(lane, site, format("divergent barrier: %d of the block's %d threads have left the kernel", exited_lanes_,
-                              launch->threads));
+      stop(lane, site,
+           format("divergent barrier: %d of the block's %d threads have left the kernel", exited_lanes_,
+                  launch->threads));
     if (barrier_first_ == nullptr) {
       barrier_first_ = &lane;
       barrier_site_ = site;
     } else if (barrier_site_ != site) {
-      stop(lane, site,
-           format("divergent barrier: thread %d waits at another __syncthreads", barrier_first_->thread));
+      stop(lane, site, format("divergent barrier: thread %d waits at another __syncthreads", barrier_first_->thread));
     }
   } else if (kind != Meeting::wave_barrier && kind != Meeting::ballot && wave.live < wave.size) {
     stop(lane, site,
-         format("divergence: %s with %d of the wave's %d lanes gone", meeting_name(kind), wave.size - wave.live, wave.size));
+         format("divergence: %s with %d of the wave's %d lanes gone", meeting_name(kind), wave.size - wave.live,
+                wave.size));
   }
 
   wave.waiting++;
@@ -265,8 +274,8 @@ void Runner::flush_if_all_stand(Wave& wave) {
 
 uint64_t Runner::tick() {
   if (clock + 1 == clock_limit)
-    stop(*current_lane, 0, format("a block of more than %llu barriers and wave_syncs",
-                                  static_cast<unsigned long long>(clock_limit / 2)));
+    stop(*current_lane, 0,
+         format("a block of more than %llu barriers and wave_syncs", static_cast<unsigned long long>(clock_limit / 2)));
   return ++clock;
 }
 

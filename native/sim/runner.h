@@ -1,6 +1,6 @@
 // Runs one block at a time on this thread: every lane is a fiber, a wave is wave_size of them, lanes run in ascending
-// order from one meeting point to the next, so a block does the same on every run. Deterministic by construction; blocks
-// of a launch are independent and may run on several Runners at once.
+// order from one meeting point to the next, so a block does the same on every run. Deterministic by construction;
+// blocks of a launch are independent and may run on several Runners at once.
 #pragma once
 
 #include <cstdint>
@@ -60,8 +60,8 @@ struct Lane {
   Lane* previous = nullptr;
   Wave* wave = nullptr;
   uintptr_t stack_low = 0, stack_high = 0;
-  int thread = 0;   // in the block
-  int index = 0;    // in the wave
+  int thread = 0;  // in the block
+  int index = 0;   // in the wave
   // Its accesses since the wave's last meeting.
   LogEntry* log_end = nullptr;
   LogEntry* log_limit = nullptr;
@@ -85,10 +85,10 @@ struct Wave {
   uintptr_t site = 0;
   Lane* first_waiting = nullptr;
   Lane* lanes = nullptr;
-  Lane* resume = nullptr;  // where the wave goes on
-  uint32_t meetings = 0;     // completed; its parity chooses the exchange
-  bool parked = false;       // all live lanes are at the block barrier
-  uint64_t sync_clock = 0;   // accesses of this wave before it are ordered for this wave
+  Lane* resume = nullptr;   // where the wave goes on
+  uint32_t meetings = 0;    // completed; its parity chooses the exchange
+  bool parked = false;      // all live lanes are at the block barrier
+  uint64_t sync_clock = 0;  // accesses of this wave before it are ordered for this wave
   Exchange exchange[2];
 };
 
@@ -114,7 +114,7 @@ class Runner {
   const Launch* launch = nullptr;
   uint64_t block = 0;
   uint32_t block_index[3] = {};
-  char* lds = nullptr;  // launch->lds_bytes of it belong to the block
+  char* lds = nullptr;         // launch->lds_bytes of it belong to the block
   uint64_t clock = 1;          // grows at every barrier and wave_sync
   uint64_t barrier_clock = 1;  // accesses before it are ordered for the whole block
   Counters counters;

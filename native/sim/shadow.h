@@ -1,16 +1,17 @@
 // Who touched which bytes since when: the memory of the race checker, for one block.
 //
 // Two accesses to a byte by different lanes of a block, at least one a write, race unless a block barrier lies between
-// them, or a wave_sync where both lanes belong to one wave. Two atomic accesses never race, and order nothing. That is the
-// rule on every target: lanes of a gfx9 wave execute in lockstep and lanes of an sm_90 warp need not, but in both cases only
-// the fences inside wave_sync keep the compiler from moving one lane's access across another's, whose address it cannot
-// see. Shuffles, ballots and matrix instructions have no such fence (ds_bpermute is no memory operation to the compiler,
-// shfl.sync promises no memory ordering), so they order nothing here. Equal values make no difference.
+// them, or a wave_sync where both lanes belong to one wave. Two atomic accesses never race, and order nothing. That is
+// the rule on every target: lanes of a gfx9 wave execute in lockstep and lanes of an sm_90 warp need not, but in both
+// cases only the fences inside wave_sync keep the compiler from moving one lane's access across another's, whose
+// address it cannot see. Shuffles, ballots and matrix instructions have no such fence (ds_bpermute is no memory
+// operation to the compiler, shfl.sync promises no memory ordering), so they order nothing here. Equal values make no
+// difference.
 //
-// A block's logical clock grows at every barrier and wave_sync. Each word of four bytes has a cell for its last writer and
-// one for its readers; a word of which only some bytes are accessed is split into cells for each byte. As lanes run in turn
-// and only ordered accesses are forgotten, nothing is missed: the last writer and the set of readers (one lane, several
-// lanes of a wave, several waves) since the last barrier decide every case.
+// A block's logical clock grows at every barrier and wave_sync. Each word of four bytes has a cell for its last writer
+// and one for its readers; a word of which only some bytes are accessed is split into cells for each byte. As lanes run
+// in turn and only ordered accesses are forgotten, nothing is missed: the last writer and the set of readers (one lane,
+// several lanes of a wave, several waves) since the last barrier decide every case.
 #pragma once
 
 #include <algorithm>
@@ -27,25 +28,26 @@ namespace octet::sim {
 // clock: 25 | thread: 10 | four flags | site: 25. The clock is on top, so that one comparison tells what is ordered.
 using Cell = uint64_t;
 constexpr int clock_shift = 39, thread_shift = 29;
-constexpr Cell many_lanes = Cell{1} << 25;   // of the wave of `thread`
+constexpr Cell many_lanes = Cell{1} << 25;  // of the wave of `thread`
 constexpr Cell many_waves = Cell{1} << 26;
 constexpr Cell by_atomic = Cell{1} << 27;
-constexpr Cell split_word = Cell{1} << 28;   // in a writer's cell: the bytes have cells of their own
+constexpr Cell split_word = Cell{1} << 28;  // in a writer's cell: the bytes have cells of their own
 constexpr uint64_t clock_limit = uint64_t{1} << (64 - clock_shift);
 constexpr Cell site_mask = (Cell{1} << site_bits) - 1;
 
 inline int cell_thread(Cell cell) { return static_cast<int>(cell >> thread_shift & 1023); }
 inline uint32_t cell_site(Cell cell) { return static_cast<uint32_t>(cell & site_mask); }
+// A site that does not fit, beyond 32 MiB of this library, is left out.
 inline Cell make_cell(uint64_t clock, int thread, uint32_t site) {
-  return clock << clock_shift | static_cast<Cell>(thread) << thread_shift | (site & site_mask);
+  return clock << clock_shift | static_cast<Cell>(thread) << thread_shift | (site <= site_mask ? site : 0);
 }
 
 // What is ordered before the accesses of a wave now: cells below these values.
 struct Moment {
-  Cell barrier;     // for every lane of the block
-  Cell sync;        // for lanes of the same wave
-  Cell block;       // before this block began
-  int wave_shift;   // log2 of the lanes of a wave
+  Cell barrier;    // for every lane of the block
+  Cell sync;       // for lanes of the same wave
+  Cell block;      // before this block began
+  int wave_shift;  // log2 of the lanes of a wave
 };
 
 // What is wrong with an access, if anything; with: the cell of the earlier access it races with.
@@ -59,8 +61,8 @@ class ShadowPage {
  public:
   static constexpr uint32_t bytes = 4096;
 
-  // The access [offset, offset + size) of the lane whose cell is `me`. In LDS (lds) what is read must have been written in
-  // this block.
+  // The access [offset, offset + size) of the lane whose cell is `me`. In LDS (lds) what is read must have been written
+  // in this block.
   template <Access kind, bool lds>
   Verdict touch(uint32_t offset, uint32_t size, const Moment& now, Cell me);
 
@@ -84,8 +86,8 @@ class ShadowPage {
   std::unique_ptr<Bytes> split_;
 };
 
-// The pages of global memory one block has touched. Pages of finished blocks come back through `give_back` from whichever
-// thread has entered them in the ledger; they need no clearing but of their bits, since the clock only grows.
+// The pages of global memory one block has touched. Pages of finished blocks come back through `give_back` from
+// whichever thread has entered them in the ledger; they need no clearing but of their bits, since the clock only grows.
 class PagePool {
  public:
   ShadowPage* take();
@@ -140,7 +142,8 @@ inline bool ordered(Cell cell, Cell me, const Moment& now) {
 // The set of lanes in `cell`, and this one.
 inline Cell joined(Cell cell, Cell me, const Moment& now) {
   constexpr Cell below_clock = (Cell{1} << clock_shift) - 1;
-  const Cell more = same_wave(cell, me, now) ? (((cell ^ me) >> thread_shift & 1023) == 0 ? 0 : many_lanes) : many_waves;
+  const Cell more =
+      same_wave(cell, me, now) ? (((cell ^ me) >> thread_shift & 1023) == 0 ? 0 : many_lanes) : many_waves;
   return (me & ~below_clock) | (cell & below_clock) | more;
 }
 
@@ -149,7 +152,8 @@ inline Verdict touch_unit(Cell& writer, Cell& reader, const Moment& now, Cell me
   if constexpr (lds && reads(kind))
     if (writer < now.block) return {Verdict::unwritten, 0};
   const bool writer_ordered = ordered(writer, me, now);
-  const bool writer_harmless = writer_ordered || same_lane(writer, me) || (is_atomic(kind) && (writer & by_atomic) != 0);
+  const bool writer_harmless =
+      writer_ordered || same_lane(writer, me) || (is_atomic(kind) && (writer & by_atomic) != 0);
   if (!writer_harmless) return {Verdict::races_with_write, writer};
   if constexpr (kind == Access::read) {
     reader = ordered(reader, me, now) || same_lane(reader, me) ? me : joined(reader, me, now);

@@ -33,7 +33,8 @@ std::string place(const std::string& line) {
 
 std::string source_line(uintptr_t site) {
   Dl_info info;
-  if (site == 0 || dladdr(reinterpret_cast<void*>(site), &info) == 0 || info.dli_fname == nullptr) return "unknown place";
+  if (site == 0 || dladdr(reinterpret_cast<void*>(site), &info) == 0 || info.dli_fname == nullptr)
+    return "unknown place";
   const uintptr_t offset = site - reinterpret_cast<uintptr_t>(info.dli_fbase);
   char module[64];
   const char* name = std::strrchr(info.dli_fname, '/');
@@ -43,8 +44,8 @@ std::string source_line(uintptr_t site) {
   // The call itself is before its return address.
   char tail[64];
   std::snprintf(tail, sizeof(tail), "' 0x%zx 2>/dev/null", offset - 1);
-  for (const char* program : {"llvm-symbolizer-22 --inlines --functions=none -e '", "llvm-symbolizer --inlines --functions=none -e '",
-                              "addr2line -i -e '"}) {
+  for (const char* program : {"llvm-symbolizer-22 --inlines --functions=none -e '",
+                              "llvm-symbolizer --inlines --functions=none -e '", "addr2line -i -e '"}) {
     const std::string answer = ask(program + std::string(info.dli_fname) + tail);
     // The innermost place in a kernel file tells most; inlined vocabulary (device.h, mma.h) is named before it.
     std::string best, inner;

@@ -1,10 +1,10 @@
-// Reads back what the lanes of a wave logged between two meetings: lanes that executed the same instruction together make
-// one access of the wave, which is counted as the hardware would serve it, and judged lane by lane against what the block
-// touched before.
+// Reads back what the lanes of a wave logged between two meetings: lanes that executed the same instruction together
+// make one access of the wave, which is counted as the hardware would serve it, and judged lane by lane against what
+// the block touched before.
 //
-// Which lanes execute together is found as on the hardware: of the instructions the lanes stand at, the lowest goes first,
-// with every lane that stands there. So lanes that leave a loop early wait behind it, and the arms of a branch follow one
-// another.
+// Which lanes execute together is found as on the hardware: of the instructions the lanes stand at, the lowest goes
+// first, with every lane that stands there. So lanes that leave a loop early wait behind it, and the arms of a branch
+// follow one another.
 #include <bit>
 #include <cstring>
 
@@ -28,11 +28,16 @@ void for_lines(uint32_t offset, uint32_t size, Body&& body) {
 
 const char* name_of(Access kind) {
   switch (kind) {
-    case Access::read: return "read";
-    case Access::write: return "write";
-    case Access::atomic: return "atomic update";
-    case Access::atomic_load: return "atomic load";
-    case Access::atomic_store: return "atomic store";
+    case Access::read:
+      return "read";
+    case Access::write:
+      return "write";
+    case Access::atomic:
+      return "atomic update";
+    case Access::atomic_load:
+      return "atomic load";
+    case Access::atomic_store:
+      return "atomic store";
   }
   return "";
 }
@@ -60,8 +65,8 @@ void Runner::take_access(const Wave& wave, LogEntry** cursors, WaveAccess& acces
   }
 }
 
-// Reads the logs to their ends, or only until that of a lane which goes on is read: what the lane does next belongs to what
-// the others did last, which then stays in their logs.
+// Reads the logs to their ends, or only until that of a lane which goes on is read: what the lane does next belongs to
+// what the others did last, which then stays in their logs.
 void Runner::judge_log(Wave& wave, Until until) {
   LogEntry* cursors[64];
   bool any = false;
@@ -102,11 +107,16 @@ void Runner::judge(Wave& wave, const WaveAccess& access) {
     counters.lds_accesses++;
     counters.lds_bank_conflicts += count_bank_conflicts(access, launch->target);
     switch (kind) {
-      case Access::read: return judge_lds<Access::read>(wave, access, now);
-      case Access::write: return judge_lds<Access::write>(wave, access, now);
-      case Access::atomic: return judge_lds<Access::atomic>(wave, access, now);
-      case Access::atomic_load: return judge_lds<Access::atomic_load>(wave, access, now);
-      case Access::atomic_store: return judge_lds<Access::atomic_store>(wave, access, now);
+      case Access::read:
+        return judge_lds<Access::read>(wave, access, now);
+      case Access::write:
+        return judge_lds<Access::write>(wave, access, now);
+      case Access::atomic:
+        return judge_lds<Access::atomic>(wave, access, now);
+      case Access::atomic_load:
+        return judge_lds<Access::atomic_load>(wave, access, now);
+      case Access::atomic_store:
+        return judge_lds<Access::atomic_store>(wave, access, now);
     }
   }
   const int64_t bytes = int64_t{access.size} * access.count;
@@ -114,11 +124,16 @@ void Runner::judge(Wave& wave, const WaveAccess& access) {
   if (kind != Access::read && kind != Access::atomic_load) counters.global_write_bytes += bytes;
   counters.global_transactions += count_lines(access);
   switch (kind) {
-    case Access::read: return judge_global<Access::read>(wave, access, now);
-    case Access::write: return judge_global<Access::write>(wave, access, now);
-    case Access::atomic: return judge_global<Access::atomic>(wave, access, now);
-    case Access::atomic_load: return judge_global<Access::atomic_load>(wave, access, now);
-    case Access::atomic_store: return judge_global<Access::atomic_store>(wave, access, now);
+    case Access::read:
+      return judge_global<Access::read>(wave, access, now);
+    case Access::write:
+      return judge_global<Access::write>(wave, access, now);
+    case Access::atomic:
+      return judge_global<Access::atomic>(wave, access, now);
+    case Access::atomic_load:
+      return judge_global<Access::atomic_load>(wave, access, now);
+    case Access::atomic_store:
+      return judge_global<Access::atomic_store>(wave, access, now);
   }
 }
 
@@ -153,7 +168,8 @@ void Runner::judge_global(Wave& wave, const WaveAccess& access, const Moment& no
         if (!launch->memory->written(address, taken)) {
           bool own = true;
           for_lines(within, taken, [&](uint32_t line, uint64_t mask) {
-            const uint64_t known = page.written[line] | page.updated[line] | launch->memory->written_line(page.base + line * 64);
+            const uint64_t known =
+                page.written[line] | page.updated[line] | launch->memory->written_line(page.base + line * 64);
             own &= (known & mask) == mask;
           });
           if (!own) report(wave, access, i, {Verdict::unwritten, 0});
@@ -175,7 +191,8 @@ void Runner::report(const Wave& wave, const WaveAccess& access, int i, const Ver
   const Access kind = key_kind(access.key);
   char text[160];
   if (in_lds)
-    std::snprintf(text, sizeof(text), "%s of %u bytes at offset %zu of LDS", name_of(kind), access.size, access.addresses[i]);
+    std::snprintf(text, sizeof(text), "%s of %u bytes at offset %zu of LDS", name_of(kind), access.size,
+                  access.addresses[i]);
   else
     std::snprintf(text, sizeof(text), "%s of %u bytes at %p", name_of(kind), access.size,
                   reinterpret_cast<void*>(access.addresses[i]));

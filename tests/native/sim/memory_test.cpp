@@ -38,7 +38,8 @@ TEST(Memory, written_bytes_move_as_memmove_moves_bytes) {
       memory.copy_written(buffer + to, buffer + start, length);
       std::memmove(expected.data() + to, expected.data() + start, length);
     }
-    for (size_t i = 0; i < size; i++) ASSERT_EQ(memory.written(buffer + i, 1), expected[i] == 1) << "byte " << i << ", round " << round;
+    for (size_t i = 0; i < size; i++)
+      ASSERT_EQ(memory.written(buffer + i, 1), expected[i] == 1) << "byte " << i << ", round " << round;
     if (round == 250) {
       // So far nearly everything is written: begin again with a few bytes.
       memory.release(reinterpret_cast<void*>(buffer));

@@ -1,5 +1,5 @@
-// Kernels with one planted bug each, for the simulator's checker, and their right counterparts. A line marked `bug: name` is
-// the one the report must name. Compiled for the simulator only; simulator_test.cpp launches them.
+// Kernels with one planted bug each, for the simulator's checker, and their right counterparts. A line marked `bug: name`
+// is the one the report must name. Compiled for the simulator only; simulator_test.cpp launches them.
 #include "../../../native/kernels/device.h"
 
 struct PlantedParams {
@@ -61,7 +61,7 @@ OCTET_KERNEL(planted_unwritten_index, PlantedParams, 256) {
   params.output[index + (1 << 28)] = 0;
 }
 
-// ---- races within a block: of two accesses the later one in the simulator's order is reported, and names the other ----
+// ---- races within a block: of two accesses the later in the simulator's order is reported, and names the other ----
 
 OCTET_KERNEL(planted_lds_race, PlantedParams, 256) {
   PlantedLds& lds = OCTET_LDS(PlantedLds);

@@ -1,5 +1,5 @@
-// The simulator's checker and counters on the kernels of planted.hip: every bug is reported with kernel, block, lane and
-// source line, the same on every number of threads, and right kernels are not reported.
+// The simulator's checker and counters on the kernels of planted.hip: every bug is reported with kernel, block, lane
+// and source line, the same on every number of threads, and right kernels are not reported.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -59,11 +59,12 @@ class Simulator : public testing::TestWithParam<std::tuple<Target, int>> {
     return "no fault";
   }
   // The report begins with kernel, block, lane and the line marked in planted.hip, and says what.
-  void expect_fault(const char* kernel, uint32_t blocks, uint32_t block, int thread, const std::string& what, int32_t n = 0) {
+  void expect_fault(const char* kernel, uint32_t blocks, uint32_t block, int thread, const std::string& what,
+                    int32_t n = 0) {
     const std::string fault = fault_of(kernel, blocks, 128, n);
     char place[160];
-    std::snprintf(place, sizeof(place), "kernel %s, block (%u, 0, 0), thread %d (wave %d, lane %d), %s: ", kernel, block,
-                  thread, thread / lanes(), thread % lanes(), line_of(kernel).c_str());
+    std::snprintf(place, sizeof(place), "kernel %s, block (%u, 0, 0), thread %d (wave %d, lane %d), %s: ", kernel,
+                  block, thread, thread / lanes(), thread % lanes(), line_of(kernel).c_str());
     EXPECT_EQ(fault.substr(0, std::string(place).size()), place) << fault;
     EXPECT_NE(fault.find(what), std::string::npos) << fault << "\nshould say: " << what;
   }
@@ -99,21 +100,25 @@ INSTANTIATE_TEST_SUITE_P(Targets, Simulator, targets, name_of);
 
 TEST_P(Simulator, accesses_out_of_bounds_are_reported) {
   expect_fault("planted_lds_overrun", 2, 0, 70, " runs past the 1024 bytes of LDS: it begins at offset 1024", 256);
-  expect_fault("planted_global_overrun", 2, 0, 37, "is outside of every buffer: 8 bytes past the end of a buffer of 65536 bytes",
-               words + 2);
+  expect_fault("planted_global_overrun", 2, 0, 37,
+               "is outside of every buffer: 8 bytes past the end of a buffer of 65536 bytes", words + 2);
 }
 
 TEST_P(Simulator, a_read_of_what_nobody_wrote_is_reported) {
-  expect_fault("planted_lds_unwritten", 2, 0, 90, "read of 4 bytes at offset 360 of LDS that nobody in this block wrote");
-  expect_fault("planted_lds_byte_unwritten", 1, 0, 2, "read of 4 bytes at offset 4 of LDS that nobody in this block wrote");
+  expect_fault("planted_lds_unwritten", 2, 0, 90,
+               "read of 4 bytes at offset 360 of LDS that nobody in this block wrote");
+  expect_fault("planted_lds_byte_unwritten", 1, 0, 2,
+               "read of 4 bytes at offset 4 of LDS that nobody in this block wrote");
   expect_fault("planted_lds_left_over", 2, 1, 1, "read of 4 bytes at offset 4 of LDS that nobody in this block wrote");
   expect_fault("planted_global_unwritten", 2, 0, 3, "that nobody wrote before this launch, nor this block", words);
   expect_fault("planted_unwritten_index", 2, 0, 3, "that nobody wrote before this launch, nor this block", words);
 }
 
 TEST_P(Simulator, races_within_a_block_are_reported) {
-  expect_fault("planted_lds_race", 2, 0, 64, "write of 4 bytes at offset 256 of LDS races with the read by thread 0 at planted.hip:");
-  expect_fault("planted_lds_write_race", 1, 0, 100, "races with the write by thread 9 at " + line_of("planted_lds_write_race"));
+  expect_fault("planted_lds_race", 2, 0, 64,
+               "write of 4 bytes at offset 256 of LDS races with the read by thread 0 at planted.hip:");
+  expect_fault("planted_lds_write_race", 1, 0, 100,
+               "races with the write by thread 9 at " + line_of("planted_lds_write_race"));
   expect_fault("planted_missing_wave_sync", 1, 0, 0, ": no __syncthreads or wave_sync is between them");
   expect_fault("planted_wave_sync_between_waves", 1, 0, lanes(), ": no __syncthreads is between them");
   expect_fault("planted_read_then_write", 1, 0, 5, "races with the read by");
@@ -123,8 +128,9 @@ TEST_P(Simulator, races_within_a_block_are_reported) {
 }
 
 TEST_P(Simulator, races_between_blocks_are_reported_whatever_the_threads) {
-  expect_fault("planted_blocks_write", 7, 1, 4, "races with the write by block (0, 0, 0), thread 4 (wave 0, lane 4) at " +
-                                                    line_of("planted_blocks_write"));
+  expect_fault(
+      "planted_blocks_write", 7, 1, 4,
+      "races with the write by block (0, 0, 0), thread 4 (wave 0, lane 4) at " + line_of("planted_blocks_write"));
   expect_fault("planted_blocks_read", 7, 2, 6, "races with the write by block (1, 0, 0), thread 6");
   expect_fault("planted_blocks_read_first", 7, 3, 6, "races with the read by block (1, 0, 0), thread 6");
   expect_fault("planted_blocks_atomic_and_plain", 7, 3, 6, "races with the write by block (2, 0, 0), thread 6");
