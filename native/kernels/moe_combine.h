@@ -1,5 +1,5 @@
-// The sum of what a token's experts gave: sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]] in
-// f32. moe_combine writes it; norm takes it in as its x.
+// The sum of what a token's experts gave: sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]]
+// in f32. moe_combine writes it; norm takes it in as its x.
 #pragma once
 
 #include "columns.h"
@@ -19,7 +19,7 @@ struct PairSum {
     for (int choice = 0; choice < top_k && some < 0; choice++) some = slot_of(token * top_k + choice);
     if (some < 0) return;
     if (aligned && count >= 8) {
-#pragma unroll 4
+#pragma unroll 8
       for (int choice = 0; choice < top_k; choice++) add(token * top_k + choice, some, column, 8, true, sum);
     } else {
       for (int choice = 0; choice < top_k; choice++) add(token * top_k + choice, some, column, count, false, sum);
@@ -34,7 +34,8 @@ struct PairSum {
 
   // NOTE: a choice without a slot reads `some` row of one that has it, so that the loads of several choices can be on
   // their way together. The row may hold anything: the choice's 0 is chosen, not multiplied.
-  OCTET_INLINE void add(int64_t pair, int64_t some, int64_t column, int64_t count, bool aligned, float (&sum)[8]) const {
+  OCTET_INLINE void add(int64_t pair, int64_t some, int64_t column, int64_t count, bool aligned,
+                        float (&sum)[8]) const {
     const int64_t slot = slot_of(pair);
     float x[8];
     load_columns(y + (slot < 0 ? some : slot) * y_stride, column, count, aligned, x);

@@ -4,8 +4,8 @@
 // lower expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the
 // largest count as exp(0) = 1, so +inf shares all weight among its likes and a row without a finite logit weighs all
 // experts alike. A team of 16 lanes, or 32 with more than 128 experts, routes a token; a lane holds neighbouring
-// experts, so the lowest lane of a tie has the lowest one. Logits may come as the partial sums of a split GEMM: they are
-// added here, in order.
+// experts, so the lowest lane of a tie has the lowest one. Logits may come as the partial sums of a split GEMM: they
+// are added here, in order.
 //
 // sort: stable counting sort of the pairs p = token*top_k + choice by local expert, in one launch. A block places a
 // chunk of 8,192 pairs, each of its 16 waves a run of neighbouring ones, and every wave counts in LDS for itself: the
@@ -186,7 +186,9 @@ OCTET_INLINE int64_t block_teams() {
   return blockDim.x / route_team(bound);
 }
 
-OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) { route<128>(params, blockIdx.x * block_teams<128>()); }
+OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) {
+  route<128>(params, blockIdx.x * block_teams<128>());
+}
 OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) {
   route<max_experts>(params, blockIdx.x * block_teams<max_experts>());
 }
@@ -275,7 +277,8 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, MoeSortLds& lds, int 
   });
   __syncthreads();
 
-  // Phase 2: the exclusive sum over the experts, by one wave: a lane adds neighbouring experts, the wave adds the lanes.
+  // Phase 2: the exclusive sum over the experts, by one wave: a lane adds neighbouring experts, the wave adds the
+  // lanes.
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
     int total = lds.before[e] + lds.after[e];
     for (int wave = 0; wave < waves; wave++) total += lds.next[wave][e];

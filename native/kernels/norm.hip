@@ -1,9 +1,9 @@
 // norm: RMSNorm with an optional residual add before it and an optional FP8 quantisation behind it.
 //
 //   h = x, or bf16(x + residual), written back to residual
-//   x in bf16; or the bf16 of a sum: of partial sums of a split GEMM in order, or of a token's MoE slots (moe_combine.h)
-//   y = h / sqrt(mean(h^2) + eps) * weight
-//   output = bf16(y);  quantized, scales = quantize(y in f32): one scale per token and 128 columns
+//   x in bf16; or the bf16 of a sum: of partial sums of a split GEMM in order, or of a token's MoE slots
+//   (moe_combine.h) y = h / sqrt(mean(h^2) + eps) * weight output = bf16(y);  quantized, scales = quantize(y in f32):
+//   one scale per token and 128 columns
 //
 // x, residual, output [tokens, hidden] bf16; weight [hidden] bf16; quantized [tokens, hidden] FP8. One block of 256
 // threads serves one token. A thread takes 8 columns at a time, so 16 neighbouring lanes hold a scale block
@@ -17,12 +17,12 @@
 constexpr int norm_threads = 256;
 
 struct NormParams {
-  const void* x;           // [tokens, hidden] bf16, [segments, tokens, hidden] f32 or [tokens*top_k, hidden] bf16
-  uint16_t* residual;      // [tokens, hidden] bf16, or null
-  const uint16_t* weight;  // [hidden] bf16
-  uint16_t* output;        // [tokens, hidden] bf16, or null
-  uint8_t* quantized;      // [tokens, hidden] FP8, or null
-  float* scales;           // [tokens, ceil(hidden/128)]
+  const void* x;              // [tokens, hidden] bf16, [segments, tokens, hidden] f32 or [tokens*top_k, hidden] bf16
+  uint16_t* residual;         // [tokens, hidden] bf16, or null
+  const uint16_t* weight;     // [hidden] bf16
+  uint16_t* output;           // [tokens, hidden] bf16, or null
+  uint8_t* quantized;         // [tokens, hidden] FP8, or null
+  float* scales;              // [tokens, ceil(hidden/128)]
   const int32_t* pair_slots;  // [tokens, top_k], or null: nothing to combine
   const float* pair_weights;  // [tokens, top_k]
   int64_t tokens, hidden;
@@ -60,8 +60,12 @@ OCTET_INLINE void norm_load(const NormParams& params, int64_t token, int64_t col
       for (int i = 0; i < 8; i++) x[i] += part[i];
     }
   } else if constexpr (source == NormSource::slots) {
-    const PairSum pairs{static_cast<const uint16_t*>(params.x), params.pair_slots, params.pair_weights,
-                        params.tokens, params.x_stride, params.top_k};
+    const PairSum pairs{static_cast<const uint16_t*>(params.x),
+                        params.pair_slots,
+                        params.pair_weights,
+                        params.tokens,
+                        params.x_stride,
+                        params.top_k};
     pairs.load(token, column, count, aligned, x);
   } else {
     load_columns(static_cast<const uint16_t*>(params.x) + token * params.x_stride, column, count, aligned, x);
@@ -206,8 +210,9 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
         .scale_stride = args.scale_stride,
         .eps = args.eps,
         .fnuz = args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
-        .aligned = on_eight(args.x, args.x_stride) && args.x_segment_stride % 8 == 0 && on_eight(args.residual, args.residual_stride) &&
-                   on_eight(args.output, args.output_stride) && on_eight(args.quantized, args.quantized_stride),
+        .aligned = on_eight(args.x, args.x_stride) && args.x_segment_stride % 8 == 0 &&
+                   on_eight(args.residual, args.residual_stride) && on_eight(args.output, args.output_stride) &&
+                   on_eight(args.quantized, args.quantized_stride),
     };
     const char* kernel = args.x_segments > 0 ? "norm_row_partials" : args.pair_slots ? "norm_row_slots" : "norm_row";
     launch(stream, kernel, Grid{static_cast<uint32_t>(args.tokens)}, norm_threads / facts(stream).wave_size,

@@ -1,5 +1,5 @@
-// The launchers of moe_gate_up and moe_down without a device: which configuration they pick, what they launch, what they
-// refuse. The kernels' results are held to references by the parity cases.
+// The launchers of moe_gate_up and moe_down without a device: which configuration they pick, what they launch, what
+// they refuse. The kernels' results are held to references by the parity cases.
 #include "../../../native/kernels/moe.hip"
 
 #include <gtest/gtest.h>
@@ -141,11 +141,11 @@ TEST_F(Moe, Load_is_that_of_the_whole_layer_under_expert_parallelism) {
 }
 
 TEST_F(Moe, Gate_up_takes_16_columns_a_block_where_128_would_leave_CUs_idle) {
-  EXPECT_EQ(gate_up_kernel(gate_up_args(1)), "moe_gate_up_m16n32");            // 8 experts x 12
-  EXPECT_EQ(gate_up_kernel(gate_up_args(3)), "moe_gate_up_m16n32");            // 24 x 12 < 304
-  EXPECT_EQ(gate_up_kernel(gate_up_args(64, 128, 192)), "moe_gate_up_m16n32");  // TP8: 128 x 2
+  EXPECT_EQ(gate_up_kernel(gate_up_args(1)), "moe_gate_up_m16n32");              // 8 experts x 12
+  EXPECT_EQ(gate_up_kernel(gate_up_args(3)), "moe_gate_up_m16n32");              // 24 x 12 < 304
+  EXPECT_EQ(gate_up_kernel(gate_up_args(64, 128, 192)), "moe_gate_up_m16n32");   // TP8: 128 x 2
   EXPECT_EQ(gate_up_kernel(gate_up_args(64, 128, 384)), "moe_gate_up_m16n256");  // TP4: 128 x 3
-  EXPECT_EQ(gate_up_kernel(gate_up_args(64, 16, 1536)), "moe_gate_up_m16n32");  // EP8: 16 x 12
+  EXPECT_EQ(gate_up_kernel(gate_up_args(64, 16, 1536)), "moe_gate_up_m16n32");   // EP8: 16 x 12
   EXPECT_EQ(gate_up_kernel(gate_up_args(4096, 16, 1536)), "moe_gate_up_m128n128");
 }
 
@@ -155,7 +155,8 @@ TEST_F(Moe, Decode_of_the_model_fills_the_CUs) {
     int32_t experts;
     int64_t intermediate;
   };
-  for (const auto& [experts, intermediate] : {Shard{128, 1536}, {128, 768}, {128, 384}, {128, 192}, {64, 1536}, {32, 1536}}) {
+  for (const auto& [experts, intermediate] :
+       {Shard{128, 1536}, {128, 768}, {128, 384}, {128, 192}, {64, 1536}, {32, 1536}}) {
     for (const int64_t tokens : {1, 2, 4, 8, 16, 64}) {
       const int64_t here = std::min<int64_t>(std::max<int64_t>(tokens * 8 * experts / 128, 1), experts);
       const MoePlan up = gate_up_plan(gate_up_args(tokens, experts, intermediate));
