@@ -101,10 +101,11 @@ internal sealed class IlgpuProvider : BackendProvider
 
     private static IlgpuBackend Open(IlgpuKind kind, string name, int index)
     {
-        var probe = Probe(kind).FirstOrDefault(p => p.Name == name);
+        var probes = Probe(kind);
+        var probe = probes.FirstOrDefault(p => p.Name == name);
         if (probe is not { IsUsable: true })
         {
-            var reason = probe?.Reason ?? Probe(kind)[0].Reason ?? "there is no device of that number";
+            var reason = probe?.Reason ?? (probes[0].Present ? $"there are {probes.Count} of that kind" : probes[0].Reason);
             throw new OctetException(OctetStatus.NoDevice, $"device '{name}': {reason}; {kind.Remedy}");
         }
 
