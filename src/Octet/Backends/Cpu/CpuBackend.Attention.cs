@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 // Prefill and decode sum alike: the context is cut into splits of a fixed number of positions, each gives a partial result, and
@@ -85,6 +87,7 @@ internal sealed unsafe partial class CpuBackend
         };
 
     /// <summary>Adds the partial results of one split to those of the splits before it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Join(float* total, float* partial, int rows, int stride, int dim)
     {
         for (var row = 0; row < rows; row++, total += stride, partial += stride)

@@ -119,6 +119,7 @@ internal sealed unsafe partial class CpuBackend
         public DType Float8;
 
         [SkipLocalsInit]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);
@@ -166,6 +167,7 @@ internal sealed unsafe partial class CpuBackend
         public long OutputStride, Hidden, ColumnBlocks;
 
         [SkipLocalsInit]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);

@@ -52,6 +52,7 @@ internal sealed unsafe partial class CpuBackend
         public bool OutputIsFloat32;
 
         [SkipLocalsInit]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);

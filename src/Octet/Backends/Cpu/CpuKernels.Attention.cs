@@ -7,6 +7,7 @@ namespace Octet.Backends;
 // head and over the positions of a split in their order, at every vector width and whatever rows are beside it.
 internal sealed unsafe partial class CpuKernels<TLanes>
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void AttendSplit(
         CpuWorker worker, in CpuAttention attention, int* table, int kvHead, long firstRow, int queries, long firstPosition,
         long split, float* partials)
@@ -75,6 +76,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     /// <summary>scores[position - begin, row] = q . k, unscaled; -inf where the block table names no block.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Score(
         in CpuAttention attention, int* table, int kvHead, long first, long end, long begin, float* q, int width, float* page, float* scores)
     {
@@ -102,6 +104,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     /// <summary>Scores become exp(scale * score - maximum), 0 outside a row's bounds; the maximum and the sum go behind the bounds.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Exponentiate(float* scores, int first, int end, int width, float scale, float* bounds)
     {
         for (var row = 0; row < width; row += TLanes.Count)
@@ -135,6 +138,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     /// <summary>sums[d, row] = sum over positions of p[position, row] * V, nothing where the block table names no block.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Weigh(
         in CpuAttention attention, int* table, int kvHead, long first, long end, long begin, float* p, int width, float* page, float* sums,
         float* bounds)
@@ -160,6 +164,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool AreFinite(float* values, int count)
     {
         // x - x is NaN where x is not finite.
@@ -216,6 +221,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     /// <param name="bStride">Singles between columns of b.</param>
     /// <param name="columns">Number of columns.</param>
     /// <param name="c">[columns, width].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddOuter(float* a, int width, int length, float* b, int bStride, int columns, float* c)
     {
         var step = TileRows * TLanes.Count;

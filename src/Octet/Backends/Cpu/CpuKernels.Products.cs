@@ -9,6 +9,8 @@ namespace Octet.Backends;
 /// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
 /// </summary>
 /// <remarks>
+/// NOTE: all of it is compiled with all optimisations at its first call. A model's first tokens would else run in code that
+/// nobody has optimised yet, and a loop that is called once per op stays there for long.
 /// One row (decode) takes the codes straight from memory, widened in registers: reading them is all that counts. More rows share
 /// what a few columns over half a kilobyte of K become once widened; that stays in the first-level cache, the rows come from the
 /// second, and the tile of rows and columns lives in registers.
@@ -58,6 +60,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Multiply<TCodes>(
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
         where TCodes : struct, ICodes
@@ -92,6 +95,12 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             return;
         }
 
+        if (CanTakePairs<TCodes>(in product, count))
+        {
+            MultiplyFew<TCodes>(in product, rows, count, a, stride, firstColumn, columns, wide + wideSize, result);
+            return;
+        }
+
         // Few rows: a column's codes are read from end to end. Many: a chunk of the rows is used for all columns while it is cached.
         // The totals of a tile lie together, [column tile, row tile][row, column][lane].
         var totals = wide + wideSize;
@@ -115,6 +124,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     }
 
     /// <summary>totals += A times some rows of B, a chunk of K at a time.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddProducts<TCodes>(
         in CpuProduct product, long* rows, int count, long firstColumn, int width, float* a, long stride, float* wide, float* totals)
         where TCodes : struct, ICodes
@@ -172,6 +182,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     }
 
     /// <summary>Columns start to end-1 of a few rows of B as raw singles, and their scales; the last row stands for those a tile has beyond.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void WidenColumns<TCodes>(
         in CpuProduct product, long firstColumn, int width, long start, long end, float* wide, float* columnScales)
         where TCodes : struct, ICodes
@@ -213,6 +224,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     }
 
     /// <summary>A row of A as singles times Prescale, each segment filled up with zeros to a whole group.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void WidenRow<TCodes>(in CpuProduct product, long row, float* destination) where TCodes : struct, ICodes
     {
         var codes = product.A + (row * product.AStride * TCodes.Size);
@@ -232,6 +244,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     }
 
     /// <summary>Elements as raw singles in groups, with zeros up to a whole group; nothing behind the last element is read.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void WidenRaw<TCodes>(byte* source, int length, float* destination, long prefetch) where TCodes : struct, ICodes
     {
         var group = Lanes * TCodes.Steps;
@@ -291,6 +304,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         ((code & TCodes.NaNMask) ^ TCodes.NaNFlip) == TCodes.NaNMark;
 
     /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
     {
         var full = length / Lanes * Lanes;
@@ -329,6 +343,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     }
 
     /// <summary>The sum of sixteen lanes: i and i + 8, then 4 further, 2 further and 1 further, at every width.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Fold(float* lanes)
     {
         var four = (Vector128.Load(lanes) + Vector128.Load(lanes + 8)) + (Vector128.Load(lanes + 4) + Vector128.Load(lanes + 12));

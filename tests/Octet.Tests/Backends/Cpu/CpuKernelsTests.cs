@@ -50,19 +50,20 @@ public sealed class CpuKernelsTests
     [Fact]
     public void Weight_that_is_NaN_spoils_its_column_alone()
     {
-        foreach (var m in new[] { 1, 3, 40 })
+        // Through one row, pairs of columns (whole groups of k, few rows) and widened panels.
+        foreach (var (m, k) in new[] { (1, 150), (3, 150), (40, 150), (1, 192), (2, 192), (8, 192), (20, 192), (64, 192) })
         {
             using var device = CpuDevices.Open(0, 2);
-            var codes = new byte[5 * 150];
+            var codes = new byte[5 * k];
             Array.Fill(codes, (byte)0x38);
-            codes[(3 * 150) + 149] = 0xFF;
-            using var a = Tensor.From<Float8E4M3>(device, Array.ConvertAll(new byte[m * 150], _ => Float8E4M3.FromCode(0x38)), m, 150);
+            codes[(3 * k) + k - 1] = 0xFF;
+            using var a = Tensor.From<Float8E4M3>(device, Array.ConvertAll(new byte[m * k], _ => Float8E4M3.FromCode(0x38)), m, k);
             using var aScales = Tensor.From<float>(device, Enumerable.Repeat(1f, m * 2).ToArray(), m, 2);
-            using var values = Tensor.From<Float8E4M3>(device, Array.ConvertAll(codes, Float8E4M3.FromCode), 5, 150);
+            using var values = Tensor.From<Float8E4M3>(device, Array.ConvertAll(codes, Float8E4M3.FromCode), 5, k);
             using var scales = Tensor.From<float>(device, [1, 1], 1, 2);
             using var output = Tensor.Create(device, DType.Float32, m, 5);
             Ops.Gemm(device.Stream, new GemmArgs { A = a, AScales = aScales, B = new Weight { Values = values, Scales = scales }, Output = output });
-            var expected = Enumerable.Range(0, m * 5).Select(i => i % 5 == 3 ? float.NaN : 150f);
+            var expected = Enumerable.Range(0, m * 5).Select(i => i % 5 == 3 ? float.NaN : k);
             Assert.Equal(expected, output.ToArray<float>());
         }
     }

@@ -1,0 +1,260 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Octet.Backends;
+
+// Up to a few times eight rows: a pair of B's rows is widened in registers as it arrives and used by all rows of A at once. Unpacking and
+// waiting for memory hide behind the multiply-adds, which a panel of widened columns would keep apart.
+internal sealed unsafe partial class CpuKernels<TLanes>
+{
+    // The most rows for which unpacking again for every eight of them is no dearer than a panel of widened columns.
+    private const int MostFewRows = 6 * FewRows;
+
+    // Rows of A that share a pair of columns: sixteen sums, eight unpacked registers and the constants fill the 32.
+    private const int FewRows = 8;
+
+    // Columns that pass over a chunk of the rows while it is in the first-level cache.
+    private const int FewColumns = 16;
+
+    private readonly struct Six : IRows
+    {
+        public static int Count => 6;
+    }
+
+    private readonly struct Eight : IRows
+    {
+        public static int Count => 8;
+    }
+
+    /// <summary>Whether every segment is whole groups, so that nothing has to be filled up, and the registers are there.</summary>
+    private static bool CanTakePairs<TCodes>(in CpuProduct product, int count) where TCodes : struct, ICodes =>
+        TLanes.HasManyRegisters && count <= MostFewRows && product.ScaleColumnOffset == 0 && product.K % (Lanes * TCodes.Steps) == 0;
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void MultiplyFew<TCodes>(
+        in CpuProduct product, long* rows, int count, float* a, long stride, long firstColumn, int columns, float* totals, float* result)
+        where TCodes : struct, ICodes
+    {
+        const int TileSize = FewColumns * FewRows * Lanes; // totals are [eight rows][column][row][lane]
+        for (var column = 0; column < columns; column += FewColumns)
+        {
+            var width = Math.Min(FewColumns, columns - column);
+            new Span<float>(totals, (count + FewRows - 1) / FewRows * TileSize).Clear();
+            for (long start = 0; start < product.K; start += ChunkLength)
+            {
+                var length = Math.Min(ChunkLength, product.K - start);
+                for (var r = 0; r < count; r += FewRows)
+                {
+                    AddFew<TCodes>(
+                        in product, rows + r, Math.Min(FewRows, count - r), a + (r * stride) + start, stride, firstColumn + column, width, start, length,
+                        totals + (r / FewRows * TileSize));
+                }
+            }
+
+            for (var r = 0; r < count; r++)
+            {
+                for (var c = 0; c < width; c++)
+                {
+                    result[(r * BlockColumns) + column + c] =
+                        Fold(totals + (r / FewRows * TileSize) + (((c * FewRows) + (r % FewRows)) * Lanes));
+                }
+            }
+        }
+    }
+
+    /// <summary>totals += A times some rows of B over a chunk of K.</summary>
+    [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddFew<TCodes>(
+        in CpuProduct product, long* rows, int count, float* a, long stride, long firstColumn, int width, long start, long length, float* totals)
+        where TCodes : struct, ICodes
+    {
+        var rowScales = stackalloc float[ChunkSegments * FewRows];
+        var scales = stackalloc float[ChunkSegments * FewRows * 2];
+        for (long k = 0; k < length; k += Float8.Block)
+        {
+            for (var r = 0; r < FewRows; r++)
+            {
+                rowScales[(k / Float8.Block * FewRows) + r] = product.AScale(rows[Math.Min(r, count - 1)], start + k);
+            }
+        }
+
+        var bStride = product.BStride * TCodes.Size;
+        for (var c = 0; c < width; c += 2)
+        {
+            // A column that is missing repeats the one before, for nobody.
+            var second = c + 1 < width ? 1 : 0;
+            for (long k = 0; k < length; k += Float8.Block)
+            {
+                var at = k / Float8.Block * FewRows;
+                var factor = Vector256.Load(rowScales + at);
+                (factor * Vector256.Create(product.BScale(firstColumn + c, start + k) * TCodes.Postscale)).Store(scales + (2 * at));
+                (factor * Vector256.Create(product.BScale(firstColumn + c + second, start + k) * TCodes.Postscale)).Store(scales + (2 * at) + FewRows);
+            }
+
+            // What is needed next: the same rows' next chunk, behind the last one the first of the rows after these.
+            var codes = product.B + ((firstColumn + c) * bStride) + (start * TCodes.Size);
+            var next = start + length < product.K ? length * TCodes.Size : (FewColumns * bStride) - (start * TCodes.Size);
+            var sums = totals + (c * FewRows * Lanes);
+            var hasNaN = count switch
+            {
+                <= 2 => AddPair<TCodes, Two>(a, stride, codes, second * bStride, length, next, scales, sums),
+                <= 4 => AddPair<TCodes, Four>(a, stride, codes, second * bStride, length, next, scales, sums),
+                <= 6 => AddPair<TCodes, Six>(a, stride, codes, second * bStride, length, next, scales, sums),
+                _ => AddPair<TCodes, Eight>(a, stride, codes, second * bStride, length, next, scales, sums),
+            };
+            for (var s = 0; hasNaN && s <= second; s++)
+            {
+                if (HasNaN<TCodes>(codes + (s * bStride), length))
+                {
+                    new Span<float>(sums + (s * FewRows * Lanes), FewRows * Lanes).Fill(float.NaN);
+                }
+            }
+        }
+    }
+
+    /// <summary>totals += rows of A times two rows of B; whether one of the elements of B is NaN, which the sums do not say.</summary>
+    /// <param name="a">[Count, length] at a stride, in groups; those behind the last row can be read.</param>
+    /// <param name="stride">See <paramref name="a"/>.</param>
+    /// <param name="b">The first row's codes.</param>
+    /// <param name="bStride">To the second's, in bytes.</param>
+    /// <param name="length">Whole groups.</param>
+    /// <param name="prefetch">Where the codes lie that will be needed soon, from those at hand.</param>
+    /// <param name="scales">[segments, 2, FewRows].</param>
+    /// <param name="totals">[2, FewRows, lanes].</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static bool AddPair<TCodes, TRows>(
+        float* a, long stride, byte* b, long bStride, long length, long prefetch, float* scales, float* totals)
+        where TCodes : struct, ICodes
+        where TRows : struct, IRows
+    {
+        var mark = TLanes.Broadcast(0f);
+        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+        {
+            var zero = TLanes.Broadcast(0f);
+            var x = a + lane;
+            var codes = b + (4 * lane);
+            var scale = scales;
+            for (long done = 0; done < length; done += Float8.Block, scale += 2 * FewRows)
+            {
+                TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
+                TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, t4 = zero, t5 = zero, t6 = zero, t7 = zero;
+                for (var end = x + Math.Min(Float8.Block, length - done); x < end; x += Lanes * TCodes.Steps, codes += GroupBytes)
+                {
+                    Prefetch(codes + prefetch);
+                    Prefetch(codes + bStride + prefetch);
+                    if (TCodes.Steps == 4)
+                    {
+                        TLanes.WidenRaw(codes, out var w0, out var w1, out var w2, out var w3);
+                        TLanes.WidenRaw(codes + bStride, out var v0, out var v1, out var v2, out var v3);
+                        mark = TLanes.MarkLargest(mark, codes, TCodes.NaNMask, TCodes.NaNFlip);
+                        mark = TLanes.MarkLargest(mark, codes + bStride, TCodes.NaNMask, TCodes.NaNFlip);
+                        AddStep<TRows>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows>(x + (2 * Lanes), stride, w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows>(x + (3 * Lanes), stride, w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    }
+                    else
+                    {
+                        TLanes.WidenPairs(codes, out var w0, out var w1);
+                        TLanes.WidenPairs(codes + bStride, out var v0, out var v1);
+                        AddStep<TRows>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    }
+                }
+
+                var total = totals + lane;
+                AddScaled(total, scale, s0);
+                AddScaled(total + Lanes, scale + 1, s1);
+
+                if (TRows.Count > 2)
+                {
+                    AddScaled(total + (2 * Lanes), scale + 2, s2);
+                    AddScaled(total + (3 * Lanes), scale + 3, s3);
+                }
+
+                if (TRows.Count > 4)
+                {
+                    AddScaled(total + (4 * Lanes), scale + 4, s4);
+                    AddScaled(total + (5 * Lanes), scale + 5, s5);
+                }
+
+                if (TRows.Count > 6)
+                {
+                    AddScaled(total + (6 * Lanes), scale + 6, s6);
+                    AddScaled(total + (7 * Lanes), scale + 7, s7);
+                }
+
+                total += FewRows * Lanes;
+                AddScaled(total, scale + FewRows, t0);
+                AddScaled(total + Lanes, scale + FewRows + 1, t1);
+
+                if (TRows.Count > 2)
+                {
+                    AddScaled(total + (2 * Lanes), scale + FewRows + 2, t2);
+                    AddScaled(total + (3 * Lanes), scale + FewRows + 3, t3);
+                }
+
+                if (TRows.Count > 4)
+                {
+                    AddScaled(total + (4 * Lanes), scale + FewRows + 4, t4);
+                    AddScaled(total + (5 * Lanes), scale + FewRows + 5, t5);
+                }
+
+                if (TRows.Count > 6)
+                {
+                    AddScaled(total + (6 * Lanes), scale + FewRows + 6, t6);
+                    AddScaled(total + (7 * Lanes), scale + FewRows + 7, t7);
+                }
+            }
+        }
+
+        return TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
+    }
+
+    // One element of each lane: sixteen sums that do not wait for each other.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddStep<TRows>(
+        float* x, long stride, TLanes w, TLanes v,
+        ref TLanes s0, ref TLanes t0, ref TLanes s1, ref TLanes t1, ref TLanes s2, ref TLanes t2, ref TLanes s3, ref TLanes t3,
+        ref TLanes s4, ref TLanes t4, ref TLanes s5, ref TLanes t5, ref TLanes s6, ref TLanes t6, ref TLanes s7, ref TLanes t7)
+        where TRows : struct, IRows
+    {
+        var x0 = TLanes.Load(x);
+        s0 = TLanes.MultiplyAdd(x0, w, s0);
+        t0 = TLanes.MultiplyAdd(x0, v, t0);
+        var x1 = TLanes.Load(x + stride);
+        s1 = TLanes.MultiplyAdd(x1, w, s1);
+        t1 = TLanes.MultiplyAdd(x1, v, t1);
+
+        if (TRows.Count > 2)
+        {
+            var x2 = TLanes.Load(x + (2 * stride));
+            s2 = TLanes.MultiplyAdd(x2, w, s2);
+            t2 = TLanes.MultiplyAdd(x2, v, t2);
+            var x3 = TLanes.Load(x + (3 * stride));
+            s3 = TLanes.MultiplyAdd(x3, w, s3);
+            t3 = TLanes.MultiplyAdd(x3, v, t3);
+        }
+
+        if (TRows.Count > 4)
+        {
+            var x4 = TLanes.Load(x + (4 * stride));
+            s4 = TLanes.MultiplyAdd(x4, w, s4);
+            t4 = TLanes.MultiplyAdd(x4, v, t4);
+            var x5 = TLanes.Load(x + (5 * stride));
+            s5 = TLanes.MultiplyAdd(x5, w, s5);
+            t5 = TLanes.MultiplyAdd(x5, v, t5);
+        }
+
+        if (TRows.Count > 6)
+        {
+            var x6 = TLanes.Load(x + (6 * stride));
+            s6 = TLanes.MultiplyAdd(x6, w, s6);
+            t6 = TLanes.MultiplyAdd(x6, v, t6);
+            var x7 = TLanes.Load(x + (7 * stride));
+            s7 = TLanes.MultiplyAdd(x7, w, s7);
+            t7 = TLanes.MultiplyAdd(x7, v, t7);
+        }
+    }
+}
