@@ -185,7 +185,7 @@ struct DecodeStep {
   OCTET_INLINE void accumulate(const MmaAccumulator (&p)[parts], MmaAccumulator (&o)[dims]) const {
     for (int part = 0; part < parts; part++) {
       MmaBf16::B b[2];
-      MmaBf16::to_b_split(p[part], b);
+      MmaBf16::to_b(p[part], b);
       for (int dim = 0; dim < dims; dim++) {
         u32x2 four[rows];
         widen([&](int i) { return v[dim][i]; }, part, four);

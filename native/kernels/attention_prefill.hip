@@ -10,11 +10,13 @@
 // A block of 4 waves serves neighbouring columns (attention.h) of one KV head and one sequence, each wave 32 of them
 // (16 on sm_90), and walks the context from the first position its oldest query sees to its newest query, 32 tokens a
 // step: the block stages K and V in LDS, the next step's are then on their way in registers while every wave computes
-// S^T, the online softmax and O^T. A wave passes over steps none of its columns sees. Grid: column tiles x KV heads x
-// sequences, the longest rows first; blocks beyond the queries of a sequence leave at once.
+// S^T, the online softmax and O^T. A wave passes over steps none of its columns sees, and masks only those that some
+// column does not see whole. Grid: column tiles x KV heads x sequences, the longest rows first; blocks beyond the
+// queries of a sequence leave at once.
 //
 // The idea: Dao et al., "FlashAttention", 2022. Floor: 4 q_heads head_dim (context - queries/2) flops a query: 8,192
-// tokens from empty, 64 heads of 128: 1.1 TFLOP, 1.6 ms at half of 1,409 TFLOP/s (bf16 matrix instructions).
+// tokens from empty, 64 heads of 128: 1.1 TFLOP, 0.84 ms at the 1,307 TFLOP/s of the bf16 matrix instructions. The
+// essay: docs/attention.md.
 #include "attention.h"
 
 // Rows of LDS tiles are padded by 4 elements: an operand's 16 rows of 8 bytes then touch every bank once.
@@ -224,14 +226,14 @@ struct PrefillProducts {
 
   // O^T += V . P^T
   OCTET_INLINE static void accumulate(Columns& columns, const uint16_t* v_tile, MmaAccumulator (&s)[tiles][parts]) {
-    MmaBf16::B p[tiles][parts];
+    MmaBf16::B p[tiles][parts][1];
     for (int tile = 0; tile < tiles; tile++) {
-      for (int part = 0; part < parts; part++) p[tile][part] = MmaBf16::to_b(s[tile][part]);
+      for (int part = 0; part < parts; part++) MmaBf16::to_b(s[tile][part], p[tile][part]);
     }
     for (int dim = 0; dim < Columns::dims; dim++) {
       for (int part = 0; part < parts; part++) {
         const MmaBf16::A v = MmaBf16::load_a(v_tile + dim * 16 * v_row + part * MmaBf16::k, v_row);
-        for (int tile = 0; tile < tiles; tile++) MmaBf16::mma(columns.o[tile][dim], v, p[tile][part]);
+        for (int tile = 0; tile < tiles; tile++) MmaBf16::mma(columns.o[tile][dim], v, p[tile][part][0]);
       }
     }
   }

@@ -83,8 +83,8 @@ OCTET_INLINE uint16_t f32_to_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-// The nearest bf16 as f32 (ties away from 0; a NaN may become anything).
-OCTET_INLINE float bf16_nearest(float x) { return bits_float((float_bits(x) + 0x8000u) & 0xFFFF0000u); }
+// The upper half of the result is the nearest bf16 (ties away from 0; a NaN may become anything).
+OCTET_INLINE float bf16_rounded(float x) { return bits_float(float_bits(x) + 0x8000u); }
 
 // Butterfly reductions over the wave: every lane ends with the same bits, in an order fixed by wave_size.
 OCTET_INLINE float wave_sum(float x) {

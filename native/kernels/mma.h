@@ -79,19 +79,16 @@ struct MmaBf16 {
   OCTET_INLINE static constexpr int place_of(int k) { return k % 4; }
   OCTET_INLINE static A a_of(const u32x2 (&four)[rows]) { return __builtin_bit_cast(A, four[0]); }
   OCTET_INLINE static B b_of(const u32x2 (&four)[rows]) { return a_of(four); }
-  // The operand B whose B[k][j] is bf16(d[k][j]): the D layout is already the B layout, four contiguous k a lane.
-  OCTET_INLINE static B to_b(MmaAccumulator d) {
-    return i16x4{static_cast<short>(f32_to_bf16(d[0])), static_cast<short>(f32_to_bf16(d[1])),
-                  static_cast<short>(f32_to_bf16(d[2])), static_cast<short>(f32_to_bf16(d[3]))};
-  }
-  // Two operands B whose sum is d to 16 bits: the nearest bf16 of d, and that of the rest. NaN is not kept.
-  OCTET_INLINE static void to_b_split(MmaAccumulator d, B (&words)[2]) {
+  // Operands B whose sum is d to 8 bits each: the nearest bf16 of d, then that of the rest. The D layout is already the B
+  // layout, four contiguous k a lane. NaN is not kept.
+  template <int count>
+  OCTET_INLINE static void to_b(MmaAccumulator d, B (&words)[count]) {
     for (B& word : words) {
-      MmaAccumulator near;
-      for (int r = 0; r < 4; r++) near[r] = bf16_nearest(d[r]);
-      const u32x2 four[rows] = {{bf16_upper_pair(near[0], near[1]), bf16_upper_pair(near[2], near[3])}};
+      MmaAccumulator rounded;
+      for (int r = 0; r < 4; r++) rounded[r] = bf16_rounded(d[r]);
+      const u32x2 four[rows] = {{bf16_upper_pair(rounded[0], rounded[1]), bf16_upper_pair(rounded[2], rounded[3])}};
       word = b_of(four);
-      d.value -= near.value;
+      for (int r = 0; r < 4; r++) d[r] -= bits_float(float_bits(rounded[r]) & 0xFFFF0000u);
     }
   }
   OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {

@@ -100,24 +100,16 @@ struct MmaBf16 {
     }
     return b;
   }
-  // The operand B whose B[k][j] is bf16(d[k][j]).
-  OCTET_INLINE static B to_b(MmaAccumulator d) {
-    uint32_t pairs[4];
-    for (int i = 0; i < 4; i++) {
-      pairs[i] = static_cast<uint32_t>(f32_to_bf16(d[2 * i])) | static_cast<uint32_t>(f32_to_bf16(d[2 * i + 1])) << 16;
-    }
-    return from_pairs(pairs);
-  }
-  // Two operands B whose sum is d to 16 bits: the nearest bf16 of d, and that of the rest. NaN is not kept.
-  OCTET_INLINE static void to_b_split(MmaAccumulator d, B (&words)[2]) {
+  // Operands B whose sum is d to 8 bits each: the nearest bf16 of d, then that of the rest. NaN is not kept.
+  template <int count>
+  OCTET_INLINE static void to_b(MmaAccumulator d, B (&words)[count]) {
     for (B& word : words) {
-      MmaAccumulator near;
-      for (int r = 0; r < 8; r++) near[r] = bf16_nearest(d[r]);
+      MmaAccumulator rounded;
+      for (int r = 0; r < 8; r++) rounded[r] = bf16_rounded(d[r]);
       uint32_t pairs[4];
-      for (int i = 0; i < 4; i++) pairs[i] = bf16_upper_pair(near[2 * i], near[2 * i + 1]);
+      for (int i = 0; i < 4; i++) pairs[i] = bf16_upper_pair(rounded[2 * i], rounded[2 * i + 1]);
       word = from_pairs(pairs);
-      d.left -= near.left;
-      d.right -= near.right;
+      for (int r = 0; r < 8; r++) d[r] -= bits_float(float_bits(rounded[r]) & 0xFFFF0000u);
     }
   }
   OCTET_INLINE static void mma(MmaAccumulator& d, A a, B b) {
