@@ -17,7 +17,8 @@ namespace octet {
 namespace {
 
 using hipError_t = int;
-constexpr hipError_t hipErrorOutOfMemory = 2, hipErrorNoDevice = 100, hipErrorInvalidImage = 200, hipErrorNoBinaryForGpu = 209;
+constexpr hipError_t hipErrorOutOfMemory = 2, hipErrorNoDevice = 100, hipErrorInvalidImage = 200, hipErrorNoBinaryForGpu = 209,
+                     hipErrorInvalidKernelFile = 218;
 
 // hip_runtime_api.h: hipDeviceAttribute_t, hipMemcpyKind, hipStreamNonBlocking, hipStreamCaptureModeRelaxed.
 constexpr int attribute_multiprocessor_count = 63, attribute_max_shared_memory_per_block = 74;
@@ -228,7 +229,10 @@ class HipDriver final : public Driver {
         if (std::strncmp(image->target, "gfx", 3) != 0 || (target != nullptr && std::strcmp(image->target, target) != 0)) continue;
         void* module = nullptr;
         const hipError_t error = hip().hipModuleLoadData(&module, image->data);
-        if (target == nullptr && (error == hipErrorNoBinaryForGpu || error == hipErrorInvalidImage)) continue;
+        // Which of the three a code object of another arch gives depends on the version of ROCm.
+        const bool other_arch =
+            error == hipErrorNoBinaryForGpu || error == hipErrorInvalidImage || error == hipErrorInvalidKernelFile;
+        if (target == nullptr && other_arch) continue;
         if (error != 0) fail_with("hipModuleLoadData", error);
         target = image->target;
         modules_.emplace(image->family, module);
