@@ -236,9 +236,10 @@ void parse_modifier(std::string_view word, Instruction& in, Dpp& dpp) {
 // ---- instructions ----
 
 bool writes_nothing(std::string_view name, bool sc0) {
-  for (const char* prefix : {"global_store", "buffer_store", "scratch_store", "ds_write", "s_cmp", "s_bitcmp",
-                             "s_branch", "s_cbranch", "s_nop", "s_waitcnt", "s_barrier", "s_endpgm", "s_setprio",
-                             "s_sleep", "s_trap", "s_dcache", "s_icache", "buffer_wbl2", "buffer_inv"})
+  for (const char* prefix :
+       {"global_store", "flat_store", "buffer_store", "scratch_store", "ds_write",    "s_cmp",     "s_bitcmp",
+        "s_branch",     "s_cbranch",  "s_nop",        "s_waitcnt",     "s_barrier",   "s_endpgm",  "s_setprio",
+        "s_sleep",      "s_trap",     "s_dcache",     "s_icache",      "buffer_wbl2", "buffer_inv"})
     if (name.starts_with(prefix)) return true;
   if (name.starts_with("global_atomic")) return !sc0;
   for (const char* atomic : {"ds_add_", "ds_sub_", "ds_max_", "ds_min_", "ds_and_", "ds_or_", "ds_xor_"})

@@ -46,10 +46,16 @@ uint8_t* lds_at(Wave& wave, uint64_t address, uint32_t size, int lane) {
 
 void begin(Wave& wave, const Operand& to, uint16_t dwords, bool local, bool is_scalar = false) {
   auto& queue = local ? wave.local_accesses : wave.vector_accesses;
-  queue.push_back({to.reg, dwords, is_scalar});
+  queue.push_back({to.reg, dwords, is_scalar, is_scalar});
   uint8_t* busy = is_scalar ? wave.s_busy : wave.v_busy;
   for (int i = 0; i < dwords; i++) busy[to.reg + i]++;
   wave.in_flight += dwords;
+}
+// flat: counts in both queues, and comes back in any order.
+void begin_flat(Wave& wave, const Operand& to, uint16_t dwords) {
+  begin(wave, to, dwords, true);
+  begin(wave, to, dwords, false);
+  wave.local_accesses.back().unordered = wave.vector_accesses.back().unordered = true;
 }
 void finish(Wave& wave, const Access& access) {
   uint8_t* busy = access.scalar ? wave.s_busy : wave.v_busy;
@@ -59,28 +65,24 @@ void finish(Wave& wave, const Access& access) {
 
 // gfx9: vmcnt in bits 3:0 and 15:14, lgkmcnt in bits 11:8. Vector accesses come back in order, LDS accesses in order
 // among themselves, scalar loads in any order.
-void waitcnt(Wave& wave, const Instruction& in) {
-  const uint32_t word = in.words[0];
-  const size_t vector_left = (word & 15) | (word >> 14 & 3) << 4, local_left = word >> 8 & 15;
-  auto& vector = wave.vector_accesses;
-  if (vector.size() > vector_left) {
-    const size_t done = vector.size() - vector_left;
-    for (size_t i = 0; i < done; i++) finish(wave, vector[i]);
-    vector.erase(vector.begin(), vector.begin() + static_cast<ptrdiff_t>(done));
-  }
-  auto& local = wave.local_accesses;
-  size_t lds = 0;
-  for (const Access& access : local) lds += !access.scalar;
-  std::vector<Access> left;
-  for (const Access& access : local) {
-    const bool stays = access.scalar ? local_left != 0 : lds <= local_left;
-    if (!access.scalar) lds--;
+void retire(Wave& wave, std::vector<Access>& queue, size_t left) {
+  size_t ordered = 0;
+  for (const Access& access : queue) ordered += !access.unordered;
+  std::vector<Access> waiting;
+  for (const Access& access : queue) {
+    const bool stays = access.unordered ? left != 0 : ordered <= left;
+    if (!access.unordered) ordered--;
     if (stays)
-      left.push_back(access);
+      waiting.push_back(access);
     else
       finish(wave, access);
   }
-  local.swap(left);
+  queue.swap(waiting);
+}
+void waitcnt(Wave& wave, const Instruction& in) {
+  const uint32_t word = in.words[0];
+  retire(wave, wave.vector_accesses, (word & 15) | (word >> 14 & 3) << 4);
+  retire(wave, wave.local_accesses, word >> 8 & 15);
 }
 
 // ---- scalar loads: s_load_dwordxN sdst, sbase, offset ----
@@ -219,6 +221,20 @@ void global_store(Wave& wave, const Instruction& in) {
     store_lane<shape, dwords>(wave, in.from[1].reg, lane, reinterpret_cast<void*>(address));
   });
   begin(wave, in.to, 0, false);
+}
+
+// flat: an address that the compiler could not place; only global memory is expected behind one here.
+template <Shape shape, int dwords, bool is_store>
+void flat_access(Wave& wave, const Instruction& in) {
+  each_lane(wave, [&](int lane) {
+    const uint64_t address = global_address(wave, in, in.from[0], {}, lane);
+    check_memory(wave, address, bytes_of(shape, dwords), lane, is_store ? "stores" : "loads");
+    if constexpr (is_store)
+      store_lane<shape, dwords>(wave, in.from[1].reg, lane, reinterpret_cast<void*>(address));
+    else
+      load_lane<shape, dwords>(wave, in.to.reg, lane, reinterpret_cast<const void*>(address));
+  });
+  begin_flat(wave, in.to, is_store ? 0 : dwords);
 }
 
 // ---- buffer: a resource of base, size and format in four SGPRs; raw (stride 0) only. Beyond the size loads give 0 and
@@ -485,6 +501,22 @@ void add_global(Table& t) {
   t["global_store_dwordx4"] = global_store<Shape::whole, 4>;
 }
 
+void add_flat(Table& t) {
+  t["flat_load_ubyte"] = flat_access<Shape::byte_zero, 1, false>;
+  t["flat_load_sbyte"] = flat_access<Shape::byte_signed, 1, false>;
+  t["flat_load_ushort"] = flat_access<Shape::half_zero, 1, false>;
+  t["flat_load_sshort"] = flat_access<Shape::half_signed, 1, false>;
+  t["flat_load_dword"] = flat_access<Shape::whole, 1, false>;
+  t["flat_load_dwordx2"] = flat_access<Shape::whole, 2, false>;
+  t["flat_load_dwordx3"] = flat_access<Shape::whole, 3, false>;
+  t["flat_load_dwordx4"] = flat_access<Shape::whole, 4, false>;
+  t["flat_store_byte"] = flat_access<Shape::byte_zero, 1, true>;
+  t["flat_store_short"] = flat_access<Shape::half_zero, 1, true>;
+  t["flat_store_dword"] = flat_access<Shape::whole, 1, true>;
+  t["flat_store_dwordx2"] = flat_access<Shape::whole, 2, true>;
+  t["flat_store_dwordx4"] = flat_access<Shape::whole, 4, true>;
+}
+
 void add_scratch(Table& t) {
   t["scratch_load_ubyte"] = scratch_load<Shape::byte_zero, 1>;
   t["scratch_load_ushort"] = scratch_load<Shape::half_zero, 1>;
@@ -573,6 +605,7 @@ Handler find_memory(std::string_view mnemonic) {
     t["s_buffer_load_dwordx8"] = s_buffer_load<8>;
     t["s_buffer_load_dwordx16"] = s_buffer_load<16>;
     add_global(t);
+    add_flat(t);
     add_scratch(t);
     add_buffer(t);
     add_lds(t);

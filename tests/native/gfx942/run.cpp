@@ -146,7 +146,7 @@ void advance(Wave& wave, int size) {
   }
   if (wave.at_barrier)
     for (const Access& access : wave.local_accesses)
-      if (!access.scalar && access.dwords == 0) fault("s_barrier while an LDS write is under way");
+      if (!access.unordered && access.dwords == 0) fault("s_barrier while an LDS write is under way");
 }
 
 // ---- blocks ----

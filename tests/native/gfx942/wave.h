@@ -80,7 +80,8 @@ constexpr int vcc_index = 106, m0_index = 124, exec_index = 126;
 struct Access {
   uint16_t reg;     // first register written
   uint16_t dwords;  // 0: nothing (a store)
-  bool scalar;      // s_load: registers are SGPRs, and these come back in any order
+  bool scalar;      // s_load: the registers are SGPRs
+  bool unordered;   // comes back in any order: s_load and flat
 };
 
 struct Range {
