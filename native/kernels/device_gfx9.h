@@ -117,7 +117,8 @@ OCTET_INLINE void wait_for_lds() { __builtin_amdgcn_s_waitcnt(0xC07F); }
 // Nothing is scheduled across: what a kernel interleaves by hand stays so. NOTE: instructions without side effects are
 // placed before the scheduler sees the fence; hold() keeps those that make x before it and those that take it after.
 OCTET_INLINE void schedule_fence() { __builtin_amdgcn_sched_barrier(0); }
-OCTET_INLINE void hold(f32x4& x) { asm volatile("" : "+v"(x)); }
+template <class T>
+OCTET_INLINE void hold(T& x) { asm volatile("" : "+v"(x)); }
 
 // The matrix instructions, D = A B + C on one wave; the lane layouts are in mma.h. All lanes must be active.
 using i16x4 = short __attribute__((ext_vector_type(4)));

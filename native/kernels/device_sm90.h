@@ -61,7 +61,8 @@ OCTET_INLINE T load_global(const void* base, uint32_t offset) {
 OCTET_INLINE void wait_for_loads() {}
 OCTET_INLINE void wait_for_lds() {}
 OCTET_INLINE void schedule_fence() {}
-OCTET_INLINE void hold(f32x4&) {}
+template <class T>
+OCTET_INLINE void hold(T&) {}
 // One bit per lane, lane 0 lowest.
 OCTET_INLINE uint64_t __ballot(bool predicate) {
   return static_cast<uint32_t>(__nvvm_vote_ballot_sync(0xFFFFFFFFu, predicate));

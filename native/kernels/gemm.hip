@@ -192,7 +192,8 @@ int64_t segment_columns(int64_t n, int64_t k) {
 int64_t split_rows(int64_t n, int compute_units) { return std::max<int64_t>(compute_units / ceil_div(n, 64), 1) * 64; }
 
 bool is_aligned(const octet_gemm_args& args) {
-  return tile_aligned(args.b) && tile_aligned(args.a_stride * (args.b.dtype == OCTET_BF16 ? 2 : 1));
+  const bool fp8 = args.b.dtype != OCTET_BF16;
+  return tile_aligned(args.b) && tile_aligned(args.a_stride * (fp8 ? 1 : 2), fp8 ? args.a_scale_stride : 0);
 }
 
 // Modelled cost of a staged plan, in columns of k of one 64 x 64 tile: how often the CUs are filled, times the work of

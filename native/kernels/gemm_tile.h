@@ -60,15 +60,18 @@ struct TileConfig {
 
 constexpr int tile_row_bytes = 128;  // of k in each row: 128 FP8 codes or 64 bf16
 
-// What `aligned` asks of rows this many bytes apart: they lie on 16 bytes, and 256 of them within 2^32.
-constexpr bool tile_aligned(int64_t row_bytes) { return row_bytes % 16 == 0 && row_bytes <= int64_t{1} << 24; }
+// What `aligned` asks of rows so many bytes apart and of their scales, so many floats apart: rows lie on 16 bytes, and
+// 256 of either within 2^32 bytes.
+constexpr bool tile_aligned(int64_t row_bytes, int64_t scale_stride) {
+  return row_bytes % 16 == 0 && row_bytes <= int64_t{1} << 24 && scale_stride <= int64_t{1} << 22;
+}
 
 // What it asks of a weight: besides, that a scale block ends in the middle or at the end of a window and between
 // fragments of 16 rows.
 constexpr bool tile_aligned(const octet_weight& w) {
   const int64_t size = w.dtype == OCTET_BF16 ? 2 : 1;
-  return tile_aligned(w.row_stride * size) && w.k * size % 16 == 0 && w.expert_stride * size % 16 == 0 &&
-         w.scale_column_offset % 64 == 0 && w.scale_row_offset % 16 == 0;
+  return tile_aligned(w.row_stride * size, w.dtype == OCTET_BF16 ? 0 : w.scale_row_stride) && w.k * size % 16 == 0 &&
+         w.expert_stride * size % 16 == 0 && w.scale_column_offset % 64 == 0 && w.scale_row_offset % 16 == 0;
 }
 
 template <TileConfig C>
@@ -104,6 +107,7 @@ struct TileRow {
   OCTET_INLINE const float* scale_row() const {
     return reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(scales) + scale_offset);
   }
+  OCTET_INLINE uint8_t byte(int64_t at) const { return load_global<uint8_t>(row() + at, 0); }
   OCTET_INLINE float scale(int block) const { return load_global<float>(scale_row(), block * 4); }
 };
 
@@ -111,20 +115,23 @@ struct TileRow {
 struct WeightRows {
   const uint8_t* data;
   const float* scales;
-  int64_t first, last, row_bytes, scale_row_stride;
-  int scale_row_offset;
+  int64_t row_bytes, scale_row_stride;
+  int64_t last;  // from the first
+  int inside;    // rows from the start of the first one's scale block
   OCTET_INLINE WeightRows(const octet_weight& w, int64_t expert, int64_t first)
-      : first(first), last(w.n - 1), scale_row_stride(w.scale_row_stride), scale_row_offset(w.scale_row_offset) {
+      : row_bytes(w.row_stride * (w.dtype == OCTET_BF16 ? 2 : 1)), scale_row_stride(w.scale_row_stride) {
     const int size = w.dtype == OCTET_BF16 ? 2 : 1;
-    row_bytes = w.row_stride * size;
-    data = wave_uniform(static_cast<const uint8_t*>(w.data) + expert * w.expert_stride * size +
-                        min_of(first, last) * row_bytes);
-    scales = w.scales + expert * w.scale_expert_stride;
+    first = min_of(first, w.n - 1);
+    last = w.n - 1 - first;
+    const int64_t scale_row = w.scale_row_offset + first;
+    inside = static_cast<int>(scale_row % OCTET_SCALE_BLOCK);
+    data = wave_uniform(static_cast<const uint8_t*>(w.data) + expert * w.expert_stride * size + first * row_bytes);
+    scales = wave_uniform(w.scales + expert * w.scale_expert_stride + scale_row / OCTET_SCALE_BLOCK * scale_row_stride);
   }
   OCTET_INLINE TileRow operator()(int i) const {
-    const int64_t row = min_of(first + i, last);
-    return {data, static_cast<uint64_t>((row - min_of(first, last)) * row_bytes), scales,
-            static_cast<uint64_t>((scale_row_offset + row) / OCTET_SCALE_BLOCK * scale_row_stride * 4)};
+    const int64_t row = min_of<int64_t>(i, last);
+    return {data, static_cast<uint64_t>(row * row_bytes), scales,
+            static_cast<uint64_t>((inside + row) / OCTET_SCALE_BLOCK * scale_row_stride * 4)};
   }
 };
 
@@ -305,7 +312,7 @@ struct GemmTile {
       if (fragment >= tiles_n * tiles_m) return;
       MmaAccumulator& to = segment[fragment / tiles_m][fragment % tiles_m];
       if constexpr (C.fp8) {
-        if (s % 4 == 1 || s % 4 == 2) to.add_scaled(unit.block[which], unit.factor[which], s % 4 - 1);
+        if (s % 4 == 1 || s % 4 == 2) to.add_scaled<true>(unit.block[which], unit.factor[which], s % 4 - 1);
       } else {
         if (s % 4 == 1) to.add(unit.block[which]);
       }
@@ -434,17 +441,20 @@ struct GemmTile {
     Scales<halves> scales;
     MmaSlab next[S::early];  // the first operands of the next window
     U previous;              // the last unit of the window before
-    int buffer = 0;          // of the window that is multiplied
+    // The buffers of the window that is multiplied and of the next. NOTE: two addresses that change places, for an
+    // index would be folded into LDS addresses below zero that rely on wrapping around.
+    uint8_t* window = lds.rows[0][0];
+    uint8_t* window_after = lds.rows[C.buffers() - 1][0];
     const int first_weight = wave_row(), first_token = C.n + wave_token();
     const auto read = [&](int n) {
       const SlabRead at = read_order(n);
-      return slab(lds.rows[buffer][at.weight ? first_weight : first_token], at.index, at.half);
+      return slab(window + (at.weight ? first_weight : first_token) * tile_row_bytes, at.index, at.half);
     };
 
     begin<halves>(ahead, weights, tokens, k);
 #pragma unroll
     for (int n = 0; n < S::loads; n++) load<halves>(ahead, n, k);
-    write_window(lds, 0, ahead, (k.end - k.begin) * element);
+    write_window(window, ahead, (k.end - k.begin) * element);
     if constexpr (C.fp8) take(scales, ahead);
     if constexpr (two) {
       ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
@@ -476,7 +486,7 @@ struct GemmTile {
           if (two && step == S::reads) wait_for_loads();
           constexpr int write_at = S::before(step, S::reads, S::write_steps, S::writes);
           unrolled<S::before(step + 1, S::reads, S::write_steps, S::writes) - write_at>(
-              [&](auto f) { write(lds, 1 - buffer, write_at + f.value, ahead.fetched[write_at + f.value]); });
+              [&](auto f) { write(window_after, write_at + f.value, ahead.fetched[write_at + f.value]); });
           if constexpr (step == S::loads_from) {
             wait_for_lds();
             ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
@@ -488,7 +498,9 @@ struct GemmTile {
           if constexpr (two) {
             if (step == S::barrier) {
               __syncthreads();
-              buffer = 1 - buffer;
+              uint8_t* const free = window;
+              window = window_after;
+              window_after = free;
             }
             constexpr int early_at = S::before(step, S::barrier, S::early_steps, S::early);
             unrolled<S::before(step + 1, S::barrier, S::early_steps, S::early) - early_at>(
@@ -503,7 +515,7 @@ struct GemmTile {
         if constexpr (C.fp8 && S::take == S::steps) take(scales, ahead);
         if constexpr (!two) {
           __syncthreads();
-          write_window(lds, 0, ahead, left);
+          write_window(window, ahead, left);
           __syncthreads();
 #pragma unroll
           for (int n = 0; n < S::early; n++) next[n] = read(n);
@@ -522,16 +534,16 @@ struct GemmTile {
 
   // The window fetched, of which `bytes` of each row are inside k; beyond lie zeros.
   template <bool halves>
-  OCTET_INLINE static void write_window(TileLds<C>& lds, int buffer, Ahead<halves>& ahead, int bytes) {
+  OCTET_INLINE static void write_window(uint8_t* window, Ahead<halves>& ahead, int bytes) {
     if (__builtin_expect(bytes < tile_row_bytes, false)) clear_beyond(ahead.fetched, bytes);
 #pragma unroll
-    for (int f = 0; f < fetches; f++) write(lds, buffer, f, ahead.fetched[f]);
+    for (int f = 0; f < fetches; f++) write(window, f, ahead.fetched[f]);
   }
 
-  OCTET_INLINE static void write(TileLds<C>& lds, int buffer, int f, u32x4 fetched) {
+  OCTET_INLINE static void write(uint8_t* window, int f, u32x4 fetched) {
     const int row = fetch_row(f);
     if (rows % row_step == 0 || row < rows) {
-      *reinterpret_cast<u32x4*>(&lds.rows[buffer][row][(chunk() ^ MmaSlab::swizzle(row)) * 16]) = fetched;
+      *reinterpret_cast<u32x4*>(window + row * tile_row_bytes + (chunk() ^ MmaSlab::swizzle(row)) * 16) = fetched;
     }
   }
 
@@ -606,6 +618,7 @@ struct GemmTile {
       const uint8_t* data = row(i) + from;
 #pragma unroll
       for (int half = 0; half < 2; half++) {
+        // Beyond the end of k the window's first bytes are read in place of what must not be.
         const int at = half * 64 + MmaSlab::chunk() * 16;
         slabs[half].v[i] = load_global<u32x4>(data, at < (end - column) * element ? at : 0);
       }
@@ -790,15 +803,15 @@ struct GemmTile {
         for (int f = 0; f < fetches; f++) {
           const int row = fetch_row(f);
           if (row >= rows) break;
-          const uint8_t* data = (row < C.n ? weights(row) : tokens(row - C.n)).row();
+          const TileRow source = row < C.n ? weights(row) : tokens(row - C.n);
           const int64_t from = static_cast<int64_t>(column) * element + chunk() * 16;
           const int64_t to = static_cast<int64_t>(end) * element;
           u32x4 value = {0, 0, 0, 0};
 #pragma unroll
           for (int byte = 0; byte < 16; byte++) {
-            if (from + byte < to) value[byte / 4] |= static_cast<uint32_t>(data[from + byte]) << byte % 4 * 8;
+            if (from + byte < to) value[byte / 4] |= static_cast<uint32_t>(source.byte(from + byte)) << byte % 4 * 8;
           }
-          write(lds, 0, f, value);
+          write(lds.rows[0][0], f, value);
         }
         __syncthreads();
 #pragma unroll

@@ -17,6 +17,7 @@ struct MmaAccumulator {
     right += other.right;
   }
   OCTET_INLINE void hold() {}
+  template <bool = false>
   OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[4], int half) {
     f32x4& to = half == 0 ? left : right;
     const f32x4& from = half == 0 ? part.left : part.right;

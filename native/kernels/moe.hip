@@ -401,7 +401,7 @@ MoeShape shape_of(const octet_moe_gate_up_args& args) {
           .experts = args.gate.experts,
           .layer_experts = args.layer_experts == 0 ? args.gate.experts : args.layer_experts,
           .n = args.gate.n,
-          .aligned = tile_reaches(args.gate) && tile_reaches(args.up) && tile_aligned(args.x_stride) &&
+          .aligned = tile_reaches(args.gate) && tile_reaches(args.up) && tile_aligned(args.x_stride, args.x_scale_stride) &&
                      within_reach(std::max<int64_t>(args.tokens, 1), args.x_stride, args.x_scale_stride)};
 }
 
@@ -410,7 +410,7 @@ MoeShape shape_of(const octet_moe_down_args& args) {
           .experts = args.down.experts,
           .layer_experts = args.layer_experts == 0 ? args.down.experts : args.layer_experts,
           .n = args.down.n,
-          .aligned = tile_reaches(args.down) && tile_aligned(args.x_stride) &&
+          .aligned = tile_reaches(args.down) && tile_aligned(args.x_stride, args.x_scale_stride) &&
                      within_reach(128, args.x_stride, args.x_scale_stride)};
 }
 

@@ -106,7 +106,8 @@ OCTET_INLINE T load_global(const void* base, uint32_t offset) {
 OCTET_INLINE void wait_for_loads() {}
 OCTET_INLINE void wait_for_lds() {}
 OCTET_INLINE void schedule_fence() {}
-OCTET_INLINE void hold(f32x4&) {}
+template <class T>
+OCTET_INLINE void hold(T&) {}
 OCTET_INLINE uint64_t __ballot(bool predicate) { return octet_sim_ballot(predicate); }
 
 OCTET_INLINE uint32_t bf16_upper_pair(float low, float high) {
