@@ -486,7 +486,7 @@ struct GemmTile {
           if (two && step == S::reads) wait_for_loads();
           constexpr int write_at = S::before(step, S::reads, S::write_steps, S::writes);
           unrolled<S::before(step + 1, S::reads, S::write_steps, S::writes) - write_at>(
-              [&](auto f) { write(window_after, write_at + f.value, ahead.fetched[write_at + f.value]); });
+              [&](auto f) { write(window_after, fetch_row(write_at + f.value), ahead.fetched[write_at + f.value]); });
           if constexpr (step == S::loads_from) {
             wait_for_lds();
             ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
@@ -537,11 +537,10 @@ struct GemmTile {
   OCTET_INLINE static void write_window(uint8_t* window, Ahead<halves>& ahead, int bytes) {
     if (__builtin_expect(bytes < tile_row_bytes, false)) clear_beyond(ahead.fetched, bytes);
 #pragma unroll
-    for (int f = 0; f < fetches; f++) write(window, f, ahead.fetched[f]);
+    for (int f = 0; f < fetches; f++) write(window, fetch_row(f), ahead.fetched[f]);
   }
 
-  OCTET_INLINE static void write(uint8_t* window, int f, u32x4 fetched) {
-    const int row = fetch_row(f);
+  OCTET_INLINE static void write(uint8_t* window, int row, u32x4 fetched) {
     if (rows % row_step == 0 || row < rows) {
       *reinterpret_cast<u32x4*>(window + row * tile_row_bytes + (chunk() ^ MmaSlab::swizzle(row)) * 16) = fetched;
     }
@@ -801,7 +800,8 @@ struct GemmTile {
         const int end = phase_end(column, k);
         __syncthreads();
         for (int f = 0; f < fetches; f++) {
-          const int row = fetch_row(f);
+          int row = fetch_row(f);
+          hold(row);  // else its LDS address would start below zero and rely on wrapping around
           if (row >= rows) break;
           const TileRow source = row < C.n ? weights(row) : tokens(row - C.n);
           const int64_t from = static_cast<int64_t>(column) * element + chunk() * 16;
@@ -811,7 +811,7 @@ struct GemmTile {
           for (int byte = 0; byte < 16; byte++) {
             if (from + byte < to) value[byte / 4] |= static_cast<uint32_t>(source.byte(from + byte)) << byte % 4 * 8;
           }
-          write(lds.rows[0][0], f, value);
+          write(lds.rows[0][0], row, value);
         }
         __syncthreads();
 #pragma unroll
