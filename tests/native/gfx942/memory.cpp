@@ -31,7 +31,10 @@ void check_memory(Wave& wave, uint64_t address, uint64_t size, int lane, const c
         static_cast<unsigned long long>(size), static_cast<unsigned long long>(address),
         static_cast<unsigned long long>(address - below));
 }
-uint8_t* lds_at(Wave& wave, uint64_t address, uint32_t size, int lane) {
+// NOTE: base and offset are added in 32 bits: since Sea Islands the compiler relies on a base below zero (LLVM's
+// hasUsableDSOffset).
+uint8_t* lds_at(Wave& wave, uint64_t sum, uint32_t size, int lane) {
+  const uint64_t address = static_cast<uint32_t>(sum);
   if (address + size > wave.block->lds_bytes)
     fault("lane %d accesses LDS bytes %llu to %llu of a launch with %u bytes", lane,
           static_cast<unsigned long long>(address), static_cast<unsigned long long>(address + size),
