@@ -3,7 +3,7 @@ using System.Text;
 namespace Octet.Benchmarks;
 
 /// <summary>Writes the few ONNX messages the comparison needs, as protocol buffers: field numbers are those of onnx.proto.</summary>
-internal sealed class OnnxModel
+internal sealed class OnnxModel : IDisposable
 {
     private const int Float = 1;
     private const int UInt8 = 2;
@@ -40,6 +40,8 @@ internal sealed class OnnxModel
         // accuracy_level 4: activations in 8 bits too, its fastest.
         Node("MatMulNBits", "com.microsoft", [x, $"{y}_w", $"{y}_s"], y, ("K", k), ("N", n), ("bits", 8), ("block_size", 128), ("accuracy_level", 4));
     }
+
+    public void Dispose() => _graph.Dispose();
 
     /// <summary>An op of the default domain.</summary>
     public void Node(string op, string[] inputs, string output) => Node(op, "", inputs, output);

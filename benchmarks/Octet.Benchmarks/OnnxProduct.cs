@@ -23,7 +23,7 @@ internal sealed class OnnxProduct : IDisposable
     /// <summary>[rows, k] times [k, n].</summary>
     public static OnnxProduct Linear(int k, int n, bool eightBit, int threads, Random random)
     {
-        var model = new OnnxModel();
+        using var model = new OnnxModel();
         Add(model, "x", "y", k, n, eightBit, random);
         return new OnnxProduct(model.Build(k, n), k, threads);
     }
@@ -31,7 +31,7 @@ internal sealed class OnnxProduct : IDisposable
     /// <summary>An expert: down(silu(gate(x)) * up(x)).</summary>
     public static OnnxProduct Expert(int hidden, int intermediate, bool eightBit, int threads, Random random)
     {
-        var model = new OnnxModel();
+        using var model = new OnnxModel();
         Add(model, "x", "g", hidden, intermediate, eightBit, random);
         Add(model, "x", "u", hidden, intermediate, eightBit, random);
         model.Node("Sigmoid", ["g"], "s");

@@ -5,7 +5,7 @@ namespace Octet.Benchmarks;
 
 /// <summary>Every op by the cases of the tests: parity once, then time.</summary>
 [MemoryDiagnoser]
-public class OpBenchmarks
+public class OpBenchmarks : IDisposable
 {
     private Device? _device;
     private CaseContext? _context;
@@ -45,9 +45,10 @@ public class OpBenchmarks
 
     /// <summary>Frees all.</summary>
     [GlobalCleanup]
-    public void CleanUp()
+    public void Dispose()
     {
         _context?.Dispose();
         _device?.Dispose();
+        GC.SuppressFinalize(this);
     }
 }
