@@ -150,7 +150,7 @@ struct GemmTile {
   static constexpr int threads = C.threads();
   // The division among waves of this target.
   static constexpr int more = 64 / wave_size;
-  static constexpr bool longer_n = C.n * C.waves_m > C.m * C.waves_n;
+  static constexpr bool longer_n = C.n * C.waves_m > C.m* C.waves_n;
   static constexpr bool more_k = C.n <= (C.direct() ? 32 : 16) * C.waves_n && C.m == 16 * C.waves_m;
   static constexpr int waves_n = C.waves_n * (!more_k && longer_n ? more : 1);
   static constexpr int waves_m = C.waves_m * (!more_k && !longer_n ? more : 1);
@@ -258,8 +258,8 @@ struct GemmTile {
     sum.clear();
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      sum.add_scaled(block[half], factor[half], 0);
-      sum.add_scaled(block[half], factor[half], 1);
+#pragma unroll
+      for (int quarter = 0; quarter < 4; quarter++) sum.add_scaled(block[half], factor[half], quarter);
     }
     return sum;
   }
@@ -298,7 +298,11 @@ struct GemmTile {
     const int i = fragment / tiles_m, j = fragment % tiles_m, half = halves ? which : position / 2;
     if (position == 0) unit.block[which].clear();
     mma_step<C.fp8>(unit.block[which], a[i][half], b[j][half], position % 2);
-    if (C.fp8 && position == (halves ? 0 : 1)) scales.factor(i, j, halves ? which : 0, unit.factor[which]);
+    if (C.fp8 && position == (halves ? 0 : which)) {  // in steps 0 and 3, or 0 and 1
+      scales.factor(i, j, halves ? which : 0, unit.factor[which]);
+#pragma unroll
+      for (int c = 0; c < MmaAccumulator::columns; c++) hold(unit.factor[which][c]);
+    }
   }
 
   // What is done to the sums of unit u at step s of the one after.
@@ -308,13 +312,17 @@ struct GemmTile {
       if (s == 2) unit.block[0] = window_sum(unit.block, unit.factor);
       if (s == 3) segment[u / tiles_m][u % tiles_m].add(unit.block[0]);
     } else {
-      const int which = s / 4, fragment = 2 * u + which;
-      if (fragment >= tiles_n * tiles_m) return;
-      MmaAccumulator& to = segment[fragment / tiles_m][fragment % tiles_m];
-      if constexpr (C.fp8) {
-        if (s % 4 == 1 || s % 4 == 2) to.add_scaled<true>(unit.block[which], unit.factor[which], s % 4 - 1);
-      } else {
-        if (s % 4 == 1) to.add(unit.block[which]);
+#pragma unroll
+      for (int which = 0; which < 2; which++) {
+        // Each sum is taken two instructions after its last one at the earliest.
+        const int fragment = 2 * u + which, quarter = s - 1 - 3 * which;
+        if (fragment >= tiles_n * tiles_m || quarter < 0 || quarter > 3) continue;
+        MmaAccumulator& to = segment[fragment / tiles_m][fragment % tiles_m];
+        if constexpr (C.fp8) {
+          to.add_scaled(unit.block[which], unit.factor[which], quarter);
+        } else {
+          if (quarter == 0) to.add(unit.block[which]);
+        }
       }
     }
   }
@@ -370,7 +378,7 @@ struct GemmTile {
     const uint8_t* data[fetches];
     uint32_t offset[fetches];
     uint32_t at, last;  // bytes from k.begin to this thread's chunk of the window, of the last one inside k
-    const float* token_scales;
+    const uint8_t* token_scales;
     uint32_t token_offset[tiles_m][MmaAccumulator::columns];
     const uint8_t* weight_scales;  // of fragment lane % tiles_n
     uint32_t block;                // the window's first scale, in bytes
@@ -402,7 +410,7 @@ struct GemmTile {
       const TileRow weight = weights(wave_row() + lane_index() % tiles_n * 16);
       ahead.weight_scales = reinterpret_cast<const uint8_t*>(weight.scales) + weight.scale_offset;
       ahead.block = k.begin / OCTET_SCALE_BLOCK * 4;
-      ahead.token_scales = wave_uniform(tokens(0).scales);
+      ahead.token_scales = reinterpret_cast<const uint8_t*>(tokens(0).scales);
 #pragma unroll
       for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
@@ -487,11 +495,11 @@ struct GemmTile {
           constexpr int write_at = S::before(step, S::reads, S::write_steps, S::writes);
           unrolled<S::before(step + 1, S::reads, S::write_steps, S::writes) - write_at>(
               [&](auto f) { write(window_after, fetch_row(write_at + f.value), ahead.fetched[write_at + f.value]); });
-          if constexpr (step == S::loads_from) {
-            wait_for_lds();
-            ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
+          if (step == S::loads_from - (two ? 2 : 0)) ahead.at = min_of(ahead.at + tile_row_bytes, ahead.last);
+          if (step == S::loads_from - (two ? 1 : 0)) {
             ahead.block = static_cast<uint32_t>(min_of(column, k.end - 1)) / OCTET_SCALE_BLOCK * 4;
           }
+          if (step == S::loads_from) wait_for_lds();
           constexpr int load_at = S::before(step, S::loads_from, S::load_steps, S::loads);
           unrolled<S::before(step + 1, S::loads_from, S::load_steps, S::loads) - load_at>(
               [&](auto n) { load<halves>(ahead, load_at + n.value, k); });
@@ -711,8 +719,8 @@ struct GemmTile {
 #pragma unroll
       for (int r = 0; r < MmaAccumulator::elements; r++)
         factor[MmaAccumulator::slot(r)] = factor_of(lds, slot, i, j, r);
-      segment.add_scaled(block_of(lds, slot, i, j), factor, 0);
-      segment.add_scaled(block_of(lds, slot, i, j), factor, 1);
+#pragma unroll
+      for (int quarter = 0; quarter < 4; quarter++) segment.add_scaled(block_of(lds, slot, i, j), factor, quarter);
     } else {
       segment.add(block_of(lds, slot, i, j));
     }

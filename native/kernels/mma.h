@@ -27,17 +27,9 @@ struct MmaAccumulator {
   OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(&value)[r]; }
   OCTET_INLINE void add(const MmaAccumulator& other) { value += other.value; }
   OCTET_INLINE void hold() { ::hold(value); }
-  // Adds `part` times a factor for each of this lane's columns; half 0 and 1 are the elements' two halves. NOTE: beside
-  // matrix instructions element by element (apart), for packed FMAs do not run in their shadow, and wait for loads into
-  // the unused halves of their operands.
-  template <bool apart = false>
-  OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[1], int half) {
-#pragma unroll
-    for (int r = 2 * half; r < 2 * half + 2; r++) {
-      float x = __builtin_fmaf(part.value[r], factor[0], value[r]);
-      if constexpr (apart) ::hold(x);
-      value[r] = x;
-    }
+  // Adds `part` times a factor for each of this lane's columns, a quarter of the elements at a time.
+  OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[1], int quarter) {
+    value[quarter] = __builtin_fmaf(part.value[quarter], factor[0], value[quarter]);
   }
   OCTET_INLINE static int row(int r) { return lane_index() / 16 * 4 + r; }
   OCTET_INLINE static int column(int) { return lane_index() % 16; }

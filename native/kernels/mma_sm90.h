@@ -17,11 +17,12 @@ struct MmaAccumulator {
     right += other.right;
   }
   OCTET_INLINE void hold() {}
-  template <bool = false>
-  OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[4], int half) {
-    f32x4& to = half == 0 ? left : right;
-    const f32x4& from = half == 0 ? part.left : part.right;
-    for (int r = 0; r < 4; r++) to[r] = __builtin_fmaf(from[r], factor[2 * half + r % 2], to[r]);
+  OCTET_INLINE void add_scaled(const MmaAccumulator& part, const float (&factor)[4], int quarter) {
+    f32x4& to = quarter < 2 ? left : right;
+    const f32x4& from = quarter < 2 ? part.left : part.right;
+    for (int r = quarter % 2 * 2; r < quarter % 2 * 2 + 2; r++) {
+      to[r] = __builtin_fmaf(from[r], factor[quarter / 2 * 2 + r % 2], to[r]);
+    }
   }
   OCTET_INLINE static int row(int r) { return lane_index() / 4 + r % 4 / 2 * 8; }
   OCTET_INLINE static int column(int r) { return r / 4 * 8 + lane_index() % 4 * 2 + r % 2; }
