@@ -179,11 +179,12 @@ struct GemmPlan {
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Columns of a K segment: as few segments as give a decode step (tiles of 16 rows) a block for each of the 304 CUs of
-// an MI325X. A function of the shape alone, for the bits depend on it.
+// an MI325X, and only one where the waves of a block already take all of k, a window each: a second launch would cost
+// more than it fills. A function of the shape alone, for the bits depend on it.
 int64_t segment_columns(int64_t n, int64_t k) {
   const int64_t blocks = std::max<int64_t>(ceil_div(k, OCTET_SCALE_BLOCK), 1),
                 tiles = std::max<int64_t>(ceil_div(n, 16), 1);
-  const int64_t wanted = std::min(ceil_div(304, tiles), blocks);
+  const int64_t wanted = blocks <= 8 ? 1 : std::min(ceil_div(304, tiles), blocks);
   const int64_t length = ceil_div(blocks, wanted);
   return (ceil_div(blocks, length) < wanted ? blocks / wanted : length) * OCTET_SCALE_BLOCK;
 }

@@ -132,7 +132,8 @@ TEST_F(Gemm, Every_plan_covers_its_shape_and_fits_the_device) {
 TEST_F(Gemm, Decode_fills_the_device_or_splits_all_of_k) {
   const auto filled = [](const GemmPlan& picked, int64_t k) {
     const int64_t blocks = picked.tiles_n * picked.tiles_m * (picked.split ? picked.segments : 1);
-    return blocks >= 304 || (picked.split && picked.segments == k / 128);
+    // All of K is split where each segment, or each wave of a block, has one scale block of it.
+    return blocks >= 304 || (picked.split && picked.segments == k / 128) || k / 128 <= 8;
   };
   for (const int64_t m : {1, 2, 7, 16, 17, 32, 33, 64}) {
     for (const auto& [n, k] : model_weights) EXPECT_TRUE(filled(plan(m, n, k), k)) << m << " " << n << " " << k;
@@ -174,6 +175,7 @@ TEST_F(Gemm, Segments_depend_on_the_weight_alone) {
   EXPECT_EQ(plan(1, 1280, 4096).segments, 4);
   EXPECT_EQ(plan(1, 2304, 4096).segments, 3);
   EXPECT_EQ(plan(1, 4096, 4096).segments, 2);
+  EXPECT_EQ(plan(1, 4096, 1024).segments, 1);
   EXPECT_EQ(plan(1, 9216, 4096).segments, 1);
   EXPECT_EQ(plan(1, 151936, 4096).segments, 1);
 }
