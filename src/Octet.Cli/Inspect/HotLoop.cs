@@ -1,8 +1,9 @@
 namespace Octet.Cli.Inspect;
 
 /// <summary>
-/// The loop of a kernel that does its work: the innermost one with the most matrix instructions, or the most bytes moved where
-/// there are none, laid out as the straight line one turn of it most likely runs.
+/// The loop of a kernel that does its work: the innermost one with the most matrix instructions (of two that move
+/// nearly as much the shorter: the other is for a special case, as shards that begin inside a scale block), or the most bytes moved where there are none, laid out as the
+/// straight line one turn of it most likely runs.
 /// </summary>
 /// <param name="Instructions">One turn; the whole kernel where it has no loop.</param>
 /// <param name="IsLoop">False where the kernel has no loop.</param>
@@ -23,7 +24,7 @@ internal sealed record HotLoop(IReadOnlyList<Instruction> Instructions, bool IsL
         {
             var inner = loops.Where(l => l != loop && l.Body.IsProperSubsetOf(loop.Body)).SelectMany(l => l.Body).ToHashSet();
             var own = loop.Body.Where(b => !inner.Contains(b)).Aggregate(default(Score), (sum, b) => sum + blocks[b].Score);
-            if (best is null || own.CompareTo(best.Value.Score) > 0)
+            if (best is null || IsHotter(own, best.Value.Score))
             {
                 best = (own, loop);
             }
@@ -33,6 +34,14 @@ internal sealed record HotLoop(IReadOnlyList<Instruction> Instructions, bool IsL
             ? LikelyPath(blocks, hot.Header, hot.Body, hot.Latches)
             : LikelyPath(blocks, 0, [.. Enumerable.Range(0, blocks.Count)], [.. Enumerable.Range(0, blocks.Count).Where(b => blocks[b].Next.Count == 0)]);
         return new([.. path.SelectMany(b => blocks[b].Instructions)], best is not null);
+    }
+
+    private static bool IsHotter(Score loop, Score other)
+    {
+        var (less, more) = (Math.Min(loop.Bytes, other.Bytes), Math.Max(loop.Bytes, other.Bytes));
+        return loop.Macs == other.Macs && loop.Macs > 0 && less >= 0.9 * more
+            ? loop.Instructions < other.Instructions
+            : loop.CompareTo(other) > 0;
     }
 
     // Compared in this order; more is better, of instructions fewer.

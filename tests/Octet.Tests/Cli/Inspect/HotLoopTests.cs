@@ -16,6 +16,21 @@ public sealed class HotLoopTests
     }
 
     [Fact]
+    public void Of_two_loops_with_the_same_matrix_work_and_nearly_the_same_traffic_the_shorter_is_found()
+    {
+        string[] turn = [.. Enumerable.Repeat("ds_read_b128", 8), Mfma, "global_load_dwordx4"];
+        var loop = HotLoop.Find(Code([.. turn, "v_add_u32", "global_load_dword", "s_cbranch_scc1 >0", .. turn, "s_cbranch_scc1 >13", "s_endpgm"]));
+        Assert.Equal(turn.Length + 1, loop.Instructions.Count);
+    }
+
+    [Fact]
+    public void Of_two_loops_with_the_same_matrix_work_the_one_without_loads_for_the_next_turn_is_left_out()
+    {
+        var loop = HotLoop.Find(Code("global_load_dwordx4", Mfma, "s_cbranch_scc1 >0", Mfma, "s_cbranch_scc1 >3", "s_endpgm"));
+        Assert.Equal("global_load_dwordx4", loop.Instructions[0].Mnemonic);
+    }
+
+    [Fact]
     public void Without_matrix_work_the_loop_that_moves_most_is_found()
     {
         var loop = HotLoop.Find(Code("global_load_dword", "s_cbranch_scc1 >0", "global_load_dwordx4", "s_cbranch_scc1 >2", "s_endpgm"));
