@@ -7,11 +7,15 @@ namespace Octet.Backends;
 // waiting for memory hide behind the multiply-adds, which a panel of widened columns would keep apart.
 internal sealed unsafe partial class CpuKernels<TLanes>
 {
-    // The most rows for which unpacking again for every eight of them is no dearer than a panel of widened columns.
-    private const int MostFewRows = 6 * FewRows;
+    // The most rows for which unpacking again for every eight of them is no dearer than a panel of widened columns; with 16 registers the
+    // sums of two rows are all that fit beside what is unpacked.
+    private static int MostFewRows => TLanes.HasManyRegisters ? 6 * FewRows : 2;
 
     // Rows of A that share a pair of columns: sixteen sums, eight unpacked registers and the constants fill the 32.
     private const int FewRows = 8;
+
+    // A chunk of one row or two is as large in memory as one of eight.
+    private const int LongestFewChunk = 4 * ChunkLength;
 
     // Columns that pass over a chunk of the rows while it is in the first-level cache.
     private const int FewColumns = 16;
@@ -26,9 +30,9 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         public static int Count => 8;
     }
 
-    /// <summary>Whether every segment is whole groups, so that nothing has to be filled up, and the registers are there.</summary>
+    /// <summary>Whether every segment is whole groups, so that nothing has to be filled up, and the rows are few.</summary>
     private static bool CanTakePairs<TCodes>(in CpuProduct product, int count) where TCodes : struct, ICodes =>
-        TLanes.HasManyRegisters && count <= MostFewRows && product.ScaleColumnOffset == 0 && product.K % (Lanes * TCodes.Steps) == 0;
+        count <= MostFewRows && product.ScaleColumnOffset == 0 && product.K % (Lanes * TCodes.Steps) == 0;
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MultiplyFew<TCodes>(
@@ -36,13 +40,14 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         where TCodes : struct, ICodes
     {
         const int TileSize = FewColumns * FewRows * Lanes; // totals are [eight rows][column][row][lane]
+        var chunk = count <= 2 ? LongestFewChunk : ChunkLength;
         for (var column = 0; column < columns; column += FewColumns)
         {
             var width = Math.Min(FewColumns, columns - column);
             new Span<float>(totals, (count + FewRows - 1) / FewRows * TileSize).Clear();
-            for (long start = 0; start < product.K; start += ChunkLength)
+            for (long start = 0; start < product.K; start += chunk)
             {
-                var length = Math.Min(ChunkLength, product.K - start);
+                var length = Math.Min(chunk, product.K - start);
                 for (var r = 0; r < count; r += FewRows)
                 {
                     AddFew<TCodes>(
@@ -69,8 +74,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         in CpuProduct product, long* rows, int count, float* a, long stride, long firstColumn, int width, long start, long length, float* totals)
         where TCodes : struct, ICodes
     {
-        var rowScales = stackalloc float[ChunkSegments * FewRows];
-        var scales = stackalloc float[ChunkSegments * FewRows * 2];
+        var rowScales = stackalloc float[LongestFewChunk / Float8.Block * FewRows];
+        var scales = stackalloc float[LongestFewChunk / Float8.Block * FewRows * 2];
         for (long k = 0; k < length; k += Float8.Block)
         {
             for (var r = 0; r < FewRows; r++)
@@ -84,12 +89,14 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         {
             // A column that is missing repeats the one before, for nobody.
             var second = c + 1 < width ? 1 : 0;
-            for (long k = 0; k < length; k += Float8.Block)
+            var blocks = product.BScaleRow(firstColumn + c, start);
+            var secondBlocks = product.BScaleRow(firstColumn + c + second, start);
+            for (var segment = 0; segment * Float8.Block < length; segment++)
             {
-                var at = k / Float8.Block * FewRows;
-                var factor = Vector256.Load(rowScales + at);
-                (factor * Vector256.Create(product.BScale(firstColumn + c, start + k) * TCodes.Postscale)).Store(scales + (2 * at));
-                (factor * Vector256.Create(product.BScale(firstColumn + c + second, start + k) * TCodes.Postscale)).Store(scales + (2 * at) + FewRows);
+                var factor = Vector256.Load(rowScales + (segment * FewRows));
+                var to = scales + (segment * 2 * FewRows);
+                (factor * Vector256.Create((blocks is null ? 1f : blocks[segment]) * TCodes.Postscale)).Store(to);
+                (factor * Vector256.Create((secondBlocks is null ? 1f : secondBlocks[segment]) * TCodes.Postscale)).Store(to + FewRows);
             }
 
             // What is needed next: the same rows' next chunk, behind the last one the first of the rows after these.
@@ -98,7 +105,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var sums = totals + (c * FewRows * Lanes);
             var hasNaN = count switch
             {
-                <= 2 => AddPair<TCodes, Two>(a, stride, codes, second * bStride, length, next, scales, sums),
+                1 => AddPair<TCodes, One>(a, stride, codes, second * bStride, length, next, scales, sums),
+                2 => AddPair<TCodes, Two>(a, stride, codes, second * bStride, length, next, scales, sums),
                 <= 4 => AddPair<TCodes, Four>(a, stride, codes, second * bStride, length, next, scales, sums),
                 <= 6 => AddPair<TCodes, Six>(a, stride, codes, second * bStride, length, next, scales, sums),
                 _ => AddPair<TCodes, Eight>(a, stride, codes, second * bStride, length, next, scales, sums),
@@ -141,14 +149,16 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                 TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, t4 = zero, t5 = zero, t6 = zero, t7 = zero;
                 for (var end = x + Math.Min(Float8.Block, length - done); x < end; x += Lanes * TCodes.Steps, codes += GroupBytes)
                 {
-                    Prefetch(codes + prefetch);
-                    Prefetch(codes + bStride + prefetch);
+                    if (lane == 0)
+                    {
+                        Prefetch(codes + prefetch);
+                        Prefetch(codes + bStride + prefetch);
+                    }
+
                     if (TCodes.Steps == 4)
                     {
-                        TLanes.WidenRaw(codes, out var w0, out var w1, out var w2, out var w3);
-                        TLanes.WidenRaw(codes + bStride, out var v0, out var v1, out var v2, out var v3);
-                        mark = TLanes.MarkLargest(mark, codes, TCodes.NaNMask, TCodes.NaNFlip);
-                        mark = TLanes.MarkLargest(mark, codes + bStride, TCodes.NaNMask, TCodes.NaNFlip);
+                        TLanes.WidenRaw(codes, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var w0, out var w1, out var w2, out var w3);
+                        TLanes.WidenRaw(codes + bStride, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var v0, out var v1, out var v2, out var v3);
                         AddStep<TRows>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                         AddStep<TRows>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                         AddStep<TRows>(x + (2 * Lanes), stride, w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
@@ -165,7 +175,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
                 var total = totals + lane;
                 AddScaled(total, scale, s0);
-                AddScaled(total + Lanes, scale + 1, s1);
+
+                if (TRows.Count > 1)
+                {
+                    AddScaled(total + Lanes, scale + 1, s1);
+                }
 
                 if (TRows.Count > 2)
                 {
@@ -187,7 +201,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
                 total += FewRows * Lanes;
                 AddScaled(total, scale + FewRows, t0);
-                AddScaled(total + Lanes, scale + FewRows + 1, t1);
+
+                if (TRows.Count > 1)
+                {
+                    AddScaled(total + Lanes, scale + FewRows + 1, t1);
+                }
 
                 if (TRows.Count > 2)
                 {
@@ -221,40 +239,45 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         where TRows : struct, IRows
     {
         var x0 = TLanes.Load(x);
-        s0 = TLanes.MultiplyAdd(x0, w, s0);
-        t0 = TLanes.MultiplyAdd(x0, v, t0);
+        TLanes.AddProduct(ref s0, x0, w);
+        TLanes.AddProduct(ref t0, x0, v);
+        if (TRows.Count == 1)
+        {
+            return;
+        }
+
         var x1 = TLanes.Load(x + stride);
-        s1 = TLanes.MultiplyAdd(x1, w, s1);
-        t1 = TLanes.MultiplyAdd(x1, v, t1);
+        TLanes.AddProduct(ref s1, x1, w);
+        TLanes.AddProduct(ref t1, x1, v);
 
         if (TRows.Count > 2)
         {
             var x2 = TLanes.Load(x + (2 * stride));
-            s2 = TLanes.MultiplyAdd(x2, w, s2);
-            t2 = TLanes.MultiplyAdd(x2, v, t2);
+            TLanes.AddProduct(ref s2, x2, w);
+            TLanes.AddProduct(ref t2, x2, v);
             var x3 = TLanes.Load(x + (3 * stride));
-            s3 = TLanes.MultiplyAdd(x3, w, s3);
-            t3 = TLanes.MultiplyAdd(x3, v, t3);
+            TLanes.AddProduct(ref s3, x3, w);
+            TLanes.AddProduct(ref t3, x3, v);
         }
 
         if (TRows.Count > 4)
         {
             var x4 = TLanes.Load(x + (4 * stride));
-            s4 = TLanes.MultiplyAdd(x4, w, s4);
-            t4 = TLanes.MultiplyAdd(x4, v, t4);
+            TLanes.AddProduct(ref s4, x4, w);
+            TLanes.AddProduct(ref t4, x4, v);
             var x5 = TLanes.Load(x + (5 * stride));
-            s5 = TLanes.MultiplyAdd(x5, w, s5);
-            t5 = TLanes.MultiplyAdd(x5, v, t5);
+            TLanes.AddProduct(ref s5, x5, w);
+            TLanes.AddProduct(ref t5, x5, v);
         }
 
         if (TRows.Count > 6)
         {
             var x6 = TLanes.Load(x + (6 * stride));
-            s6 = TLanes.MultiplyAdd(x6, w, s6);
-            t6 = TLanes.MultiplyAdd(x6, v, t6);
+            TLanes.AddProduct(ref s6, x6, w);
+            TLanes.AddProduct(ref t6, x6, v);
             var x7 = TLanes.Load(x + (7 * stride));
-            s7 = TLanes.MultiplyAdd(x7, w, s7);
-            t7 = TLanes.MultiplyAdd(x7, v, t7);
+            TLanes.AddProduct(ref s7, x7, w);
+            TLanes.AddProduct(ref t7, x7, v);
         }
     }
 }

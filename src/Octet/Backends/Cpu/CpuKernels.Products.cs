@@ -36,12 +36,16 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     // Rows of A that stay in the second-level cache, in singles.
     private const int CachedRows = 96 * 1024;
 
-    // The tile: its accumulators and what they are made from fit the registers.
-    private static int TileRows => TLanes.HasManyRegisters ? 4 : 3;
+    // The tile: its accumulators, a step of its columns and one of a row fit the registers.
+    private const int TileRows = 4;
 
     private static int TileTotals => TileRows * TileColumns * Lanes;
 
-    private static int TileColumns => TLanes.HasManyRegisters ? 6 : 4;
+    private static int TileColumns
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => TLanes.HasManyRegisters ? 6 : 3;
+    }
 
     public override void Multiply(
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
@@ -85,7 +89,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             worker.Panel = panel;
         }
 
-        if (count == 1)
+        if (count == 1 && (TLanes.HasManyRegisters || !CanTakePairs<TCodes>(in product, count)))
         {
             for (var column = 0; column < columns; column += RowColumns)
             {
@@ -191,10 +195,11 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         {
             var codes = product.B + ((firstColumn + c) * product.BStride * TCodes.Size);
             var destination = wide + (c * (ChunkLength + Float8.Block));
+            var blocks = product.BScaleRow(firstColumn + c, start);
             var segment = 0;
             for (long k = start; k < end; k += product.SegmentLength(k), segment++)
             {
-                columnScales[(segment * TileScales) + c] = product.BScale(firstColumn + c, k) * TCodes.Postscale;
+                columnScales[(segment * TileScales) + c] = (blocks is null ? 1f : blocks[product.BlocksFrom(start, k)]) * TCodes.Postscale;
             }
 
             // What is needed next: more of the same row, or the same of the row after these.
@@ -281,8 +286,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                 var to = destination + lane;
                 if (TCodes.Steps == 4)
                 {
-                    TLanes.WidenRaw(source + (lane * 4), out var w0, out var w1, out var w2, out var w3);
-                    mark = TLanes.MarkLargest(mark, source + (lane * 4), TCodes.NaNMask, TCodes.NaNFlip);
+                    TLanes.WidenRaw(source + (lane * 4), TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var w0, out var w1, out var w2, out var w3);
                     TLanes.Store(to, w0);
                     TLanes.Store(to + Lanes, w1);
                     TLanes.Store(to + (2 * Lanes), w2);

@@ -86,42 +86,26 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                 TLanes s30 = zero, s31 = zero, s32 = zero, s33 = zero, s34 = zero, s35 = zero;
                 for (var end = a + tile.Lengths[segment]; a < end; a += Lanes, b += Lanes)
                 {
-                    var x0 = TLanes.Load(a);
-                    var x1 = TRows.Count > 1 ? TLanes.Load(a + stride) : zero;
-                    var x2 = TRows.Count > 2 ? TLanes.Load(a + (2 * stride)) : zero;
-                    var x3 = TRows.Count > 3 ? TLanes.Load(a + (3 * stride)) : zero;
-                    var w = TLanes.Load(b);
-                    s00 = TLanes.MultiplyAdd(x0, w, s00);
-                    s10 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s10) : zero;
-                    s20 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s20) : zero;
-                    s30 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s30) : zero;
-                    w = TLanes.Load(b + bStride);
-                    s01 = TLanes.MultiplyAdd(x0, w, s01);
-                    s11 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s11) : zero;
-                    s21 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s21) : zero;
-                    s31 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s31) : zero;
-                    w = TLanes.Load(b + (2 * bStride));
-                    s02 = TLanes.MultiplyAdd(x0, w, s02);
-                    s12 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s12) : zero;
-                    s22 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s22) : zero;
-                    s32 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s32) : zero;
-                    w = TLanes.Load(b + (3 * bStride));
-                    s03 = TLanes.MultiplyAdd(x0, w, s03);
-                    s13 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s13) : zero;
-                    s23 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s23) : zero;
-                    s33 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s33) : zero;
-                    if (TLanes.HasManyRegisters)
+                    var w0 = TLanes.Load(b);
+                    var w1 = TLanes.Load(b + bStride);
+                    var w2 = TLanes.Load(b + (2 * bStride));
+                    var w3 = TLanes.HasManyRegisters ? TLanes.Load(b + (3 * bStride)) : w0;
+                    var w4 = TLanes.HasManyRegisters ? TLanes.Load(b + (4 * bStride)) : w0;
+                    var w5 = TLanes.HasManyRegisters ? TLanes.Load(b + (5 * bStride)) : w0;
+                    AddRow(TLanes.Load(a), w0, w1, w2, w3, w4, w5, ref s00, ref s01, ref s02, ref s03, ref s04, ref s05);
+                    if (TRows.Count > 1)
                     {
-                        w = TLanes.Load(b + (4 * bStride));
-                        s04 = TLanes.MultiplyAdd(x0, w, s04);
-                        s14 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s14) : zero;
-                        s24 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s24) : zero;
-                        s34 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s34) : zero;
-                        w = TLanes.Load(b + (5 * bStride));
-                        s05 = TLanes.MultiplyAdd(x0, w, s05);
-                        s15 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s15) : zero;
-                        s25 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s25) : zero;
-                        s35 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s35) : zero;
+                        AddRow(TLanes.Load(a + stride), w0, w1, w2, w3, w4, w5, ref s10, ref s11, ref s12, ref s13, ref s14, ref s15);
+                    }
+
+                    if (TRows.Count > 2)
+                    {
+                        AddRow(TLanes.Load(a + (2 * stride)), w0, w1, w2, w3, w4, w5, ref s20, ref s21, ref s22, ref s23, ref s24, ref s25);
+                    }
+
+                    if (TRows.Count > 3)
+                    {
+                        AddRow(TLanes.Load(a + (3 * stride)), w0, w1, w2, w3, w4, w5, ref s30, ref s31, ref s32, ref s33, ref s34, ref s35);
                     }
                 }
 
@@ -131,22 +115,39 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
                 if (TRows.Count > 1)
                 {
-                    total += TLanes.HasManyRegisters ? 6 * Lanes : 4 * Lanes;
+                    total += TileColumns * Lanes;
                     AddScaled(total, scale + TileScales, s10, s11, s12, s13, s14, s15);
                 }
 
                 if (TRows.Count > 2)
                 {
-                    total += TLanes.HasManyRegisters ? 6 * Lanes : 4 * Lanes;
+                    total += TileColumns * Lanes;
                     AddScaled(total, scale + (2 * TileScales), s20, s21, s22, s23, s24, s25);
                 }
 
                 if (TRows.Count > 3)
                 {
-                    total += TLanes.HasManyRegisters ? 6 * Lanes : 4 * Lanes;
+                    total += TileColumns * Lanes;
                     AddScaled(total, scale + (3 * TileScales), s30, s31, s32, s33, s34, s35);
                 }
             }
+        }
+    }
+
+    // One row's part of a step.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddRow(
+        TLanes x, TLanes w0, TLanes w1, TLanes w2, TLanes w3, TLanes w4, TLanes w5,
+        ref TLanes s0, ref TLanes s1, ref TLanes s2, ref TLanes s3, ref TLanes s4, ref TLanes s5)
+    {
+        TLanes.AddProduct(ref s0, x, w0);
+        TLanes.AddProduct(ref s1, x, w1);
+        TLanes.AddProduct(ref s2, x, w2);
+        if (TLanes.HasManyRegisters)
+        {
+            TLanes.AddProduct(ref s3, x, w3);
+            TLanes.AddProduct(ref s4, x, w4);
+            TLanes.AddProduct(ref s5, x, w5);
         }
     }
 
@@ -156,9 +157,9 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         AddScaled(total, scale, s0);
         AddScaled(total + Lanes, scale + 1, s1);
         AddScaled(total + (2 * Lanes), scale + 2, s2);
-        AddScaled(total + (3 * Lanes), scale + 3, s3);
         if (TLanes.HasManyRegisters)
         {
+            AddScaled(total + (3 * Lanes), scale + 3, s3);
             AddScaled(total + (4 * Lanes), scale + 4, s4);
             AddScaled(total + (5 * Lanes), scale + 5, s5);
         }
@@ -166,7 +167,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddScaled(float* total, float* scale, TLanes sum) =>
-        TLanes.Store(total, TLanes.MultiplyAdd(sum, TLanes.Broadcast(*scale), TLanes.Load(total)));
+        TLanes.AddScaled(total, *scale, sum);
 
     /// <summary>One widened row of A times a few rows of B (at most <see cref="RowColumns"/>), widened in registers, from end to end.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -263,8 +264,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     private static void AddFour<TCodes>(byte* b, TLanes x0, TLanes x1, TLanes x2, TLanes x3, ref TLanes sum, ref TLanes mark)
         where TCodes : struct, ICodes
     {
-        TLanes.WidenRaw(b, out var w0, out var w1, out var w2, out var w3);
-        mark = TLanes.MarkLargest(mark, b, TCodes.NaNMask, TCodes.NaNFlip);
+        TLanes.WidenRaw(b, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var w0, out var w1, out var w2, out var w3);
         sum = TLanes.MultiplyAdd(x3, w3, TLanes.MultiplyAdd(x2, w2, TLanes.MultiplyAdd(x1, w1, TLanes.MultiplyAdd(x0, w0, sum))));
     }
 

@@ -25,10 +25,16 @@ internal unsafe struct CpuProduct
     public readonly float AScale(long row, long start) =>
         AScales is null ? 1f : AScales[(row * AScaleStride) + (start / Float8.Block)];
 
-    public readonly float BScale(long column, long start) =>
+    public readonly float BScale(long column, long start) => BScales is null ? 1f : *BScaleRow(column, start);
+
+    /// <summary>Scale blocks of the weight between two places of a row.</summary>
+    public readonly long BlocksFrom(long start, long k) => ((ScaleColumnOffset + k) / Float8.Block) - ((ScaleColumnOffset + start) / Float8.Block);
+
+    /// <summary>The scales of a column's blocks from <paramref name="start"/> on; null: all are 1.</summary>
+    public readonly float* BScaleRow(long column, long start) =>
         BScales is null
-            ? 1f
-            : BScales[((ScaleRowOffset + column) / Float8.Block * BScaleStride) + ((ScaleColumnOffset + start) / Float8.Block)];
+            ? null
+            : BScales + ((ScaleRowOffset + column) / Float8.Block * BScaleStride) + ((ScaleColumnOffset + start) / Float8.Block);
 }
 
 /// <summary>Attention of some queries that share a KV head; the cache and the strides of every launch.</summary>

@@ -21,6 +21,12 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>a * b + c, rounded once.</summary>
     static abstract TSelf MultiplyAdd(TSelf a, TSelf b, TSelf c);
 
+    /// <summary>sum += a * b, rounded once. NOTE: written in place, for else the compiler moves some of a loop's sums from register to register.</summary>
+    static abstract void AddProduct(ref TSelf sum, TSelf a, TSelf b);
+
+    /// <summary>total[i] += sum[i] * scale, rounded once.</summary>
+    static abstract void AddScaled(float* total, float scale, TSelf sum);
+
     static abstract TSelf Multiply(TSelf a, TSelf b);
 
     static abstract TSelf Add(TSelf a, TSelf b);
@@ -55,13 +61,18 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>
     /// 4 * Count FP8 codes as singles that are 2^120 (OCP) or 2^119 (FNUZ) times too small, NaN as any number: lane i of the j-th has code 4i + j.
     /// </summary>
-    static abstract void WidenRaw(byte* codes, out TSelf w0, out TSelf w1, out TSelf w2, out TSelf w3);
+    /// <param name="codes">The codes.</param>
+    /// <param name="mask">See <paramref name="mark"/>.</param>
+    /// <param name="flip">See <paramref name="mark"/>.</param>
+    /// <param name="mark">Becomes the larger, byte by byte, of itself and of ((codes and mask) xor flip).</param>
+    /// <param name="w0">Codes 4i.</param>
+    /// <param name="w1">Codes 4i + 1.</param>
+    /// <param name="w2">Codes 4i + 2.</param>
+    /// <param name="w3">Codes 4i + 3.</param>
+    static abstract void WidenRaw(byte* codes, byte mask, byte flip, ref TSelf mark, out TSelf w0, out TSelf w1, out TSelf w2, out TSelf w3);
 
     /// <summary>2 * Count BF16 values, exactly: lane i of the j-th has value 2i + j.</summary>
     static abstract void WidenPairs(byte* values, out TSelf w0, out TSelf w1);
-
-    /// <summary>The larger, byte by byte, of the mark and of ((codes and mask) xor flip), over 4 * Count codes.</summary>
-    static abstract TSelf MarkLargest(TSelf mark, byte* codes, byte mask, byte flip);
 
     /// <summary>Whether one of the bytes is this.</summary>
     static abstract bool HasByte(TSelf mark, byte value);
@@ -167,9 +178,9 @@ internal readonly unsafe struct BFloat16Codes : ICodes
 }
 
 /// <summary>Sixteen lanes: AVX-512.</summary>
-internal readonly unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
+internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
 {
-    private readonly Vector512<float> _value = value;
+    private Vector512<float> _value = value;
 
     public static int Count => 16;
 
@@ -185,6 +196,14 @@ internal readonly unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes5
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 MultiplyAdd(Lanes512 a, Lanes512 b, Lanes512 c) =>
         new(Vector512.FusedMultiplyAdd(a._value, b._value, c._value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes512 sum, Lanes512 a, Lanes512 b) =>
+        sum._value = Vector512.FusedMultiplyAdd(a._value, b._value, sum._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddScaled(float* total, float scale, Lanes512 sum) =>
+        Vector512.FusedMultiplyAdd(sum._value, Vector512.Create(scale), Vector512.Load(total)).Store(total);
 
     public static Lanes512 Multiply(Lanes512 a, Lanes512 b) => new(a._value * b._value);
 
@@ -255,10 +274,12 @@ internal readonly unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes5
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void WidenRaw(byte* codes, out Lanes512 w0, out Lanes512 w1, out Lanes512 w2, out Lanes512 w3)
+    public static void WidenRaw(
+        byte* codes, byte mask, byte flip, ref Lanes512 mark, out Lanes512 w0, out Lanes512 w1, out Lanes512 w2, out Lanes512 w3)
     {
         // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
         var pairs = Vector512.Load((short*)codes);
+        mark = new(Vector512.Max(mark._value.AsByte(), (pairs.AsByte() & Vector512.Create(mask)) ^ Vector512.Create(flip)).AsSingle());
         var odd = Vector512.ShiftRightArithmetic(pairs, 4) & Vector512.Create(unchecked((short)0x87F0));
         var even = Vector512.ShiftRightArithmetic(Vector512.ShiftLeft(pairs, 8), 4) & Vector512.Create(unchecked((short)0x87F0));
         var upper = Vector512.Create(unchecked((int)0xFFFF0000));
@@ -276,17 +297,13 @@ internal readonly unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes5
         w1 = new((pairs & Vector512.Create(unchecked((int)0xFFFF0000))).AsSingle());
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes512 MarkLargest(Lanes512 mark, byte* codes, byte mask, byte flip) =>
-        new(Vector512.Max(mark._value.AsByte(), (Vector512.Load(codes) & Vector512.Create(mask)) ^ Vector512.Create(flip)).AsSingle());
-
     public static bool HasByte(Lanes512 mark, byte value) => Vector512.EqualsAny(mark._value.AsByte(), Vector512.Create(value));
 }
 
 /// <summary>Eight lanes: AVX2.</summary>
-internal readonly unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
+internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
 {
-    private readonly Vector256<float> _value = value;
+    private Vector256<float> _value = value;
 
     public static int Count => 8;
 
@@ -302,6 +319,14 @@ internal readonly unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes2
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 MultiplyAdd(Lanes256 a, Lanes256 b, Lanes256 c) =>
         new(Vector256.FusedMultiplyAdd(a._value, b._value, c._value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes256 sum, Lanes256 a, Lanes256 b) =>
+        sum._value = Vector256.FusedMultiplyAdd(a._value, b._value, sum._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddScaled(float* total, float scale, Lanes256 sum) =>
+        Vector256.FusedMultiplyAdd(sum._value, Vector256.Create(scale), Vector256.Load(total)).Store(total);
 
     public static Lanes256 Multiply(Lanes256 a, Lanes256 b) => new(a._value * b._value);
 
@@ -375,10 +400,12 @@ internal readonly unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes2
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void WidenRaw(byte* codes, out Lanes256 w0, out Lanes256 w1, out Lanes256 w2, out Lanes256 w3)
+    public static void WidenRaw(
+        byte* codes, byte mask, byte flip, ref Lanes256 mark, out Lanes256 w0, out Lanes256 w1, out Lanes256 w2, out Lanes256 w3)
     {
         // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
         var pairs = Vector256.Load((short*)codes);
+        mark = new(Vector256.Max(mark._value.AsByte(), (pairs.AsByte() & Vector256.Create(mask)) ^ Vector256.Create(flip)).AsSingle());
         var odd = Vector256.ShiftRightArithmetic(pairs, 4) & Vector256.Create(unchecked((short)0x87F0));
         var even = Vector256.ShiftRightArithmetic(Vector256.ShiftLeft(pairs, 8), 4) & Vector256.Create(unchecked((short)0x87F0));
         var upper = Vector256.Create(unchecked((int)0xFFFF0000));
@@ -396,17 +423,13 @@ internal readonly unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes2
         w1 = new((pairs & Vector256.Create(unchecked((int)0xFFFF0000))).AsSingle());
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 MarkLargest(Lanes256 mark, byte* codes, byte mask, byte flip) =>
-        new(Vector256.Max(mark._value.AsByte(), (Vector256.Load(codes) & Vector256.Create(mask)) ^ Vector256.Create(flip)).AsSingle());
-
     public static bool HasByte(Lanes256 mark, byte value) => Vector256.EqualsAny(mark._value.AsByte(), Vector256.Create(value));
 }
 
 /// <summary>Four lanes: Arm, and x64 without AVX2.</summary>
-internal readonly unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
+internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
 {
-    private readonly Vector128<float> _value = value;
+    private Vector128<float> _value = value;
 
     public static int Count => 4;
 
@@ -422,6 +445,14 @@ internal readonly unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes1
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 MultiplyAdd(Lanes128 a, Lanes128 b, Lanes128 c) =>
         new(Vector128.FusedMultiplyAdd(a._value, b._value, c._value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes128 sum, Lanes128 a, Lanes128 b) =>
+        sum._value = Vector128.FusedMultiplyAdd(a._value, b._value, sum._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddScaled(float* total, float scale, Lanes128 sum) =>
+        Vector128.FusedMultiplyAdd(sum._value, Vector128.Create(scale), Vector128.Load(total)).Store(total);
 
     public static Lanes128 Multiply(Lanes128 a, Lanes128 b) => new(a._value * b._value);
 
@@ -475,10 +506,12 @@ internal readonly unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes1
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void WidenRaw(byte* codes, out Lanes128 w0, out Lanes128 w1, out Lanes128 w2, out Lanes128 w3)
+    public static void WidenRaw(
+        byte* codes, byte mask, byte flip, ref Lanes128 mark, out Lanes128 w0, out Lanes128 w1, out Lanes128 w2, out Lanes128 w3)
     {
         // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
         var pairs = Vector128.Load((short*)codes);
+        mark = new(Vector128.Max(mark._value.AsByte(), (pairs.AsByte() & Vector128.Create(mask)) ^ Vector128.Create(flip)).AsSingle());
         var odd = Vector128.ShiftRightArithmetic(pairs, 4) & Vector128.Create(unchecked((short)0x87F0));
         var even = Vector128.ShiftRightArithmetic(Vector128.ShiftLeft(pairs, 8), 4) & Vector128.Create(unchecked((short)0x87F0));
         var upper = Vector128.Create(unchecked((int)0xFFFF0000));
@@ -495,10 +528,6 @@ internal readonly unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes1
         w0 = new(Vector128.ShiftLeft(pairs, 16).AsSingle());
         w1 = new((pairs & Vector128.Create(unchecked((int)0xFFFF0000))).AsSingle());
     }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 MarkLargest(Lanes128 mark, byte* codes, byte mask, byte flip) =>
-        new(Vector128.Max(mark._value.AsByte(), (Vector128.Load(codes) & Vector128.Create(mask)) ^ Vector128.Create(flip)).AsSingle());
 
     public static bool HasByte(Lanes128 mark, byte value) => Vector128.EqualsAny(mark._value.AsByte(), Vector128.Create(value));
 }
