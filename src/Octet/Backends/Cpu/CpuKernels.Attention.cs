@@ -7,6 +7,11 @@ namespace Octet.Backends;
 // head and over the positions of a split in their order, at every vector width and whatever rows are beside it.
 internal sealed unsafe partial class CpuKernels<TLanes>
 {
+    // A tile of sums: columns by vectors of rows that fit the registers beside a step of the rows.
+    private const int OuterColumns = 6;
+
+    private static int OuterRows => TLanes.HasManyRegisters ? 4 : 2;
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void AttendSplit(
         CpuWorker worker, in CpuAttention attention, int* table, int kvHead, long firstRow, int queries, long firstPosition,
@@ -28,7 +33,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             return;
         }
 
-        var width = (int)Padded(rows);
+        var width = (rows + TLanes.Count - 1) / TLanes.Count * TLanes.Count;
         var q = worker.Scratch(AttentionScratch(in attention)); // [head_dim, width]
         var scores = q + (AttentionRows * dim);                 // [SplitTokens, width]
         var page = scores + (AttentionRows * SplitTokens);      // [block_size, head_dim] of K, then [head_dim, block_size] of V
@@ -151,8 +156,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var block = BlockOf(in attention, table, position);
             if (block >= 0)
             {
-                Widen(attention.V, ((block * attention.KvHeads) + kvHead) * dim * size, dim * size, attention.Type, page);
-                if (!AreFinite(page, dim * size))
+                var hasNaN = Widen(attention.V, ((block * attention.KvHeads) + kvHead) * dim * size, dim * size, attention.Type, page);
+                if (hasNaN || (attention.Type == DType.BFloat16 && !AreFinite(page, dim * size)))
                 {
                     AddNonFinite(p, width, begin, position, tokens, page + offset, size, dim, sums, bounds);
                 }
@@ -224,12 +229,12 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddOuter(float* a, int width, int length, float* b, int bStride, int columns, float* c)
     {
-        var step = TileRows * TLanes.Count;
-        for (var column = 0; column < columns; column += TileColumns)
+        var step = OuterRows * TLanes.Count;
+        for (var column = 0; column < columns; column += OuterColumns)
         {
             var source = b + ((long)column * bStride);
             var target = c + ((long)column * width);
-            var count = Math.Min(TileColumns, columns - column);
+            var count = Math.Min(OuterColumns, columns - column);
             for (var row = 0; row < width; row += step)
             {
                 switch (Math.Min(step, width - row) / TLanes.Count)
@@ -257,7 +262,6 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         where TRows : struct, IRows
     {
         // Columns that are missing repeat the first, for nobody.
-        var zero = TLanes.Broadcast(0f);
         var b1 = columns > 1 ? b + bStride : b;
         var c1 = columns > 1 ? c + width : c;
         var b2 = columns > 2 ? b + (2 * bStride) : b;
@@ -277,54 +281,47 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         for (var i = 0; i < length; i++, a += width)
         {
             var x0 = TLanes.Load(a);
-            var x1 = TRows.Count > 1 ? TLanes.Load(a + TLanes.Count) : zero;
-            var x2 = TRows.Count > 2 ? TLanes.Load(a + (2 * TLanes.Count)) : zero;
-            var x3 = TRows.Count > 3 ? TLanes.Load(a + (3 * TLanes.Count)) : zero;
-            var w = TLanes.Broadcast(b[i]);
-            s00 = TLanes.MultiplyAdd(x0, w, s00);
-            s10 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s10) : zero;
-            s20 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s20) : zero;
-            s30 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s30) : zero;
-            w = TLanes.Broadcast(b1[i]);
-            s01 = TLanes.MultiplyAdd(x0, w, s01);
-            s11 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s11) : zero;
-            s21 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s21) : zero;
-            s31 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s31) : zero;
-            w = TLanes.Broadcast(b2[i]);
-            s02 = TLanes.MultiplyAdd(x0, w, s02);
-            s12 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s12) : zero;
-            s22 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s22) : zero;
-            s32 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s32) : zero;
-            w = TLanes.Broadcast(b3[i]);
-            s03 = TLanes.MultiplyAdd(x0, w, s03);
-            s13 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s13) : zero;
-            s23 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s23) : zero;
-            s33 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s33) : zero;
-            if (TLanes.HasManyRegisters)
-            {
-                w = TLanes.Broadcast(b4[i]);
-                s04 = TLanes.MultiplyAdd(x0, w, s04);
-                s14 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s14) : zero;
-                s24 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s24) : zero;
-                s34 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s34) : zero;
-                w = TLanes.Broadcast(b5[i]);
-                s05 = TLanes.MultiplyAdd(x0, w, s05);
-                s15 = TRows.Count > 1 ? TLanes.MultiplyAdd(x1, w, s15) : zero;
-                s25 = TRows.Count > 2 ? TLanes.MultiplyAdd(x2, w, s25) : zero;
-                s35 = TRows.Count > 3 ? TLanes.MultiplyAdd(x3, w, s35) : zero;
-            }
+            var x1 = TRows.Count > 1 ? TLanes.Load(a + TLanes.Count) : x0;
+            var x2 = TRows.Count > 2 ? TLanes.Load(a + (2 * TLanes.Count)) : x0;
+            var x3 = TRows.Count > 3 ? TLanes.Load(a + (3 * TLanes.Count)) : x0;
+            AddColumn<TRows>(b[i], x0, x1, x2, x3, ref s00, ref s10, ref s20, ref s30);
+            AddColumn<TRows>(b1[i], x0, x1, x2, x3, ref s01, ref s11, ref s21, ref s31);
+            AddColumn<TRows>(b2[i], x0, x1, x2, x3, ref s02, ref s12, ref s22, ref s32);
+            AddColumn<TRows>(b3[i], x0, x1, x2, x3, ref s03, ref s13, ref s23, ref s33);
+            AddColumn<TRows>(b4[i], x0, x1, x2, x3, ref s04, ref s14, ref s24, ref s34);
+            AddColumn<TRows>(b5[i], x0, x1, x2, x3, ref s05, ref s15, ref s25, ref s35);
         }
 
-        if (TLanes.HasManyRegisters)
-        {
-            Store<TRows>(c5, s05, s15, s25, s35);
-            Store<TRows>(c4, s04, s14, s24, s34);
-        }
-
+        Store<TRows>(c5, s05, s15, s25, s35);
+        Store<TRows>(c4, s04, s14, s24, s34);
         Store<TRows>(c3, s03, s13, s23, s33);
         Store<TRows>(c2, s02, s12, s22, s32);
         Store<TRows>(c1, s01, s11, s21, s31);
         Store<TRows>(c, s00, s10, s20, s30);
+    }
+
+    // One column's part of a step.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddColumn<TRows>(
+        float value, TLanes x0, TLanes x1, TLanes x2, TLanes x3, ref TLanes s0, ref TLanes s1, ref TLanes s2, ref TLanes s3)
+        where TRows : struct, IRows
+    {
+        var w = TLanes.Broadcast(value);
+        TLanes.AddProduct(ref s0, x0, w);
+        if (TRows.Count > 1)
+        {
+            TLanes.AddProduct(ref s1, x1, w);
+        }
+
+        if (TRows.Count > 2)
+        {
+            TLanes.AddProduct(ref s2, x2, w);
+        }
+
+        if (TRows.Count > 3)
+        {
+            TLanes.AddProduct(ref s3, x3, w);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

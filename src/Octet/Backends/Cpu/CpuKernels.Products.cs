@@ -307,9 +307,9 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     private static bool IsNaN<TCodes>(byte code) where TCodes : struct, ICodes =>
         ((code & TCodes.NaNMask) ^ TCodes.NaNFlip) == TCodes.NaNMark;
 
-    /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read.</summary>
+    /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read. True: NaN needs care and is among them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
+    private static bool Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
     {
         var full = length / Lanes * Lanes;
         for (var i = 0; i < full; i += TLanes.Count)
@@ -327,24 +327,25 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                 TLanes.Store(destination + full + i, TCodes.Load<TLanes>(tail + (i * TCodes.Size)));
             }
         }
+
+        var codes = new ReadOnlySpan<byte>(source, length * TCodes.Size);
+        var found = false;
+        for (int next, i = 0; (next = TCodes.IndexOfNaN(codes[i..])) >= 0; i += next + 1)
+        {
+            destination[i + next] = float.NaN;
+            found = true;
+        }
+
+        return found;
     }
 
     /// <summary>The same for a type known at run time; the index counts elements.</summary>
-    private static void Widen(byte* source, long index, int length, DType type, float* destination)
+    private static bool Widen(byte* source, long index, int length, DType type, float* destination) => type switch
     {
-        switch (type)
-        {
-            case DType.BFloat16:
-                Widen<BFloat16Codes>(source + (index * BFloat16Codes.Size), length, destination);
-                break;
-            case DType.Float8E4M3Fnuz:
-                Widen<FnuzCodes>(source + index, length, destination);
-                break;
-            default:
-                Widen<OcpCodes>(source + index, length, destination);
-                break;
-        }
-    }
+        DType.BFloat16 => Widen<BFloat16Codes>(source + (index * BFloat16Codes.Size), length, destination),
+        DType.Float8E4M3Fnuz => Widen<FnuzCodes>(source + index, length, destination),
+        _ => Widen<OcpCodes>(source + index, length, destination),
+    };
 
     /// <summary>The sum of sixteen lanes: i and i + 8, then 4 further, 2 further and 1 further, at every width.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

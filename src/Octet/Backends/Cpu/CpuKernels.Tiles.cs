@@ -241,10 +241,10 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
                 // The widened row goes on behind the padding of this segment.
                 x = end;
-                t0 = TLanes.MultiplyAdd(s0, TLanes.Broadcast(scales[0]), t0);
-                t1 = TLanes.MultiplyAdd(s1, TLanes.Broadcast(scales[1]), t1);
-                t2 = TLanes.MultiplyAdd(s2, TLanes.Broadcast(scales[2]), t2);
-                t3 = TLanes.MultiplyAdd(s3, TLanes.Broadcast(scales[3]), t3);
+                TLanes.AddProduct(ref t0, s0, TLanes.Broadcast(scales[0]));
+                TLanes.AddProduct(ref t1, s1, TLanes.Broadcast(scales[1]));
+                TLanes.AddProduct(ref t2, s2, TLanes.Broadcast(scales[2]));
+                TLanes.AddProduct(ref t3, s3, TLanes.Broadcast(scales[3]));
             }
 
             TLanes.Store(totals + lane, t0);
@@ -265,14 +265,18 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         where TCodes : struct, ICodes
     {
         TLanes.WidenRaw(b, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var w0, out var w1, out var w2, out var w3);
-        sum = TLanes.MultiplyAdd(x3, w3, TLanes.MultiplyAdd(x2, w2, TLanes.MultiplyAdd(x1, w1, TLanes.MultiplyAdd(x0, w0, sum))));
+        TLanes.AddProduct(ref sum, x0, w0);
+        TLanes.AddProduct(ref sum, x1, w1);
+        TLanes.AddProduct(ref sum, x2, w2);
+        TLanes.AddProduct(ref sum, x3, w3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddTwo(byte* b, TLanes x0, TLanes x1, ref TLanes sum)
     {
         TLanes.WidenPairs(b, out var w0, out var w1);
-        sum = TLanes.MultiplyAdd(x1, w1, TLanes.MultiplyAdd(x0, w0, sum));
+        TLanes.AddProduct(ref sum, x0, w0);
+        TLanes.AddProduct(ref sum, x1, w1);
     }
 
     // Nothing behind the last element is read: what is left of the rows gets zeros behind it.
@@ -285,18 +289,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         }
     }
 
-    private static bool HasNaN<TCodes>(byte* codes, long count) where TCodes : struct, ICodes
-    {
-        for (long i = 0; i < count; i++)
-        {
-            if (IsNaN<TCodes>(codes[i]))
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
+    private static bool HasNaN<TCodes>(byte* codes, long count) where TCodes : struct, ICodes =>
+        TCodes.IndexOfNaN(new ReadOnlySpan<byte>(codes, checked((int)(count * TCodes.Size)))) >= 0;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(byte* address)

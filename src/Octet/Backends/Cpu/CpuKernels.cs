@@ -104,8 +104,6 @@ internal abstract unsafe class CpuKernels
         _ => Create(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128),
     };
 
-    public static long Padded(long count) => (count + Lanes - 1) / Lanes * Lanes;
-
     /// <summary>result[r, c] = row rows[r] of A times row firstColumn + c of B, in f32; result has a stride of <see cref="BlockColumns"/>.</summary>
     /// <param name="worker">Its scratch memory holds the widened rows of <paramref name="panel"/> from call to call.</param>
     /// <param name="product">The operands.</param>

@@ -48,12 +48,10 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>Count BF16 values, exactly.</summary>
     static abstract TSelf WidenBFloat16(ushort* bits);
 
-    /// <summary>Count FP8 codes, exactly.</summary>
+    /// <summary>Count FP8 codes exactly, NaN as any number.</summary>
     /// <param name="codes">The codes.</param>
     /// <param name="rebias">2^120 (OCP) or 2^119 (FNUZ): from a code's bits at the top of a single to its value, subnormals included.</param>
-    /// <param name="nanMask">A code is NaN where (code and nanMask) equals <paramref name="nan"/>.</param>
-    /// <param name="nan">See <paramref name="nanMask"/>.</param>
-    static abstract TSelf WidenFloat8(byte* codes, float rebias, int nanMask, int nan);
+    static abstract TSelf WidenFloat8(byte* codes, float rebias);
 
     /// <summary>Whether the processor has 32 registers of this width, so that a tile may be larger.</summary>
     static abstract bool HasManyRegisters { get; }
@@ -105,7 +103,10 @@ internal unsafe interface ICodes
     /// <summary>From a raw single to the value.</summary>
     static abstract float Rebias { get; }
 
-    /// <summary>Elements in their own order, exactly.</summary>
+    /// <summary>Where the first NaN is; negative: nowhere, or NaN needs no care.</summary>
+    static abstract int IndexOfNaN(ReadOnlySpan<byte> codes);
+
+    /// <summary>Elements in their own order, exactly but for NaN, which is any number where it needs care.</summary>
     static abstract TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes>;
 }
 
@@ -127,9 +128,11 @@ internal readonly unsafe struct OcpCodes : ICodes
 
     public static float Rebias => 1.3292279957849159e36f; // 2^120
 
+    public static int IndexOfNaN(ReadOnlySpan<byte> codes) => codes.IndexOfAny((byte)0x7F, (byte)0xFF);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> =>
-        TLanes.WidenFloat8(source, Rebias, 0x7F, 0x7F);
+        TLanes.WidenFloat8(source, Rebias);
 }
 
 internal readonly unsafe struct FnuzCodes : ICodes
@@ -150,9 +153,11 @@ internal readonly unsafe struct FnuzCodes : ICodes
 
     public static float Rebias => 6.6461399789245794e35f; // 2^119
 
+    public static int IndexOfNaN(ReadOnlySpan<byte> codes) => codes.IndexOf((byte)0x80);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> =>
-        TLanes.WidenFloat8(source, Rebias, 0xFF, 0x80);
+        TLanes.WidenFloat8(source, Rebias);
 }
 
 internal readonly unsafe struct BFloat16Codes : ICodes
@@ -172,6 +177,8 @@ internal readonly unsafe struct BFloat16Codes : ICodes
     public static float Postscale => 1f;
 
     public static float Rebias => 1f;
+
+    public static int IndexOfNaN(ReadOnlySpan<byte> codes) => -1;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TLanes Load<TLanes>(byte* source) where TLanes : unmanaged, ILanes<TLanes> => TLanes.WidenBFloat16((ushort*)source);
@@ -211,6 +218,7 @@ internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
 
     public static Lanes512 Subtract(Lanes512 a, Lanes512 b) => new(a._value - b._value);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 Exp(Lanes512 value)
     {
         var x = value._value;
@@ -245,12 +253,11 @@ internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes512 WidenFloat8(byte* codes, float rebias, int nanMask, int nan)
+    public static Lanes512 WidenFloat8(byte* codes, float rebias)
     {
         var wide = Widen((sbyte*)codes);
-        var isNaN = Vector512.Equals(wide & Vector512.Create(nanMask), Vector512.Create(nan)).AsSingle();
         var signed = (Vector512.ShiftLeft(wide, 20) & Vector512.Create(unchecked((int)0x87F00000))).AsSingle();
-        return new((signed * Vector512.Create(rebias)) | isNaN);
+        return new(signed * Vector512.Create(rebias));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -334,6 +341,7 @@ internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
 
     public static Lanes256 Subtract(Lanes256 a, Lanes256 b) => new(a._value - b._value);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 Exp(Lanes256 value)
     {
         var x = value._value;
@@ -373,12 +381,11 @@ internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 WidenFloat8(byte* codes, float rebias, int nanMask, int nan)
+    public static Lanes256 WidenFloat8(byte* codes, float rebias)
     {
         var wide = Widen((sbyte*)codes);
-        var isNaN = Vector256.Equals(wide & Vector256.Create(nanMask), Vector256.Create(nan)).AsSingle();
         var signed = (Vector256.ShiftLeft(wide, 20) & Vector256.Create(unchecked((int)0x87F00000))).AsSingle();
-        return new((signed * Vector256.Create(rebias)) | isNaN);
+        return new(signed * Vector256.Create(rebias));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -460,6 +467,7 @@ internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
 
     public static Lanes128 Subtract(Lanes128 a, Lanes128 b) => new(a._value - b._value);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 Exp(Lanes128 value)
     {
         var x = value._value;
@@ -491,12 +499,11 @@ internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
         new(Vector128.ShiftLeft(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)bits).AsUInt16()), 16).AsSingle());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 WidenFloat8(byte* codes, float rebias, int nanMask, int nan)
+    public static Lanes128 WidenFloat8(byte* codes, float rebias)
     {
         var wide = Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)codes).AsSByte()));
-        var isNaN = Vector128.Equals(wide & Vector128.Create(nanMask), Vector128.Create(nan)).AsSingle();
         var signed = (Vector128.ShiftLeft(wide, 20) & Vector128.Create(unchecked((int)0x87F00000))).AsSingle();
-        return new((signed * Vector128.Create(rebias)) | isNaN);
+        return new(signed * Vector128.Create(rebias));
     }
 
     public static bool HasManyRegisters
