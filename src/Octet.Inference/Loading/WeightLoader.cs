@@ -9,7 +9,8 @@ public readonly record struct LoadProgress(long LoadedBytes, long TotalBytes);
 
 /// <summary>
 /// Brings tensors of a checkpoint onto a device: FP8 block weights in the device's encoding (OCP codes are repacked to FNUZ where
-/// it needs that, exactly), plain BF16, F16 or F32 projections quantised to FP8 blocks, the rest as BF16.
+/// it needs that, exactly), plain BF16, F16 or F32 projections quantised to FP8 blocks, the rest as BF16. Where the device reads host
+/// memory and computes in the checkpoint's encoding, weights stay where the files are mapped: nothing but the scales is copied.
 /// </summary>
 internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation)
 {
@@ -22,6 +23,12 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
     public Tensor LoadBFloat16(string name, params long[] shape)
     {
         var source = Expect(name, shape);
+        if (CanMap(source, SafeTensorType.BFloat16))
+        {
+            Advance(source.SizeInBytes);
+            return Tensor.Borrow(device, source.Address, DType.BFloat16, shape);
+        }
+
         var tensor = Tensor.Create(device, DType.BFloat16, shape);
         return Guarded(tensor, () => UploadBFloat16(source, tensor));
     }
@@ -39,11 +46,25 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
     public Weight LoadExperts(long n, long k, IEnumerable<string> names) =>
         Load(k, n, [.. names.Select(name => new[] { (name, n) })], stack: true);
 
+    /// <summary>Whether projections are used where they lie in the mapped files. They then cannot be put under each other.</summary>
+    /// <param name="names">Without ".weight".</param>
+    public bool Maps(params IEnumerable<string> names) => names.All(name => CanMap(files[$"{name}.weight"], SafeTensorType.Float8E4M3));
+
+    // What the device reads must be what the file holds, where it holds it.
+    private bool CanMap(SafeTensor source, SafeTensorType type) =>
+        device.Properties.SharesHostMemory && device.Float8 == DType.Float8E4M3 && source.Type == type && source.SizeInBytes > 0
+        && source.Address % type.SizeInBytes() == 0;
+
     private static long Blocks(long elements) => (elements + Float8.Block - 1) / Float8.Block;
 
     private Weight Load(long k, long n, (string Name, long N)[][] matrices, bool stack)
     {
         long[] leading = stack ? [matrices.Length] : [];
+        if (matrices.All(parts => parts.Length == 1 && Maps(parts[0].Name)))
+        {
+            return Map(k, n, [.. matrices.Select(parts => parts[0].Name)], leading);
+        }
+
         var values = Tensor.Create(device, device.Float8, [.. leading, n, k]);
         return Guarded(values, () =>
         {
@@ -67,6 +88,30 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
         });
     }
 
+    // Matrices [n, k] where they lie in the files; their scales in one stack.
+    private Weight Map(long k, long n, string[] names, long[] leading)
+    {
+        var scales = Tensor.Create(device, DType.Float32, [.. leading, Blocks(n), Blocks(k)]);
+        return Guarded(scales, () =>
+        {
+            var addresses = new long[names.Length];
+            for (var i = 0; i < names.Length; i++)
+            {
+                var source = Expect($"{names[i]}.weight", [n, k]);
+                ReadChunks(source, checkFloat8: true, (_, _) => { });
+                addresses[i] = source.Address;
+                WriteScales(names[i], n, k, Floats(scales, i * Blocks(n) * Blocks(k), Blocks(n) * Blocks(k)));
+            }
+
+            return new Weight
+            {
+                Values = Tensor.Borrow(device, (nint)addresses[0], DType.Float8E4M3, [.. leading, n, k]),
+                Scales = scales,
+                ExpertAddresses = Tensor.From<long>(device, addresses, addresses.Length),
+            };
+        });
+    }
+
     // One [n, k] projection into its place: raw bytes and their block scales.
     private void LoadMatrix(string name, long n, long k, Tensor values, Tensor scales)
     {
@@ -77,16 +122,8 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
             return;
         }
 
-        var scaleName = $"{name}.weight_scale_inv";
-        var sourceScales = ToSingles(Expect(scaleName, [Blocks(n), Blocks(k)]));
-        if (Array.FindIndex(sourceScales, scale => !float.IsFinite(scale)) is var bad and >= 0)
-        {
-            throw new ModelFormatException($"{source.File}: tensor '{scaleName}' holds {sourceScales[bad]} at position {bad}; a scale must be finite");
-        }
-
         Upload(source, values, checkFloat8: true);
-        device.Stream.Write<float>(scales, sourceScales);
-        Advance(4L * sourceScales.Length);
+        WriteScales(name, n, k, scales);
         if (device.Float8 == DType.Float8E4M3Fnuz && n * k > 0)
         {
             // Slices of a stack may begin anywhere, ops want 16 bytes: repack in a buffer of its own.
@@ -100,6 +137,19 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
             device.Stream.Copy(scales, factors);
             device.Stream.Synchronize();
         }
+    }
+
+    private void WriteScales(string name, long n, long k, Tensor scales)
+    {
+        var source = Expect($"{name}.weight_scale_inv", [Blocks(n), Blocks(k)]);
+        var singles = ToSingles(source);
+        if (Array.FindIndex(singles, scale => !float.IsFinite(scale)) is var bad and >= 0)
+        {
+            throw new ModelFormatException($"{source.File}: tensor '{source.Name}' holds {singles[bad]} at position {bad}; a scale must be finite");
+        }
+
+        device.Stream.Write<float>(scales, singles);
+        Advance(4L * singles.Length);
     }
 
     private void Quantize(SafeTensor source, long n, long k, Tensor values, Tensor scales)
@@ -143,7 +193,10 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
         _ => throw new ModelFormatException($"{source.File}: tensor {source} must be F32, BF16 or F16"),
     };
 
-    private void Upload(SafeTensor source, Tensor destination, bool checkFloat8)
+    private void Upload(SafeTensor source, Tensor destination, bool checkFloat8) =>
+        ReadChunks(source, checkFloat8, (offset, chunk) => device.Stream.Write(Bytes(destination, offset, chunk.Length), chunk));
+
+    private void ReadChunks(SafeTensor source, bool checkFloat8, Action<long, ReadOnlySpan<byte>> take)
     {
         for (long offset = 0; offset < source.SizeInBytes; offset += ChunkBytes)
         {
@@ -155,7 +208,7 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
                     $"{source.File}: tensor '{source.Name}' holds the FP8 NaN 0x{chunk[position]:x2} at position {offset + position}; the checkpoint is damaged");
             }
 
-            device.Stream.Write(Bytes(destination, offset, chunk.Length), chunk);
+            take(offset, chunk);
             Advance(chunk.Length);
         }
     }

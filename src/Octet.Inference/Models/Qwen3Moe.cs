@@ -32,20 +32,23 @@ public sealed class Qwen3Moe : IDisposable
         _prefillChunk = Math.Min(options.PrefillChunk, MaxContext);
         try
         {
-            using (var files = CheckpointFiles.Open(directory))
+            var files = Own(CheckpointFiles.Open(directory));
+            var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
+            if (!device.Properties.SharesHostMemory)
             {
-                var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
-                var blocks = KvBlocks(options);
-                _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks));
-                var workspace = Own(new Workspace(device));
-                var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
-                var maxTokens = Math.Max(_prefillChunk, maxRows);
-                _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, maxTokens, maxRows, MaxContext));
-                _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
-                var sampler = Own(new Sampler(device, workspace, maxRows));
-                _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
-                _generator = Own(new Generator(_modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch));
+                files.Dispose(); // nothing stays in the mapped files
             }
+
+            var blocks = KvBlocks(options);
+            _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks));
+            var workspace = Own(new Workspace(device));
+            var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
+            var maxTokens = Math.Max(_prefillChunk, maxRows);
+            _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, maxTokens, maxRows, MaxContext));
+            _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
+            var sampler = Own(new Sampler(device, workspace, maxRows));
+            _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
+            _generator = Own(new Generator(_modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch));
         }
         catch
         {

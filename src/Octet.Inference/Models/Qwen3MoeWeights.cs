@@ -11,7 +11,7 @@ internal sealed record LayerWeights
     /// <summary>[hidden] BF16.</summary>
     public required Tensor PostAttentionNorm { get; init; }
 
-    /// <summary>q, k and v over each other in one weight where their scale blocks allow it, else the three of them.</summary>
+    /// <summary>q, k and v over each other in one weight where their scale blocks allow it and they are copied, else the three of them.</summary>
     public required Weight[] Qkv { get; init; }
 
     /// <summary>Biases of <see cref="Qkv"/>; null: none.</summary>
@@ -113,8 +113,9 @@ internal sealed class Qwen3MoeWeights : IDisposable
         long keys = (long)config.KeyValueHeads * config.HeadDim;
         (string Name, long N)[] qkv = [($"{attention}q_proj", queries), ($"{attention}k_proj", keys), ($"{attention}v_proj", keys)];
 
-        // Each part keeps its own grid of 128-row scale blocks, so parts lie in one weight only where a block ends with a part.
-        var merge = queries % Float8.Block == 0 && keys % Float8.Block == 0;
+        // Each part keeps its own grid of 128-row scale blocks, so parts lie in one weight only where a block ends with a part; and not
+        // where they stay in the mapped file.
+        var merge = queries % Float8.Block == 0 && keys % Float8.Block == 0 && !loader.Maps(qkv.Select(part => part.Name));
         var weights = merge
             ? [Own(loader.LoadProjection(hidden, qkv))]
             : qkv.Select(part => Own(loader.LoadProjection(hidden, part))).ToArray();
@@ -189,6 +190,11 @@ internal sealed class Qwen3MoeWeights : IDisposable
     {
         Own(weight.Values);
         Own(weight.Scales!);
+        if (weight.ExpertAddresses is not null)
+        {
+            Own(weight.ExpertAddresses);
+        }
+
         return weight;
     }
 }

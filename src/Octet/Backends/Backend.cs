@@ -65,6 +65,9 @@ public sealed record DeviceProperties
     /// <summary>Memory in bytes.</summary>
     public required long TotalMemory { get; init; }
 
+    /// <summary>Whether its ops read the host's memory at the host's addresses, so that a mapped file needs no copy.</summary>
+    public bool SharesHostMemory { get; init; }
+
     /// <summary>The FP8 encoding it computes in.</summary>
     public required DType Float8 { get; init; }
 

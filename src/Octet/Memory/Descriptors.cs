@@ -33,6 +33,13 @@ public sealed record Weight
     /// <summary>Order of the elements.</summary>
     public WeightLayout Layout { get; init; }
 
+    /// <summary>
+    /// [experts] Int64: the address of each expert's matrix, where they do not lie in one stack, as in a mapped checkpoint (any alignment);
+    /// Values then stands for the first, with the shape of all. Null: a stack. Only devices with
+    /// <see cref="Octet.Backends.DeviceProperties.SharesHostMemory"/> take it.
+    /// </summary>
+    public Tensor? ExpertAddresses { get; init; }
+
     /// <summary>Experts in the stack; 1 for a plain matrix.</summary>
     public long Experts => Values.Rank == 3 ? Values.Shape[0] : 1;
 

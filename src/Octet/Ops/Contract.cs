@@ -5,7 +5,7 @@ namespace Octet;
 /// <summary>
 /// The ops: one method each, the contract of all backends. Each checks shapes, types, strides and devices of its arguments,
 /// then enqueues the work. Rows may have any stride, elements within a row are contiguous, and tensors begin at a multiple
-/// of 16 bytes.
+/// of 16 bytes (of an element where <see cref="Backends.DeviceProperties.SharesHostMemory"/>).
 /// </summary>
 public static partial class Ops
 {
@@ -106,6 +106,14 @@ internal readonly ref struct Contract
         Require(
             weight.N == n && weight.K == k && weight.Experts == experts,
             $"{name} {values}: must be {experts} x [{n}, {k}]");
+        if (weight.ExpertAddresses is not null)
+        {
+            Require(
+                _stream.Device.Properties.SharesHostMemory,
+                $"{name} {values}: {_stream.Device.Name} takes experts as one stack, not by their addresses");
+            Vector($"{name} addresses", weight.ExpertAddresses, DType.Int64, experts);
+        }
+
         if (!values.DType.IsFloat8())
         {
             Require(weight.Scales is null, $"{name} {values} is not FP8 and must not have scales");
@@ -219,7 +227,8 @@ internal readonly ref struct Contract
         Require(
             tensor.DType == type || tensor.DType == otherType,
             $"{name} {tensor} must be {type}{(otherType is null ? "" : $" or {otherType}")}");
-        Require(tensor.Address % 16 == 0, $"{name} {tensor} begins at {tensor.Address:x}, must be aligned to 16 bytes");
+        var alignment = _stream.Device.Properties.SharesHostMemory ? tensor.DType.SizeInBytes() : 16;
+        Require(tensor.Address % alignment == 0, $"{name} {tensor} begins at {tensor.Address:x}, must be aligned to {alignment} bytes");
     }
 
     /// <summary>Formats only where the condition fails: a passing check costs no allocation.</summary>

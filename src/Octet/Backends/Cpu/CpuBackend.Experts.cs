@@ -96,12 +96,13 @@ internal sealed unsafe partial class CpuBackend
     {
         private readonly CpuProduct _product = product;
         private readonly long _stride = weight.Values.Rank == 3 ? weight.Values.Strides[0] : 0;
+        private readonly nint* _addresses = Pointer<nint>(weight.ExpertAddresses);
         private readonly long _scaleStride = weight.Scales is { Rank: 3 } ? weight.Scales.Strides[0] : 0;
 
         public CpuProduct Of(int expert)
         {
             var one = _product;
-            one.B += expert * _stride;
+            one.B = _addresses is null ? one.B + (expert * _stride) : (byte*)_addresses[expert];
             one.BScales += expert * _scaleStride;
             return one;
         }

@@ -34,6 +34,7 @@ internal sealed class CpuProvider : BackendProvider
         WaveSize = 1,
         SharedMemory = 0,
         TotalMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
+        SharesHostMemory = true,
         Float8 = float8,
         SupportsGraphs = false,
     };
