@@ -37,11 +37,13 @@ internal static class CpuReport
         Line(text, $".NET {Environment.Version}, {DateTime.UtcNow:yyyy-MM-dd}. Every figure is a median; ratios are medians over pairs of runs taken in turn, because");
         Line(text, $"the machine was shared: compare the figures of one row, not those of two reports.");
         Line(text, $"");
-        Compare(text, device, clock, probe, threads);
+        var rows = Compare(text, device, clock, probe, threads);
         var ceilings = probe.Ceilings;
         Line(text, $"");
         Line(text, $"Ceilings measured beside them: plain reading {ceilings.GBytesPerSecond:F1} GB/s, f32 multiply-adds {ceilings.GFlops:F0} GFLOP/s. The share of the ceiling");
         Line(text, $"is the longer of reading the bytes and doing the operations at those rates, over the time it took.");
+        Line(text, $"");
+        Goals(text, rows, ceilings);
         Line(text, $"");
         var growth = Growth(text, device, threads);
         var folder = Path.GetDirectoryName(path) is { Length: > 0 } named ? named : ".";
@@ -51,7 +53,42 @@ internal static class CpuReport
         File.WriteAllText(path, text.ToString());
     }
 
-    private static void Compare(StringBuilder text, Device device, BenchClock clock, BenchProbe probe, int threads)
+    /// <summary>One row of the comparison.</summary>
+    /// <param name="IsLayer">The experts of a layer; else one projection.</param>
+    /// <param name="Tokens">Rows of A.</param>
+    /// <param name="GFlops">Per second.</param>
+    /// <param name="GBytes">Per second, of the weights and activations once.</param>
+    /// <param name="Single">Times as fast as ONNX Runtime's f32.</param>
+    /// <param name="EightBit">Times as fast as its 8-bit weights.</param>
+    private sealed record Measured(bool IsLayer, int Tokens, double GFlops, double GBytes, double Single, double EightBit);
+
+    // What the device is meant to reach, and the worst row of this run.
+    private static void Goals(StringBuilder text, List<Measured> rows, BenchCeilings ceilings)
+    {
+        Line(text, $"## Goals");
+        Line(text, $"");
+        Line(text, $"| goal | at least | the worst row | |");
+        Line(text, $"|---|---|---|---|");
+        Goal("1 token: share of plain reading", 0.7, r => r.Tokens == 1, r => r.GBytes / ceilings.GBytesPerSecond);
+        Goal("8 tokens: share of plain reading", 0.7, r => r.Tokens == 8, r => r.GBytes / ceilings.GBytesPerSecond);
+        Goal("64 and 512 tokens: share of the f32 multiply-adds", 0.6, r => r.Tokens >= 64, r => r.GFlops / ceilings.GFlops);
+        Goal("1 token: times f32", 2.5, r => r.Tokens == 1, r => r.Single);
+        Goal("8 tokens: times f32", 2.5, r => r.Tokens == 8, r => r.Single);
+        Goal("1 token: times 8-bit", 1, r => r.Tokens == 1, r => r.EightBit);
+        Goal("8 tokens: times 8-bit", 1, r => r.Tokens == 8, r => r.EightBit);
+        Goal("projections, 64 and 512 tokens: times f32", 0.7, r => r.Tokens >= 64 && !r.IsLayer, r => r.Single);
+        Goal("layer, 64 and 512 tokens: times f32", 1, r => r.Tokens >= 64 && r.IsLayer, r => r.Single);
+        Line(text, $"");
+        Line(text, $"At 8 tokens a byte of weights takes 16 operations: {0.7 * ceilings.GBytesPerSecond * 16:F0} GFLOP/s would be needed to read at 70 %, of {ceilings.GFlops:F0} the machine has in f32.");
+
+        void Goal(string name, double least, Func<Measured, bool> which, Func<Measured, double> value)
+        {
+            var worst = rows.Where(which).Min(value);
+            Line(text, $"| {name} | {least:0.0#} | {worst:F2} | {(worst >= least ? "met" : "missed")} |");
+        }
+    }
+
+    private static List<Measured> Compare(StringBuilder text, Device device, BenchClock clock, BenchProbe probe, int threads)
     {
         Line(text, $"## Beside ONNX Runtime {typeof(Microsoft.ML.OnnxRuntime.InferenceSession).Assembly.GetName().Version?.ToString(3)}");
         Line(text, $"");
@@ -60,6 +97,7 @@ internal static class CpuReport
         Line(text, $"");
         Line(text, $"| shape | tokens | Octet ms | GFLOP/s | GB/s | of ceiling | f32 ms | 8-bit ms | x f32 | x 8-bit |");
         Line(text, $"|---|---|---|---|---|---|---|---|---|---|");
+        var rows = new List<Measured>();
         foreach (var (name, n, k) in new[] { ("QKV", 9216, Hidden), ("O", Hidden, 8192) })
         {
             using var single = OnnxProduct.Linear(k, n, eightBit: false, threads, new Random(1));
@@ -69,7 +107,9 @@ internal static class CpuReport
                 var workload = WorkloadList.Gemm(name, tokens, n, k);
                 using var context = new WorkloadContext(device, CacheBytes);
                 var (launch, next) = (workload.Prepare(context), 0);
-                Row(text, $"{name} {n} x {k}", tokens, workload.Flops, workload.Bytes, () => launch(next++), single.On(tokens), eight.On(tokens), clock, probe);
+                rows.Add(Row(
+                    text, $"{name} {n} x {k}", tokens, isLayer: false, workload.Flops, workload.Bytes, () => launch(next++), single.On(tokens),
+                    eight.On(tokens), clock, probe));
                 Console.Error.WriteLine($"{name}, {tokens} tokens");
             }
         }
@@ -82,8 +122,9 @@ internal static class CpuReport
         {
             using var context = new WorkloadContext(device, CacheBytes);
             var layer = new ExpertLayer(context, stack, WorkloadList.Route(new Random(tokens), tokens, Experts), tokens);
-            Row(
-                text, $"{layer.Touched} experts", tokens, layer.Flops, layer.Bytes, layer.Run, layer.OneByOne(singles), layer.OneByOne(eights), clock, probe);
+            rows.Add(Row(
+                text, $"{layer.Touched} experts", tokens, isLayer: true, layer.Flops, layer.Bytes, layer.Run, layer.OneByOne(singles),
+                layer.OneByOne(eights), clock, probe));
             Console.Error.WriteLine($"layer, {tokens} tokens");
         }
 
@@ -91,11 +132,13 @@ internal static class CpuReport
         {
             product.Dispose();
         }
+
+        return rows;
     }
 
-    private static void Row(
-        StringBuilder text, string shape, int tokens, double flops, double bytes, Action octet, Action single, Action eight, BenchClock clock,
-        BenchProbe probe)
+    private static Measured Row(
+        StringBuilder text, string shape, int tokens, bool isLayer, double flops, double bytes, Action octet, Action single, Action eight,
+        BenchClock clock, BenchProbe probe)
     {
         for (var i = 0; i < 2; i++)
         {
@@ -116,9 +159,11 @@ internal static class CpuReport
         }
 
         var time = BenchClock.Median(ours);
+        var row = new Measured(isLayer, tokens, flops / time / 1e3, bytes / time / 1e3, Ratio(singles, ours), Ratio(eights, ours));
         Line(
             text,
-            $"| {shape} | {tokens} | {time / 1e3:F2} | {flops / time / 1e3:F0} | {bytes / time / 1e3:F1} | {BenchClock.Median(shares):P0} | {BenchClock.Median(singles) / 1e3:F2} | {BenchClock.Median(eights) / 1e3:F2} | {Ratio(singles, ours):F2} | {Ratio(eights, ours):F2} |");
+            $"| {shape} | {tokens} | {time / 1e3:F2} | {row.GFlops:F0} | {row.GBytes:F1} | {BenchClock.Median(shares):P0} | {BenchClock.Median(singles) / 1e3:F2} | {BenchClock.Median(eights) / 1e3:F2} | {row.Single:F2} | {row.EightBit:F2} |");
+        return row;
     }
 
     private static double Ratio(List<double> theirs, List<double> ours) => BenchClock.Median(theirs.Zip(ours, (t, o) => t / o));

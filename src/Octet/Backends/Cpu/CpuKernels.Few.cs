@@ -44,7 +44,14 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         for (var column = 0; column < columns; column += FewColumns)
         {
             var width = Math.Min(FewColumns, columns - column);
-            new Span<float>(totals, (count + FewRows - 1) / FewRows * TileSize).Clear();
+            for (var tile = 0; tile * FewRows < count; tile++)
+            {
+                for (var c = 0; c < width; c++)
+                {
+                    new Span<float>(totals + (tile * TileSize) + (c * FewRows * Lanes), Math.Min(FewRows, count - (tile * FewRows)) * Lanes).Clear();
+                }
+            }
+
             for (long start = 0; start < product.K; start += chunk)
             {
                 var length = Math.Min(chunk, product.K - start);

@@ -1,0 +1,111 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Octet.Backends;
+
+/// <summary>Four lanes: Arm, and x64 without AVX2.</summary>
+internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
+{
+    private Vector128<float> _value = value;
+
+    public static int Count => 4;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 Broadcast(float value) => new(Vector128.Create(value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 Load(float* source) => new(Vector128.Load(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(float* destination, Lanes128 value) => value._value.Store(destination);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 MultiplyAdd(Lanes128 a, Lanes128 b, Lanes128 c) =>
+        new(Vector128.FusedMultiplyAdd(a._value, b._value, c._value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes128 sum, Lanes128 a, Lanes128 b) =>
+        sum._value = Vector128.FusedMultiplyAdd(a._value, b._value, sum._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddScaled(float* total, float scale, Lanes128 sum) =>
+        Vector128.FusedMultiplyAdd(sum._value, Vector128.Create(scale), Vector128.Load(total)).Store(total);
+
+    public static Lanes128 Multiply(Lanes128 a, Lanes128 b) => new(a._value * b._value);
+
+    public static Lanes128 Add(Lanes128 a, Lanes128 b) => new(a._value + b._value);
+
+    public static Lanes128 Subtract(Lanes128 a, Lanes128 b) => new(a._value - b._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 Exp(Lanes128 value)
+    {
+        var x = value._value;
+        var z = Vector128.FusedMultiplyAdd(x, Vector128.Create(1.44269504f), Vector128.Create(12582912f)); // the low bits are n
+        var n = z - Vector128.Create(12582912f);
+        var r = Vector128.FusedMultiplyAdd(n, Vector128.Create(-0.693359375f), x);
+        r = Vector128.FusedMultiplyAdd(n, Vector128.Create(2.12194440e-4f), r);
+        var p = Vector128.FusedMultiplyAdd(Vector128.Create(1.9875691500e-4f), r, Vector128.Create(1.3981999507e-3f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(8.3334519073e-3f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(4.1665795894e-2f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(1.6666665459e-1f));
+        p = Vector128.FusedMultiplyAdd(p, r, Vector128.Create(5.0000001201e-1f));
+        p = Vector128.FusedMultiplyAdd(p, r * r, r) + Vector128.Create(1f);
+        p = (p.AsInt32() + Vector128.ShiftLeft(z.AsInt32(), 23)).AsSingle();
+        p = Vector128.ConditionalSelect(Vector128.LessThan(x, Vector128.Create(-87f)), Vector128<float>.Zero, p);
+        return new(Vector128.ConditionalSelect(Vector128.Equals(x, x), p, x));
+    }
+
+    public static Lanes128 Max(Lanes128 a, Lanes128 b) => new(Vector128.Max(a._value, b._value));
+
+    public static Lanes128 KeepBetween(Lanes128 value, Lanes128 low, Lanes128 high, Lanes128 position, Lanes128 other) => new(Vector128.ConditionalSelect(
+        Vector128.GreaterThanOrEqual(position._value, low._value) & Vector128.LessThan(position._value, high._value), value._value, other._value));
+
+    public static Lanes128 Replace(Lanes128 value, Lanes128 replaced, Lanes128 replacement) =>
+        new(Vector128.ConditionalSelect(Vector128.Equals(value._value, replaced._value), replacement._value, value._value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 WidenBFloat16(ushort* bits) =>
+        new(Vector128.ShiftLeft(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)bits).AsUInt16()), 16).AsSingle());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 WidenFloat8(byte* codes, float rebias)
+    {
+        var wide = Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)codes).AsSByte()));
+        var signed = (Vector128.ShiftLeft(wide, 20) & Vector128.Create(unchecked((int)0x87F00000))).AsSingle();
+        return new(signed * Vector128.Create(rebias));
+    }
+
+    public static bool HasManyRegisters
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Avx512F.VL.IsSupported || System.Runtime.Intrinsics.Arm.AdvSimd.IsSupported;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenRaw(
+        byte* codes, byte mask, byte flip, ref Lanes128 mark, out Lanes128 w0, out Lanes128 w1, out Lanes128 w2, out Lanes128 w3)
+    {
+        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        var pairs = Vector128.Load((short*)codes);
+        mark = new(Vector128.Max(mark._value.AsByte(), (pairs.AsByte() & Vector128.Create(mask)) ^ Vector128.Create(flip)).AsSingle());
+        var odd = Vector128.ShiftRightArithmetic(pairs, 4) & Vector128.Create(unchecked((short)0x87F0));
+        var even = Vector128.ShiftRightArithmetic(Vector128.ShiftLeft(pairs, 8), 4) & Vector128.Create(unchecked((short)0x87F0));
+        var upper = Vector128.Create(unchecked((int)0xFFFF0000));
+        w0 = new(Vector128.ShiftLeft(even.AsInt32(), 16).AsSingle());
+        w1 = new(Vector128.ShiftLeft(odd.AsInt32(), 16).AsSingle());
+        w2 = new((even.AsInt32() & upper).AsSingle());
+        w3 = new((odd.AsInt32() & upper).AsSingle());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void WidenPairs(byte* values, out Lanes128 w0, out Lanes128 w1)
+    {
+        var pairs = Vector128.Load((int*)values);
+        w0 = new(Vector128.ShiftLeft(pairs, 16).AsSingle());
+        w1 = new((pairs & Vector128.Create(unchecked((int)0xFFFF0000))).AsSingle());
+    }
+
+    public static bool HasByte(Lanes128 mark, byte value) => Vector128.EqualsAny(mark._value.AsByte(), Vector128.Create(value));
+}
