@@ -33,9 +33,6 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     // The longest rest of a row that is no whole group.
     private const int TailBytes = Float8.Block * sizeof(ushort);
 
-    // Rows of A that stay in the second-level cache, in singles.
-    private const int CachedRows = 96 * 1024;
-
     // The tile: its accumulators, a step of its columns and one of a row fit the registers.
     private const int TileRows = 4;
 
@@ -105,24 +102,18 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             return;
         }
 
-        // Few rows: a column's codes are read from end to end. Many: a chunk of the rows is used for all columns while it is cached.
-        // The totals of a tile lie together, [column tile, row tile][row, column][lane].
+        // A chunk of the rows is used for all columns while it is cached. The totals of a tile lie together,
+        // [column tile, row tile][row, column][lane].
         var totals = wide + wideSize;
-        var span = count * stride <= CachedRows ? TileColumns : columns;
         var rowTiles = (count + TileRows - 1) / TileRows;
-        for (var column = 0; column < columns; column += span)
+        new Span<float>(totals, (columns + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
+        AddProducts<TCodes>(in product, rows, count, firstColumn, columns, a, stride, wide, totals);
+        for (var c = 0; c < columns; c++)
         {
-            var width = Math.Min(span, columns - column);
-            new Span<float>(totals, (width + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
-            AddProducts<TCodes>(in product, rows, count, firstColumn + column, width, a, stride, wide, totals);
-            for (var c = 0; c < width; c++)
+            var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Lanes);
+            for (var r = 0; r < count; r++)
             {
-                var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Lanes);
-                for (var r = 0; r < count; r++)
-                {
-                    result[(r * BlockColumns) + column + c] =
-                        Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
-                }
+                result[(r * BlockColumns) + c] = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
             }
         }
     }
