@@ -3,13 +3,12 @@ using System.Runtime.Intrinsics;
 
 namespace Octet.Backends;
 
-// Up to a few times eight rows: a pair of B's rows is widened in registers as it arrives and used by all rows of A at once. Unpacking and
-// waiting for memory hide behind the multiply-adds, which a panel of widened columns would keep apart.
+// Up to a few times eight rows: a pair of B's rows, or one of them, is widened in registers as it arrives and used by all rows of A at once.
+// Unpacking and waiting for memory hide behind the multiply-adds, which a panel of widened columns would keep apart.
 internal sealed unsafe partial class CpuKernels<TLanes>
 {
-    // The most rows for which unpacking again for every eight of them is no dearer than a panel of widened columns; with 16 registers the
-    // sums of two rows are all that fit beside what is unpacked.
-    private static int MostFewRows => TLanes.HasManyRegisters ? 6 * FewRows : 2;
+    // The most rows for which unpacking again for every eight of them is no dearer than a panel of widened columns.
+    private static int MostFewRows => TLanes.HasManyRegisters ? 6 * FewRows : 2 * FewRows;
 
     // Rows of A that share a pair of columns: sixteen sums, eight unpacked registers and the constants fill the 32.
     private const int FewRows = 8;
@@ -92,10 +91,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         }
 
         var bStride = product.BStride * TCodes.Size;
-        for (var c = 0; c < width; c += 2)
+        var step = TLanes.HasManyRegisters || count <= 2 ? 2 : 1;
+        for (var c = 0; c < width; c += step)
         {
             // A column that is missing repeats the one before, for nobody.
-            var second = c + 1 < width ? 1 : 0;
+            var second = step == 2 && c + 1 < width ? 1 : 0;
             var blocks = product.BScaleRow(firstColumn + c, start);
             var secondBlocks = product.BScaleRow(firstColumn + c + second, start);
             for (var segment = 0; segment * Float8.Block < length; segment++)
@@ -110,14 +110,9 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var codes = product.B + ((firstColumn + c) * bStride) + (start * TCodes.Size);
             var next = start + length < product.K ? length * TCodes.Size : (FewColumns * bStride) - (start * TCodes.Size);
             var sums = totals + (c * FewRows * Lanes);
-            var hasNaN = count switch
-            {
-                1 => AddPair<TCodes, One>(a, stride, codes, second * bStride, length, next, scales, sums),
-                2 => AddPair<TCodes, Two>(a, stride, codes, second * bStride, length, next, scales, sums),
-                <= 4 => AddPair<TCodes, Four>(a, stride, codes, second * bStride, length, next, scales, sums),
-                <= 6 => AddPair<TCodes, Six>(a, stride, codes, second * bStride, length, next, scales, sums),
-                _ => AddPair<TCodes, Eight>(a, stride, codes, second * bStride, length, next, scales, sums),
-            };
+            var hasNaN = step == 1
+                ? AddRows<TCodes, One>(count, a, stride, codes, 0, length, next, scales, sums)
+                : AddRows<TCodes, Two>(count, a, stride, codes, second * bStride, length, next, scales, sums);
             for (var s = 0; hasNaN && s <= second; s++)
             {
                 if (HasNaN<TCodes>(codes + (s * bStride), length))
@@ -128,7 +123,19 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         }
     }
 
-    /// <summary>totals += rows of A times two rows of B; whether one of the elements of B is NaN, which the sums do not say.</summary>
+    private static bool AddRows<TCodes, TColumns>(
+        int count, float* a, long stride, byte* b, long bStride, long length, long prefetch, float* scales, float* totals)
+        where TCodes : struct, ICodes
+        where TColumns : struct, IRows => count switch
+        {
+            1 => AddColumns<TCodes, One, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
+            2 => AddColumns<TCodes, Two, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
+            <= 4 => AddColumns<TCodes, Four, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
+            <= 6 => AddColumns<TCodes, Six, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
+            _ => AddColumns<TCodes, Eight, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
+        };
+
+    /// <summary>totals += rows of A times one or two rows of B; whether one of the elements of B is NaN, which the sums do not say.</summary>
     /// <param name="a">[Count, length] at a stride, in groups; those behind the last row can be read.</param>
     /// <param name="stride">See <paramref name="a"/>.</param>
     /// <param name="b">The first row's codes.</param>
@@ -138,10 +145,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     /// <param name="scales">[segments, 2, FewRows].</param>
     /// <param name="totals">[2, FewRows, lanes].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool AddPair<TCodes, TRows>(
+    private static bool AddColumns<TCodes, TRows, TColumns>(
         float* a, long stride, byte* b, long bStride, long length, long prefetch, float* scales, float* totals)
         where TCodes : struct, ICodes
         where TRows : struct, IRows
+        where TColumns : struct, IRows
     {
         var mark = TLanes.Broadcast(0f);
         for (var lane = 0; lane < Lanes; lane += TLanes.Count)
@@ -159,77 +167,43 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                     if (lane == 0)
                     {
                         Prefetch(codes + prefetch);
-                        Prefetch(codes + bStride + prefetch);
+                        if (TColumns.Count > 1)
+                        {
+                            Prefetch(codes + bStride + prefetch);
+                        }
                     }
 
+                    TLanes w0, w1, w2 = zero, w3 = zero, v0 = zero, v1 = zero, v2 = zero, v3 = zero;
                     if (TCodes.Steps == 4)
                     {
-                        TLanes.WidenRaw(codes, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var w0, out var w1, out var w2, out var w3);
-                        TLanes.WidenRaw(codes + bStride, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var v0, out var v1, out var v2, out var v3);
-                        AddStep<TRows>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                        AddStep<TRows>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                        AddStep<TRows>(x + (2 * Lanes), stride, w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                        AddStep<TRows>(x + (3 * Lanes), stride, w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        TLanes.WidenRaw(codes, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out w0, out w1, out w2, out w3);
+                        if (TColumns.Count > 1)
+                        {
+                            TLanes.WidenRaw(codes + bStride, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out v0, out v1, out v2, out v3);
+                        }
                     }
                     else
                     {
-                        TLanes.WidenPairs(codes, out var w0, out var w1);
-                        TLanes.WidenPairs(codes + bStride, out var v0, out var v1);
-                        AddStep<TRows>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                        AddStep<TRows>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        TLanes.WidenPairs(codes, out w0, out w1);
+                        if (TColumns.Count > 1)
+                        {
+                            TLanes.WidenPairs(codes + bStride, out v0, out v1);
+                        }
+                    }
+
+                    AddStep<TRows, TColumns>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    AddStep<TRows, TColumns>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    if (TCodes.Steps == 4)
+                    {
+                        AddStep<TRows, TColumns>(x + (2 * Lanes), stride, w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows, TColumns>(x + (3 * Lanes), stride, w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                     }
                 }
 
-                var total = totals + lane;
-                AddScaled(total, scale, s0);
-
-                if (TRows.Count > 1)
+                AddScaled<TRows>(totals + lane, scale, s0, s1, s2, s3, s4, s5, s6, s7);
+                if (TColumns.Count > 1)
                 {
-                    AddScaled(total + Lanes, scale + 1, s1);
-                }
-
-                if (TRows.Count > 2)
-                {
-                    AddScaled(total + (2 * Lanes), scale + 2, s2);
-                    AddScaled(total + (3 * Lanes), scale + 3, s3);
-                }
-
-                if (TRows.Count > 4)
-                {
-                    AddScaled(total + (4 * Lanes), scale + 4, s4);
-                    AddScaled(total + (5 * Lanes), scale + 5, s5);
-                }
-
-                if (TRows.Count > 6)
-                {
-                    AddScaled(total + (6 * Lanes), scale + 6, s6);
-                    AddScaled(total + (7 * Lanes), scale + 7, s7);
-                }
-
-                total += FewRows * Lanes;
-                AddScaled(total, scale + FewRows, t0);
-
-                if (TRows.Count > 1)
-                {
-                    AddScaled(total + Lanes, scale + FewRows + 1, t1);
-                }
-
-                if (TRows.Count > 2)
-                {
-                    AddScaled(total + (2 * Lanes), scale + FewRows + 2, t2);
-                    AddScaled(total + (3 * Lanes), scale + FewRows + 3, t3);
-                }
-
-                if (TRows.Count > 4)
-                {
-                    AddScaled(total + (4 * Lanes), scale + FewRows + 4, t4);
-                    AddScaled(total + (5 * Lanes), scale + FewRows + 5, t5);
-                }
-
-                if (TRows.Count > 6)
-                {
-                    AddScaled(total + (6 * Lanes), scale + FewRows + 6, t6);
-                    AddScaled(total + (7 * Lanes), scale + FewRows + 7, t7);
+                    AddScaled<TRows>(totals + lane + (FewRows * Lanes), scale + FewRows, t0, t1, t2, t3, t4, t5, t6, t7);
                 }
             }
         }
@@ -237,54 +211,82 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         return TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
     }
 
-    // One element of each lane: sixteen sums that do not wait for each other.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddStep<TRows>(
-        float* x, long stride, TLanes w, TLanes v,
-        ref TLanes s0, ref TLanes t0, ref TLanes s1, ref TLanes t1, ref TLanes s2, ref TLanes t2, ref TLanes s3, ref TLanes t3,
-        ref TLanes s4, ref TLanes t4, ref TLanes s5, ref TLanes t5, ref TLanes s6, ref TLanes t6, ref TLanes s7, ref TLanes t7)
+    private static void AddScaled<TRows>(
+        float* total, float* scale, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5, TLanes s6, TLanes s7)
         where TRows : struct, IRows
     {
-        var x0 = TLanes.Load(x);
-        TLanes.AddProduct(ref s0, x0, w);
-        TLanes.AddProduct(ref t0, x0, v);
-        if (TRows.Count == 1)
+        AddScaled(total, scale, s0);
+        if (TRows.Count > 1)
         {
-            return;
+            AddScaled(total + Lanes, scale + 1, s1);
         }
-
-        var x1 = TLanes.Load(x + stride);
-        TLanes.AddProduct(ref s1, x1, w);
-        TLanes.AddProduct(ref t1, x1, v);
 
         if (TRows.Count > 2)
         {
-            var x2 = TLanes.Load(x + (2 * stride));
-            TLanes.AddProduct(ref s2, x2, w);
-            TLanes.AddProduct(ref t2, x2, v);
-            var x3 = TLanes.Load(x + (3 * stride));
-            TLanes.AddProduct(ref s3, x3, w);
-            TLanes.AddProduct(ref t3, x3, v);
+            AddScaled(total + (2 * Lanes), scale + 2, s2);
+            AddScaled(total + (3 * Lanes), scale + 3, s3);
         }
 
         if (TRows.Count > 4)
         {
-            var x4 = TLanes.Load(x + (4 * stride));
-            TLanes.AddProduct(ref s4, x4, w);
-            TLanes.AddProduct(ref t4, x4, v);
-            var x5 = TLanes.Load(x + (5 * stride));
-            TLanes.AddProduct(ref s5, x5, w);
-            TLanes.AddProduct(ref t5, x5, v);
+            AddScaled(total + (4 * Lanes), scale + 4, s4);
+            AddScaled(total + (5 * Lanes), scale + 5, s5);
         }
 
         if (TRows.Count > 6)
         {
-            var x6 = TLanes.Load(x + (6 * stride));
-            TLanes.AddProduct(ref s6, x6, w);
-            TLanes.AddProduct(ref t6, x6, v);
-            var x7 = TLanes.Load(x + (7 * stride));
-            TLanes.AddProduct(ref s7, x7, w);
-            TLanes.AddProduct(ref t7, x7, v);
+            AddScaled(total + (6 * Lanes), scale + 6, s6);
+            AddScaled(total + (7 * Lanes), scale + 7, s7);
+        }
+    }
+
+    // One row's element of each lane.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddPair<TColumns>(float* x, TLanes w, TLanes v, ref TLanes s, ref TLanes t) where TColumns : struct, IRows
+    {
+        if (TColumns.Count == 1)
+        {
+            TLanes.AddProduct(ref s, TLanes.Load(x), w);
+            return;
+        }
+
+        var value = TLanes.Load(x);
+        TLanes.AddProduct(ref s, value, w);
+        TLanes.AddProduct(ref t, value, v);
+    }
+
+    // One element of each lane: up to sixteen sums that do not wait for each other.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddStep<TRows, TColumns>(
+        float* x, long stride, TLanes w, TLanes v,
+        ref TLanes s0, ref TLanes t0, ref TLanes s1, ref TLanes t1, ref TLanes s2, ref TLanes t2, ref TLanes s3, ref TLanes t3,
+        ref TLanes s4, ref TLanes t4, ref TLanes s5, ref TLanes t5, ref TLanes s6, ref TLanes t6, ref TLanes s7, ref TLanes t7)
+        where TRows : struct, IRows
+        where TColumns : struct, IRows
+    {
+        AddPair<TColumns>(x, w, v, ref s0, ref t0);
+        if (TRows.Count > 1)
+        {
+            AddPair<TColumns>(x + stride, w, v, ref s1, ref t1);
+        }
+
+        if (TRows.Count > 2)
+        {
+            AddPair<TColumns>(x + (2 * stride), w, v, ref s2, ref t2);
+            AddPair<TColumns>(x + (3 * stride), w, v, ref s3, ref t3);
+        }
+
+        if (TRows.Count > 4)
+        {
+            AddPair<TColumns>(x + (4 * stride), w, v, ref s4, ref t4);
+            AddPair<TColumns>(x + (5 * stride), w, v, ref s5, ref t5);
+        }
+
+        if (TRows.Count > 6)
+        {
+            AddPair<TColumns>(x + (6 * stride), w, v, ref s6, ref t6);
+            AddPair<TColumns>(x + (7 * stride), w, v, ref s7, ref t7);
         }
     }
 }
