@@ -36,9 +36,9 @@ public sealed class ChatTemplate
         ArgumentException.ThrowIfNullOrEmpty(directory);
         string own = Path.Combine(directory, FileName);
         string configuration = Path.Combine(directory, ModelTokenizer.ConfigurationFileName);
-        ModelJson? settings = File.Exists(configuration) ? ModelJson.Read(configuration) : null;
+        ModelJson? settings = Path.Exists(configuration) ? ModelJson.Read(configuration) : null;
         Dictionary<string, object?> specialTokens = ReadSpecialTokens(settings);
-        if (File.Exists(own))
+        if (Path.Exists(own))
         {
             byte[] text = ModelJson.ReadFile(own);
             return System.Text.Unicode.Utf8.IsValid(text)

@@ -58,14 +58,14 @@ public sealed class CheckpointFiles : IDisposable
         {
             string single = Path.Combine(directory, SingleFileName);
             string index = Path.Combine(directory, IndexFileName);
-            if (File.Exists(single))
+            if (Path.Exists(single))
             {
                 foreach (SafeTensor tensor in checkpoint.OpenShard(single).Tensors.Values)
                 {
                     checkpoint._tensors.Add(tensor.Name, tensor);
                 }
             }
-            else if (File.Exists(index))
+            else if (Path.Exists(index))
             {
                 checkpoint.OpenShards(ModelJson.Read(index).Object("weight_map"));
             }

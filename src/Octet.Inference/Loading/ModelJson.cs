@@ -25,12 +25,14 @@ internal readonly struct ModelJson
     /// <summary>Reads all bytes of a file of bounded size.</summary>
     public static byte[] ReadFile(string path)
     {
+        long size = ModelFile.SizeInBytes(path);
+        if (size > LargestFile)
+        {
+            throw new ModelFormatException($"{path}: has {size} bytes, more than the {LargestFile} this library reads; it is not the file its name says");
+        }
         try
         {
-            long size = new FileInfo(path).Length;
-            return size <= LargestFile
-                ? File.ReadAllBytes(path)
-                : throw new ModelFormatException($"{path}: has {size} bytes, more than the {LargestFile} this library reads; it is not the file its name says");
+            return File.ReadAllBytes(path);
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {

@@ -53,7 +53,7 @@ public sealed class ModelTokenizer
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
         string configuration = Path.Combine(directory, ConfigurationFileName);
-        if (File.Exists(configuration))
+        if (Path.Exists(configuration))
         {
             ModelJson settings = ModelJson.Read(configuration);
             foreach (string name in (ReadOnlySpan<string>)["add_bos_token", "add_eos_token"])

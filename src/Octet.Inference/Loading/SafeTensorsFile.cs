@@ -79,8 +79,7 @@ public sealed unsafe class SafeTensorsFile : IDisposable
         ArgumentException.ThrowIfNullOrEmpty(path);
         try
         {
-            // Asked before opening: a pipe or device reports no length and would block or never end.
-            long sizeInBytes = new FileInfo(path).Length;
+            long sizeInBytes = ModelFile.SizeInBytes(path);
             if (sizeInBytes < LengthField)
             {
                 throw new ModelFormatException($"{path}: has {sizeInBytes} bytes, too few for a .safetensors file; fetch it again");

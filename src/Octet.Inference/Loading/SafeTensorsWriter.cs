@@ -20,7 +20,14 @@ public sealed class SafeTensorsWriter : IDisposable
         Path = path;
         _dataLength = dataLength;
         _temporaryPath = $"{path}.{Guid.NewGuid():N}.partial";
-        _stream = new FileStream(_temporaryPath, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 1 << 16);
+        try
+        {
+            _stream = new FileStream(_temporaryPath, FileMode.CreateNew, FileAccess.Write, FileShare.None, bufferSize: 1 << 16);
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            throw new IOException($"{path}: no file can be created beside it: {cause.Message}", cause);
+        }
         Span<byte> length = stackalloc byte[8];
         BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
         try
@@ -40,13 +47,42 @@ public sealed class SafeTensorsWriter : IDisposable
 
     /// <summary>Begins a file at <paramref name="path"/> that will hold <paramref name="tensors"/> in this order.</summary>
     /// <exception cref="ArgumentException">Two tensors have one name, or a shape is negative or too large.</exception>
-    /// <exception cref="IOException">The file cannot be created.</exception>
+    /// <exception cref="IOException">The file cannot be created, or <paramref name="path"/> is a directory, a pipe or a device.</exception>
     public static SafeTensorsWriter Create(string path, IReadOnlyList<SafeTensorSpec> tensors, IReadOnlyDictionary<string, string>? metadata = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(tensors);
+        CheckTarget(path);
         byte[] header = Header(tensors, metadata, out long dataLength);
         return new SafeTensorsWriter(path, header, dataLength);
+    }
+
+    /// <summary>Refuses a path at which no file can be written. (The rename at the end would put one in the place of whatever bears the name, even of /dev/null.)</summary>
+    /// <exception cref="IOException"><paramref name="path"/> is a directory, a pipe or a device, or lies in no directory.</exception>
+    public static void CheckTarget(string path)
+    {
+        if (Directory.Exists(path) || System.IO.Path.EndsInDirectorySeparator(path))
+        {
+            throw new IOException($"{path}: is a directory, expected the name of a file");
+        }
+        if (System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path)) is { } folder && !Directory.Exists(folder))
+        {
+            throw new IOException($"{path}: the folder {folder} does not exist; create it first");
+        }
+        if (!File.Exists(path) || new FileInfo(ModelFile.Target(path)).Length > 0)
+        {
+            return;
+        }
+        try
+        {
+            // NOTE: pipes and devices have the length 0 like empty files, but no other can be given to them.
+            using var file = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, bufferSize: 0);
+            file.SetLength(0);
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or NotSupportedException or ArgumentException)
+        {
+            throw new IOException($"{path}: is not a regular file, or may not be written; name another", cause);
+        }
     }
 
     /// <summary>Appends the next elements of the data: row-major, one tensor after the other, in as many calls as needed.</summary>

@@ -28,7 +28,7 @@ public sealed record GenerationConfig
     public static GenerationConfig Load(string directory)
     {
         string path = Path.Combine(directory, FileName);
-        return File.Exists(path) ? Parse(ModelJson.Read(path)) : new GenerationConfig();
+        return Path.Exists(path) ? Parse(ModelJson.Read(path)) : new GenerationConfig();
     }
 
     internal static GenerationConfig Parse(ModelJson json) => new()

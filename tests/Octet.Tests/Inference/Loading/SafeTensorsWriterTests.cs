@@ -82,6 +82,20 @@ public sealed class SafeTensorsWriterTests : IDisposable
     }
 
     [Fact]
+    public void What_is_no_file_is_not_replaced()
+    {
+        Assert.ThrowsAny<IOException>(() => SafeTensorsWriter.Create(_directory.Path, []));
+        Assert.ThrowsAny<IOException>(() => SafeTensorsWriter.Create(Target + "/", []));
+        if (!OperatingSystem.IsWindows())
+        {
+            // CheckTarget alone: were it wrong, the writer would replace the device.
+            Assert.Contains("/dev/full: is not a regular file", Assert.ThrowsAny<IOException>(() => SafeTensorsWriter.CheckTarget("/dev/full")).Message, StringComparison.Ordinal);
+        }
+        File.WriteAllBytes(Target, []);
+        SafeTensorsWriter.CheckTarget(Target);
+    }
+
+    [Fact]
     public void Writing_after_dispose_throws()
     {
         SafeTensorsWriter writer = SafeTensorsWriter.Create(Target, []);
