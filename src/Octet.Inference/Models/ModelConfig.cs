@@ -21,6 +21,9 @@ public sealed record ModelConfig
     /// <summary>The architecture this library runs.</summary>
     public const string Architecture = "Qwen3MoeForCausalLM";
 
+    // As many rows of queries as one tile of the attention kernels has.
+    private const int MostQueriesPerKey = 16;
+
     /// <summary>The number of decoder layers (<c>num_hidden_layers</c>).</summary>
     public required int LayerCount { get; init; }
 
@@ -151,6 +154,10 @@ public sealed record ModelConfig
         if (QueryHeads % KeyValueHeads != 0)
         {
             throw json.Bad($"num_attention_heads {QueryHeads} is not a multiple of num_key_value_heads {KeyValueHeads}");
+        }
+        if (QueryHeads / KeyValueHeads > MostQueriesPerKey)
+        {
+            throw json.Bad($"num_attention_heads {QueryHeads} over num_key_value_heads {KeyValueHeads} is {QueryHeads / KeyValueHeads} query heads for each key/value head, but at most {MostQueriesPerKey} are supported");
         }
         if (HeadDim is not (64 or 128))
         {

@@ -48,7 +48,7 @@ public sealed class Qwen3Moe : IDisposable
             _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
             var sampler = Own(new Sampler(device, workspace, maxRows));
             _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
-            _generator = Own(new Generator(_modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch));
+            _generator = new Generator(_modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch);
         }
         catch
         {
@@ -117,8 +117,13 @@ public sealed class Qwen3Moe : IDisposable
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         ArgumentNullException.ThrowIfNull(prompt);
-        var request = CreateRequest([.. prompt], options ?? new());
-        return StreamAsync(request, Tokenizer.Stream(), cancellation);
+        int[] ids = [.. prompt];
+        options ??= new();
+
+        // What is wrong shows here and not at the first token; each enumeration then is a request of its own.
+        CreateRequest(ids, options);
+        _ = Tokenizer;
+        return StreamAsync(ids, options, cancellation);
     }
 
     /// <summary>The logits of every token of a text: what the model expects next after each.</summary>
@@ -137,6 +142,7 @@ public sealed class Qwen3Moe : IDisposable
         CheckIds(ids);
         lock (_modelLock)
         {
+            ObjectDisposedException.ThrowIf(_disposed, this);
             if (!_cache.TryTake(_cache.BlocksFor(ids.Length), out var blocks))
             {
                 throw new ArgumentException(
@@ -166,10 +172,10 @@ public sealed class Qwen3Moe : IDisposable
     public double Perplexity(
         ReadOnlySpan<int> ids, int window, IProgress<(int Done, int Total)>? progress = null, CancellationToken cancellation = default)
     {
-        if (window < 2 || window > MaxContext || window > ids.Length)
-        {
-            throw new ArgumentException($"window = {window} must be 2..{Math.Min(MaxContext, ids.Length)}: the context is {MaxContext} tokens, the text {ids.Length}");
-        }
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        Require(window >= 2, $"the window is {window} tokens, but it must be at least 2");
+        Require(window <= ids.Length, $"the window of {window} tokens is longer than the text of {ids.Length}");
+        Require(window <= MaxContext, $"the window of {window} tokens is longer than the context of {MaxContext}");
 
         var windows = ids.Length / window;
         double sum = 0;
@@ -186,9 +192,15 @@ public sealed class Qwen3Moe : IDisposable
     /// <summary>Ends all generation and frees the model's memory; enumerations in progress throw ObjectDisposedException.</summary>
     public void Dispose()
     {
-        if (!_disposed)
+        if (Interlocked.Exchange(ref _disposed, true))
         {
-            _disposed = true;
+            return;
+        }
+
+        // The generator ends with the step it is in, for which it holds the lock; so does a call of Logits.
+        _generator.Dispose();
+        lock (_modelLock)
+        {
             Release();
         }
     }
@@ -246,11 +258,11 @@ public sealed class Qwen3Moe : IDisposable
         var temperature = options.Temperature ?? (defaults.Sample ? (float)defaults.Temperature : 0);
         var topK = options.TopK ?? defaults.TopK;
         var topP = options.TopP ?? (float)defaults.TopP;
-        if (options.MaxTokens < 1 || !(temperature >= 0 && float.IsFinite(temperature)) || topK < 0 || !(topP > 0))
-        {
-            throw new ArgumentException(
-                $"MaxTokens = {options.MaxTokens} and TopP = {topP} must be positive, Temperature = {temperature} and TopK = {topK} not negative");
-        }
+        Require(options.MaxTokens >= 1, $"MaxTokens is {options.MaxTokens}, but at least 1 token must be asked for");
+        Require(temperature >= 0 && float.IsFinite(temperature), $"Temperature is {temperature}, but it must be 0 (greedy) or a positive number");
+        Require(topK >= 0, $"TopK is {topK}, but it must be 0 (no limit) or a number of tokens");
+        var origin = options.TopP is null ? $" in {GenerationConfig.FileName}" : "";
+        Require(topP is > 0 and <= 1, $"TopP is {topP}{origin}, but it must be over 0 and at most 1 (no limit)");
 
         if (prompt.Length >= MaxContext)
         {
@@ -265,6 +277,14 @@ public sealed class Qwen3Moe : IDisposable
             ? request
             : throw new ArgumentException(
                 $"prompt and continuation may take {request.Capacity} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
+    }
+
+    private static void Require(bool condition, string problem)
+    {
+        if (!condition)
+        {
+            throw new ArgumentException(problem);
+        }
     }
 
     private IReadOnlyList<int> EndTokens() =>
@@ -292,8 +312,11 @@ public sealed class Qwen3Moe : IDisposable
     }
 
     private async IAsyncEnumerable<GeneratedToken> StreamAsync(
-        Request request, TokenTextStream text, [EnumeratorCancellation] CancellationToken cancellation)
+        int[] prompt, GenerationOptions options, [EnumeratorCancellation] CancellationToken cancellation)
     {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        var request = CreateRequest(prompt, options);
+        var text = Tokenizer.Stream();
         using var activity = Telemetry.Activities.StartActivity("generate");
         activity?.SetTag("octet.prompt_tokens", request.Prompt.Length);
         _generator.Submit(request);

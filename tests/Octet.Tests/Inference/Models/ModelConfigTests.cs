@@ -78,6 +78,7 @@ public class ModelConfigTests
     [InlineData("""{"num_hidden_layers": -1}""", "num_hidden_layers is -1")]
     [InlineData("""{"num_key_value_heads": 3}""", "num_attention_heads 4 is not a multiple of num_key_value_heads 3")]
     [InlineData("""{"num_key_value_heads": 8}""", "num_key_value_heads is 8, expected an integer from 1 to 4")]
+    [InlineData("""{"num_attention_heads": 68}""", "34 query heads for each key/value head, but at most 16")]
     [InlineData("""{"head_dim": 96}""", "head_dim is 96")]
     [InlineData("""{"head_dim": null, "hidden_size": 100}""", "head_dim is 25")]
     [InlineData("""{"num_experts": 513}""", "num_experts is 513")]

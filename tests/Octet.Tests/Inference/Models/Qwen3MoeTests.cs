@@ -68,6 +68,35 @@ public sealed class Qwen3MoeTests
     }
 
     [Fact]
+    public async Task An_enumeration_can_be_repeated_and_gives_the_same_text()
+    {
+        using var device = Device.Open("cpu");
+        using var model = TinyModel.Load(device);
+        var tokens = model.GenerateAsync("ROMEO:", new() { MaxTokens = 5, Temperature = 0 }, Cancellation);
+        var first = await tokens.Select(token => token.Id).ToListAsync(Cancellation);
+        Assert.Equal(5, first.Count);
+        Assert.Equal(first, await tokens.Select(token => token.Id).ToListAsync(Cancellation));
+    }
+
+    [Fact]
+    public async Task A_model_disposed_while_logits_are_computed_waits_for_them()
+    {
+        using var device = Device.Open("cpu");
+        var model = TinyModel.Load(device);
+        Task? dispose = null;
+        var rows = 0;
+        model.Logits(new int[600], (_, logits) =>
+        {
+            dispose ??= Task.Run(model.Dispose, Cancellation);
+            rows += logits.Length / 1024;
+        }, chunk: 16, cancellation: Cancellation);
+        Assert.Equal(600, rows);
+        await dispose!;
+        Assert.Equal(0, device.LiveBytes);
+        Assert.Throws<ObjectDisposedException>(() => model.Perplexity([1, 2, 3], 2));
+    }
+
+    [Fact]
     public void Prompts_that_cannot_be_read_are_refused_with_their_values()
     {
         using var device = Device.Open("cpu");
@@ -135,7 +164,7 @@ public sealed class Qwen3MoeTests
         using var device = Device.Open("cpu");
         using var model = TinyModel.Load(device);
         foreach (var options in (GenerationOptions[])[
-            new() { MaxTokens = 0 }, new() { Temperature = -1 }, new() { Temperature = float.NaN }, new() { TopK = -1 }, new() { TopP = 0 }])
+            new() { MaxTokens = 0 }, new() { Temperature = -1 }, new() { Temperature = float.NaN }, new() { TopK = -1 }, new() { TopP = 0 }, new() { TopP = 1.5f }])
         {
             Assert.Throws<ArgumentException>(() => model.GenerateAsync([1], options));
         }
