@@ -13,10 +13,11 @@ internal static class BenchCommand
         var op = new Option<string?>("--op") { Description = "One op only, by its name in the C ABI: gemm, moe_gate_up, ..." };
         var name = new Option<string?>("--name") { Description = "Only workloads whose name contains this" };
         var device = ModelArguments.CreateDevice();
-        var seconds = new Option<double>("--seconds") { Description = "Time for each workload", DefaultValueFactory = _ => 1 };
+        var seconds = NumberOption.Create("--seconds", "Time for each workload", 1.0, "a number over 0 and at most 3600", x => x is > 0 and <= 3600);
         var json = new Option<bool>("--json") { Description = "One JSON object" };
         var compare = new Option<string?>("--compare") { Description = "An earlier run's JSON: print the ratios" };
-        var threshold = new Option<double>("--threshold") { Description = "With --compare: the loss that counts as a regression, 0.1 for a tenth", DefaultValueFactory = _ => 0.1 };
+        var threshold = NumberOption.Create(
+            "--threshold", "With --compare: the loss that counts as a regression, 0.1 for a tenth", 0.1, "a number between 0 and 1", x => x is > 0 and < 1);
         var plot = new Option<string?>("--plot") { Description = "Draw the roofline to this SVG file" };
         foreach (var option in (Option[])[op, name, device, seconds, json, compare, threshold, plot])
         {
@@ -28,11 +29,6 @@ internal static class BenchCommand
             var workloads = Select(parsed.GetValue(op), parsed.GetValue(name));
             var earlier = parsed.GetValue(compare) is { } path ? BenchJson.Read(path) : null;
             var limit = parsed.GetValue(threshold);
-            if (!(limit is > 0 and < 1) || !(parsed.GetValue(seconds) is > 0 and <= 3600))
-            {
-                throw new ArgumentException("--threshold must lie between 0 and 1, --seconds between 0 and 3600");
-            }
-
             var report = Run(workloads, parsed.GetValue(device), parsed.GetValue(seconds), parsed.GetValue(json), cancellation);
             if (parsed.GetValue(plot) is { } file)
             {

@@ -1,10 +1,11 @@
 using System.CommandLine;
+using System.Runtime.InteropServices;
 using Octet.Inference.Loading;
 using Octet.Inference.Planning;
 
 namespace Octet.Cli;
 
-/// <summary>How every command runs: bad input is one line on stderr and exit code 2, never a stack trace.</summary>
+/// <summary>How every command runs: bad input is one line on stderr and exit code 2, never a stack trace; Ctrl-C ends it cleanly.</summary>
 internal static class CommandLine
 {
     /// <summary>The command did what was asked.</summary>
@@ -19,29 +20,67 @@ internal static class CommandLine
     /// <summary>Stopped from the keyboard, by the shells' convention.</summary>
     public const int Interrupted = 130;
 
-    public static async Task<int> RunAsync(RootCommand root, string[] args)
+    /// <summary>Stopped by another process, by the shells' convention.</summary>
+    public const int Terminated = 143;
+
+    // One step of a model in the simulator may take longer than anybody waits for.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
+
+    public static async Task<int> RunAsync(Command root, string[] args)
     {
         // '@' begins a tensor in --ids, not a response file.
-        var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+        var parsed = root.Parse(args.Length == 0 ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
-            foreach (var error in parsed.Errors)
-            {
-                Complain(error.Message);
-            }
-
-            Console.Error.WriteLine($"See 'octet {string.Join(' ', parsed.CommandResult.Command == root ? [] : [parsed.CommandResult.Command.Name, ""])}--help'.");
+            var path = string.Concat(Path(parsed.CommandResult.Command, root).Select(name => name + " "));
+            Complain($"{string.Join(" ", parsed.Errors.Select(error => error.Message))} See 'octet {path}--help'.");
             return BadInput;
         }
 
+        if (args.Length == 0)
+        {
+            await parsed.InvokeAsync(new() { Output = Console.Error });
+            return BadInput;
+        }
+
+        using var cancellation = new CancellationTokenSource();
+        var code = 0;
+        void Stop(PosixSignalContext signal)
+        {
+            // The first signal asks; a second one ends the process as it would have done by itself.
+            if (!cancellation.IsCancellationRequested)
+            {
+                code = signal.Signal == PosixSignal.SIGINT ? Interrupted : Terminated;
+                signal.Cancel = true;
+                cancellation.Cancel();
+            }
+        }
+
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+
+        // On a thread of its own, so that a command that never yields can be stopped too.
+        var run = Task.Run(() => parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }, cancellation.Token));
         try
         {
-            return await parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false });
+            await Task.WhenAny(run, AfterPatience(cancellation.Token));
+            if (!run.IsCompleted)
+            {
+                Complain("interrupted");
+                Environment.Exit(code);
+            }
+
+            return await run;
         }
         catch (OperationCanceledException)
         {
             Complain("interrupted");
-            return Interrupted;
+            return code;
+        }
+        catch (OutOfMemoryException error)
+        {
+            Complain($"not enough memory: {error.Message}");
+            return BadInput;
         }
         catch (Exception error) when (error is ModelFormatException or PlanException or OctetException or ArgumentException or IOException or UnauthorizedAccessException)
         {
@@ -50,6 +89,28 @@ internal static class CommandLine
         }
     }
 
+    /// <summary>One line on stderr, with the name of the command before it.</summary>
+    public static void Complain(string message) => Note($"octet: {message}");
+
     /// <summary>One line on stderr.</summary>
-    public static void Complain(string message) => Console.Error.WriteLine($"octet: {message.ReplaceLineEndings(" ")}");
+    public static void Note(string message)
+    {
+        try
+        {
+            Console.Error.WriteLine(string.Concat(message.ReplaceLineEndings(" ").Select(c => char.IsControl(c) ? ' ' : c)));
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // Nobody listens: stderr is closed.
+        }
+    }
+
+    private static async Task AfterPatience(CancellationToken cancellation)
+    {
+        await Task.Delay(Timeout.InfiniteTimeSpan, cancellation).ContinueWith(static _ => { }, TaskScheduler.Default);
+        await Task.Delay(Patience, CancellationToken.None);
+    }
+
+    private static IEnumerable<string> Path(Command command, Command root) =>
+        command == root ? [] : [.. command.Parents.OfType<Command>().SelectMany(parent => Path(parent, root)), command.Name];
 }

@@ -16,11 +16,13 @@ internal static class GenerateCommand
         var model = new ModelArguments(command);
         var prompt = new Option<string>("--prompt") { Description = "The text to continue", Required = true };
         var chat = new Option<bool>("--chat") { Description = "Put the prompt into the checkpoint's chat template as the user's message" };
-        var maxTokens = new Option<int>("--max-tokens") { Description = "The most tokens to generate", DefaultValueFactory = _ => 128 };
-        var temperature = new Option<float?>("--temperature") { Description = "0: the most likely token; default: generation_config.json" };
-        var topK = new Option<int?>("--top-k") { Description = "Draw among this many; 0: all" };
-        var topP = new Option<float?>("--top-p") { Description = "Draw among the fewest that hold this probability" };
-        var seed = new Option<long?>("--seed") { Description = "The same seed gives the same text" };
+        var maxTokens = NumberOption.Create("--max-tokens", "The most tokens to generate", 128, "a whole number from 1", x => x >= 1);
+        var temperature = NumberOption.Create<float>(
+            "--temperature", "0: the most likely token; default: generation_config.json", "0 (greedy) or a positive number", x => x >= 0 && float.IsFinite(x));
+        var topK = NumberOption.Create<int>("--top-k", "Draw among this many; 0: all", "a whole number from 0", x => x >= 0);
+        var topP = NumberOption.Create<float>(
+            "--top-p", "Draw among the fewest that hold this probability", "a number over 0 and at most 1", x => x is > 0 and <= 1);
+        var seed = NumberOption.Create<long>("--seed", "The same seed gives the same text", "a whole number of 64 bits", _ => true);
         var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
         foreach (var option in (Option[])[prompt, chat, maxTokens, temperature, topK, topP, seed, json])
         {
@@ -29,14 +31,16 @@ internal static class GenerateCommand
 
         command.SetAction(async (parsed, cancellation) =>
         {
-            using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, cancellation);
             var text = parsed.GetValue(prompt)!;
             if (parsed.GetValue(chat))
             {
                 text = ChatTemplate.Load(model.Directory(parsed)).Render([new ChatMessage("user", text)], addGenerationPrompt: true);
             }
 
+            // A character has at most three bytes, of which each may be a token; normalisation may triple it.
+            var room = 9L * text.Length + parsed.GetValue(maxTokens);
+            using var device = model.OpenDevice(parsed);
+            using var loaded = model.Load(parsed, device, room, cancellation);
             var options = new GenerationOptions
             {
                 MaxTokens = parsed.GetValue(maxTokens),
@@ -91,7 +95,7 @@ internal static class GenerateCommand
         }
 
         Console.Out.WriteLine();
-        Console.Error.WriteLine(
+        CommandLine.Note(
             $"{model.Device}: {ids.Length} prompt tokens, {generated.Count} generated, TTFT {first.TotalMilliseconds:f1} ms, "
             + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s");
     }

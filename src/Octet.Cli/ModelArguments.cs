@@ -20,7 +20,21 @@ internal sealed class ModelArguments
 
     public ModelArguments(Command command)
     {
-        _kv.AcceptOnlyFromAmong("fp8", "bf16");
+        _kv.HelpName = "fp8|bf16";
+        _kv.Validators.Add(result =>
+        {
+            if (result.Tokens is [{ Value: not ("fp8" or "bf16") and var text }, ..])
+            {
+                result.AddError($"--kv is '{text}', expected fp8 or bf16.");
+            }
+        });
+        _model.Validators.Add(result =>
+        {
+            if (result.Tokens is [{ Value: "" }, ..])
+            {
+                result.AddError("--model is empty, expected a checkpoint folder.");
+            }
+        });
         command.Add(_model);
         command.Add(Device);
         command.Add(_kv);
@@ -50,13 +64,19 @@ internal sealed class ModelArguments
         return device;
     }
 
-    /// <summary>Loads the model with a bar on stderr.</summary>
-    public Qwen3Moe Load(ParseResult parsed, Device device, CancellationToken cancellation, Func<Qwen3MoeOptions, Qwen3MoeOptions>? change = null)
+    /// <summary>Loads the model with a bar on stderr, with room for one text of so many tokens, as far as its context reaches.</summary>
+    public Qwen3Moe Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation)
     {
-        var options = new Qwen3MoeOptions { KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8 };
+        var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
+        var options = new Qwen3MoeOptions
+        {
+            KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
+            MaxContext = context,
+            KvCacheTokens = context,
+        };
         using var bar = new ProgressBar("loading");
         return Qwen3Moe.Load(
-            Directory(parsed), device, change?.Invoke(options) ?? options,
+            Directory(parsed), device, options,
             bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
     }
 }

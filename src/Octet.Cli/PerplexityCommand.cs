@@ -10,7 +10,9 @@ internal static class PerplexityCommand
         var command = new Command("perplexity", "Perplexity of a text over windows that do not overlap: exp of the mean negative log likelihood of tokens 2..N of each");
         var model = new ModelArguments(command);
         var ids = new Option<string>("--ids") { Description = TokenIds.Description, Required = true };
-        var window = new Option<int>("--window") { Description = "Tokens of a window", Required = true };
+        var window = NumberOption.Create("--window", "Tokens of a window", 0, "a whole number from 2", x => x >= 2);
+        window.DefaultValueFactory = null;
+        window.Required = true;
         var json = new Option<bool>("--json") { Description = "One JSON object" };
         command.Add(ids);
         command.Add(window);
@@ -20,7 +22,7 @@ internal static class PerplexityCommand
             var tokens = TokenIds.Parse(parsed.GetValue(ids)!);
             var size = parsed.GetValue(window);
             using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, cancellation);
+            using var loaded = model.Load(parsed, device, size, cancellation);
             double perplexity;
             using (var bar = new ProgressBar("perplexity"))
             {

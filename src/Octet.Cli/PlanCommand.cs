@@ -10,14 +10,14 @@ internal static class PlanCommand
 {
     private static readonly Option<string> s_model = new("--model") { Description = "A checkpoint directory, or the name of a known model", DefaultValueFactory = _ => ModelShape.Target };
     private static readonly Option<string> s_node = new("--node") { Description = "The node's GPUs as KIND:COUNT", DefaultValueFactory = _ => "mi325x:8" };
-    private static readonly Option<int> s_input = new("--input") { Description = "Input tokens of a request", DefaultValueFactory = _ => 5600 };
-    private static readonly Option<int> s_output = new("--output") { Description = "Output tokens of a request", DefaultValueFactory = _ => 140 };
-    private static readonly Option<int> s_concurrency = new("--concurrency") { Description = "Requests in flight", DefaultValueFactory = _ => 64 };
+    private static readonly Option<int> s_input = NumberOption.Create("--input", "Input tokens of a request", 5600, "a whole number from 1", x => x >= 1);
+    private static readonly Option<int> s_output = NumberOption.Create("--output", "Output tokens of a request", 140, "a whole number from 1", x => x >= 1);
+    private static readonly Option<int> s_concurrency = NumberOption.Create("--concurrency", "Requests in flight", 64, "a whole number from 1", x => x >= 1);
     private static readonly Option<string> s_per = new Option<string>("--per") { Description = "Whether --concurrency is for each DP group or for the node", DefaultValueFactory = _ => "group" }.AcceptOnlyFromAmong("group", "node");
     private static readonly Option<string> s_engine = new("--engine") { Description = "The engine whose calibration is used", DefaultValueFactory = _ => "octet" };
-    private static readonly Option<double?> s_ttft = new("--ttft-p90") { Description = "Target for the p90 time to first token, ms" };
-    private static readonly Option<double?> s_tpot = new("--tpot-p90") { Description = "Target for the p90 time per output token, ms" };
-    private static readonly Option<double> s_memory = new("--memory-utilization") { Description = "Share of GPU memory that may be used", DefaultValueFactory = _ => 0.9 };
+    private static readonly Option<double?> s_ttft = NumberOption.Create<double>("--ttft-p90", "Target for the p90 time to first token, ms", "a positive number", x => x > 0 && double.IsFinite(x));
+    private static readonly Option<double?> s_tpot = NumberOption.Create<double>("--tpot-p90", "Target for the p90 time per output token, ms", "a positive number", x => x > 0 && double.IsFinite(x));
+    private static readonly Option<double> s_memory = NumberOption.Create("--memory-utilization", "Share of GPU memory that may be used", 0.9, "a number over 0 and at most 1", x => x is > 0 and <= 1);
     private static readonly Option<bool> s_json = new("--json") { Description = "Print one JSON object" };
     private static readonly Option<string?> s_plot = new("--plot") { Description = "Also draw the plans to this SVG file" };
     private static readonly Option<string?> s_emit = new Option<string?>("--emit") { Description = "Print what starts the best plan's groups instead: k8s manifests, or env lines" }.AcceptOnlyFromAmong("k8s", "env");

@@ -10,6 +10,9 @@ internal static class TokenIds
 
     public static int[] Parse(string text) => text.StartsWith('@') ? FromFile(text[1..]) : FromList(text);
 
+    /// <summary>The file that is read, or null for a list.</summary>
+    public static string? FileOf(string text) => text.StartsWith('@') && text.LastIndexOf(':') is > 1 and var colon ? text[1..colon] : null;
+
     private static int[] FromList(string text) => Array.ConvertAll(
         text.Split(',', StringSplitOptions.TrimEntries),
         part => int.TryParse(part, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var id)

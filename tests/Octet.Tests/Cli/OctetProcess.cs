@@ -7,6 +7,17 @@ internal static class OctetProcess
 {
     public static async Task<(int Code, string Output, string Error)> Run(string[] arguments, string? libraryPath = null)
     {
+        using var process = Start(arguments, libraryPath);
+        var output = process.StandardOutput.ReadToEndAsync();
+        var error = process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, await output, await error);
+    }
+
+    public static Process Start(params string[] arguments) => Start(arguments, null);
+
+    private static Process Start(string[] arguments, string? libraryPath)
+    {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add("exec");
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "Octet.Cli.dll"));
@@ -21,10 +32,6 @@ internal static class OctetProcess
             start.Environment["LD_LIBRARY_PATH"] = libraryPath;
         }
 
-        using var process = Process.Start(start)!;
-        var output = process.StandardOutput.ReadToEndAsync();
-        var error = process.StandardError.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        return (process.ExitCode, await output, await error);
+        return Process.Start(start)!;
     }
 }

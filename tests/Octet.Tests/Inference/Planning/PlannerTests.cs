@@ -180,7 +180,7 @@ public class PlannerTests
     [InlineData("topology", "--groups", "2by4")]
     public async Task Bad_input_ends_with_exit_code_2(params string[] arguments)
     {
-        var root = new RootCommand { PlanCommand.Create(), TopologyCommand.Create() };
+        var root = new Command("octet") { PlanCommand.Create(), TopologyCommand.Create() };
         Assert.Equal(CommandLine.BadInput, await CommandLine.RunAsync(root, arguments));
     }
 }
