@@ -52,9 +52,9 @@ internal sealed class IlgpuProvider : BackendProvider
         DeviceProbe Absent(string reason) => new($"ilgpu:{kind.Name}", false, kind.Title, reason, kind.Remedy, null);
         try
         {
-            if (!NativeLibrary.TryLoad(kind.Library, out _))
+            if (!TryLoad(kind.Library, out var failure))
             {
-                return [Absent($"{kind.Library} was not found")];
+                return [Absent(failure)];
             }
 
             using var context = IlgpuDevices.CreateContext(kind.Add);
@@ -64,6 +64,24 @@ internal sealed class IlgpuProvider : BackendProvider
         catch (Exception error)
         {
             return [Absent(IlgpuDevices.Reason(error))];
+        }
+    }
+
+    // The loader's own messages stand behind .NET's advice, one for each place: a broken library is not the same as none.
+    private static bool TryLoad(string library, out string failure)
+    {
+        try
+        {
+            NativeLibrary.Load(library);
+            failure = "";
+            return true;
+        }
+        catch (Exception error) when (error is DllNotFoundException or BadImageFormatException)
+        {
+            var places = error.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Skip(1);
+            var broken = places.FirstOrDefault(place => !place.EndsWith("No such file or directory", StringComparison.Ordinal));
+            failure = broken is null ? $"{library} was not found" : $"{library} cannot be loaded: {broken}";
+            return false;
         }
     }
 

@@ -59,10 +59,20 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
                 $"unknown device '{name}': known are {(targets is null ? $"{driver}:0, {driver}:1, ..." : string.Join(", ", targets))}");
         }
 
-        return NativeLibraryLoader.TryLoad(out var failures)
-            ? new NativeBackend(name == driver && targets is null ? $"{driver}:0" : name)
-            : throw new OctetException(
+        if (!NativeLibraryLoader.TryLoad(out var failures))
+        {
+            throw new OctetException(
                 OctetStatus.NoDevice, $"device '{name}': the native library was not found ({failures}); {NativeLibraryLoader.Remedy}");
+        }
+
+        try
+        {
+            return new NativeBackend(name == driver && targets is null ? $"{driver}:0" : name);
+        }
+        catch (OctetException error) when (error.Status == OctetStatus.NoDevice)
+        {
+            throw new OctetException(OctetStatus.NoDevice, $"device '{name}': {error.Message}; {RuntimeRemedy}", error);
+        }
     }
 
     private string RuntimeRemedy => driver switch

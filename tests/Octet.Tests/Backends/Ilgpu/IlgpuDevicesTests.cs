@@ -33,6 +33,17 @@ public sealed class IlgpuDevicesTests
         Assert.Equal(("ilgpu:odd", "odd devices", reason, "replace it"), (probe.Name, probe.Description, probe.Reason, probe.Remedy));
     }
 
+    [Fact]
+    public void A_library_that_is_no_library_is_not_said_to_be_missing()
+    {
+        var folder = Directory.CreateTempSubdirectory("octet-");
+        var library = Path.Combine(folder.FullName, "libodd.so.1");
+        File.WriteAllText(library, "");
+        var probe = Assert.Single(IlgpuProvider.Probe(new IlgpuKind("odd", "odd devices", "odd", library, AcceleratorType.OpenCL, "replace it", builder => builder)));
+        Assert.StartsWith($"{library} cannot be loaded: ", probe.Reason, StringComparison.Ordinal);
+        folder.Delete(recursive: true);
+    }
+
     [Theory]
     [InlineData(true, true, 256, 65_536, null)]
     [InlineData(false, false, 4096, 1 << 20, "generic address space")] // PoCL 3.1
