@@ -32,21 +32,6 @@ struct AttentionContext {
 
 constexpr float log2_e = 1.4426950408889634f;
 
-// 8 bf16 of a row as four pairs; `aligned`: they lie on 16 bytes.
-OCTET_INLINE u32x4 bf16x8_pairs(const uint16_t* source, bool aligned) {
-  if (aligned) return *reinterpret_cast<const u32x4*>(source);
-  u32x4 pairs;
-  for (int i = 0; i < 4; i++) pairs[i] = source[2 * i] | static_cast<uint32_t>(source[2 * i + 1]) << 16;
-  return pairs;
-}
-OCTET_INLINE void bf16x8_put(uint16_t* output, bool aligned, u32x4 pairs) {
-  if (aligned) {
-    *reinterpret_cast<u32x4*>(output) = pairs;
-  } else {
-    for (int i = 0; i < 8; i++) output[i] = static_cast<uint16_t>(pairs[i / 2] >> i % 2 * 16);
-  }
-}
-
 // The block of the cache that holds a position, -1 if none does.
 OCTET_INLINE int64_t block_of(const AttentionContext& context, int position) {
   if (position >= context.length) return -1;

@@ -38,48 +38,63 @@ OCTET_INLINE float kv_scale(const KvCache& cache, const float* scales, int head)
   return scales ? scales[cache.scale_per_head ? head : 0] : 1.0f;
 }
 
+// 8 bf16 of a row as four pairs; `aligned`: they lie on 16 bytes. NOTE: a load is waited for where its pairs are used,
+// so one that is widened later is on its way with whatever else was asked for before it.
+OCTET_INLINE u32x4 bf16x8_pairs(const uint16_t* source, bool aligned) {
+  if (aligned) return *reinterpret_cast<const u32x4*>(source);
+  u32x4 pairs;
+  for (int i = 0; i < 4; i++) pairs[i] = source[2 * i] | static_cast<uint32_t>(source[2 * i + 1]) << 16;
+  return pairs;
+}
+OCTET_INLINE void bf16x8_put(uint16_t* output, bool aligned, u32x4 pairs) {
+  if (aligned) {
+    *reinterpret_cast<u32x4*>(output) = pairs;
+  } else {
+    for (int i = 0; i < 8; i++) output[i] = static_cast<uint16_t>(pairs[i / 2] >> i % 2 * 16);
+  }
+}
+OCTET_INLINE void bf16x8_widen(u32x4 pairs, float (&x)[8]) {
+  for (int i = 0; i < 8; i++) x[i] = bits_float(i % 2 == 0 ? pairs[i / 2] << 16 : pairs[i / 2] & 0xFFFF0000u);
+}
+
 // Saturated where x is finite, even if x/scale is not; NaN and infinities give the NaN code.
 OCTET_INLINE uint8_t kv_code(float x, float scale) {
   constexpr float limit = fp8_limit<native_fp8>;
-  return f32_to_fp8<native_fp8>(is_finite(x) ? __builtin_fminf(__builtin_fmaxf(x / scale, -limit), limit) : x);
+  const float code = __builtin_fminf(__builtin_fmaxf(x / scale, -limit), limit);
+  return f32_to_fp8<native_fp8>(is_finite(x) ? code : x);
 }
 
-// Rounds a chunk of one head of a token into the cache; a slot outside it writes nothing.
-OCTET_INLINE void k_write(const KvCache& cache, int64_t slot, int head, int chunk, const float (&x)[8]) {
-  if (slot < 0 || slot >= kv_slots(cache)) return;
+// Where a chunk of one head of a token lies, negative for a slot outside the cache: nothing is written then.
+OCTET_INLINE int64_t k_place(const KvCache& cache, int64_t slot, int head, int chunk) {
+  if (slot < 0 || slot >= kv_slots(cache)) return -1;
   const int token = static_cast<int>(slot & ((1 << cache.block_shift) - 1));
-  const int64_t element = k_element(cache, slot >> cache.block_shift, head, token) + chunk * kv_chunk;
-  if (!cache.k_scales) return store_columns(reinterpret_cast<uint16_t*>(cache.k), element, kv_chunk, true, x);
-  const float scale = kv_scale(cache, cache.k_scales, head);
+  return k_element(cache, slot >> cache.block_shift, head, token) + chunk * kv_chunk;
+}
+OCTET_INLINE int64_t v_place(const KvCache& cache, int64_t slot, int head, int chunk) {
+  if (slot < 0 || slot >= kv_slots(cache)) return -1;
+  const int token = static_cast<int>(slot & ((1 << cache.block_shift) - 1));
+  return v_element(cache, slot >> cache.block_shift, head, chunk * kv_chunk) + token;
+}
+
+// A chunk of K rounded to codes.
+OCTET_INLINE void k_put_codes(uint8_t* place, const float (&x)[8], float scale) {
   u32x2 codes = {0, 0};
   for (int i = 0; i < 8; i++) codes[i / 4] |= uint32_t{kv_code(x[i], scale)} << i % 4 * 8;
-  *reinterpret_cast<u32x2*>(cache.k + element) = codes;
+  *reinterpret_cast<u32x2*>(place) = codes;
 }
-OCTET_INLINE void v_write(const KvCache& cache, int64_t slot, int head, int chunk, const float (&x)[8]) {
-  if (slot < 0 || slot >= kv_slots(cache)) return;
-  const int token = static_cast<int>(slot & ((1 << cache.block_shift) - 1));
-  const int64_t element = v_element(cache, slot >> cache.block_shift, head, chunk * kv_chunk) + token;
-  const float scale = kv_scale(cache, cache.v_scales, head);
-  for (int i = 0; i < 8; i++) {
-    const int64_t at = element + (static_cast<int64_t>(i) << cache.block_shift);
-    if (cache.v_scales) {
-      cache.v[at] = kv_code(x[i], scale);
-    } else {
-      reinterpret_cast<uint16_t*>(cache.v)[at] = f32_to_bf16(x[i]);
+// A chunk of V, whose dims lie a block's tokens apart; scale: of its codes, 1 in bf16, which takes the pairs as they
+// are.
+OCTET_INLINE void v_put(const KvCache& cache, int64_t place, u32x4 pairs, float scale) {
+  if (!cache.v_scales) {
+    for (int i = 0; i < 8; i++) {
+      uint16_t* element = reinterpret_cast<uint16_t*>(cache.v) + place + (static_cast<int64_t>(i) << cache.block_shift);
+      *element = static_cast<uint16_t>(pairs[i / 2] >> i % 2 * 16);
     }
+    return;
   }
-}
-
-// V of up to 16 tokens from `first`: threads of a chunk are neighbours along the tokens.
-// v: [tokens, kv_heads, head_dim] bf16, token stride v_stride.
-OCTET_INLINE void v_write_tokens(const KvCache& cache, const uint16_t* v, int64_t v_stride, bool aligned,
-                                 const int64_t* slots, int64_t first, int64_t tokens, int head) {
-  const int64_t token = first + threadIdx.x % kv_tokens;
-  const int chunk = static_cast<int>(threadIdx.x) / kv_tokens;
-  if (token >= tokens) return;
   float x[8];
-  load_columns(v + token * v_stride, head * cache.head_dim + chunk * kv_chunk, kv_chunk, aligned, x);
-  v_write(cache, slots[token], head, chunk, x);
+  bf16x8_widen(pairs, x);
+  for (int i = 0; i < 8; i++) cache.v[place + (static_cast<int64_t>(i) << cache.block_shift)] = kv_code(x[i], scale);
 }
 #endif
 

@@ -31,21 +31,32 @@ struct KvCopyParams {
 
 #if !defined(OCTET_HOST)
 OCTET_KERNEL(kv_write, KvWriteParams, 256) {
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kv_tokens;
-  const int head = static_cast<int>(blockIdx.y);
-  if (head >= params.cache.kv_heads) {
-    v_write_tokens(params.cache, params.v, params.v_stride, params.aligned, params.slots, first, params.tokens,
-                   head - params.cache.kv_heads);
+  const KvCache& cache = params.cache;
+  const bool is_v = static_cast<int>(blockIdx.y) >= cache.kv_heads;
+  const int head = static_cast<int>(blockIdx.y) - (is_v ? cache.kv_heads : 0);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int chunks = cache.head_dim / kv_chunk;
+  const int64_t token = static_cast<int64_t>(blockIdx.x) * kv_tokens + (is_v ? thread % kv_tokens : thread / chunks);
+  const int chunk = is_v ? thread / kv_tokens : thread % chunks;
+  if (token >= params.tokens) return;
+  const int64_t slot = params.slots[token];
+  const uint16_t* row = is_v ? params.v + token * params.v_stride : params.k + token * params.k_stride;
+  const u32x4 pairs = bf16x8_pairs(row + head * cache.head_dim + chunk * kv_chunk, params.aligned);
+  const float scale = kv_scale(cache, is_v ? cache.v_scales : cache.k_scales, head);
+  if (is_v) {
+    const int64_t place = v_place(cache, slot, head, chunk);
+    if (place >= 0) v_put(cache, place, pairs, scale);
     return;
   }
-  const int chunks = params.cache.head_dim / kv_chunk;
-  const int64_t token = first + threadIdx.x / chunks;
-  const int chunk = static_cast<int>(threadIdx.x) % chunks;
-  if (token >= params.tokens) return;
+  const int64_t place = k_place(cache, slot, head, chunk);
+  if (place < 0) return;
+  if (!cache.k_scales) {
+    *reinterpret_cast<u32x4*>(reinterpret_cast<uint16_t*>(cache.k) + place) = pairs;
+    return;
+  }
   float x[8];
-  load_columns(params.k + token * params.k_stride, head * params.cache.head_dim + chunk * kv_chunk, kv_chunk,
-               params.aligned, x);
-  k_write(params.cache, params.slots[token], head, chunk, x);
+  bf16x8_widen(pairs, x);
+  k_put_codes(cache.k + place, x, scale);
 }
 
 OCTET_KERNEL(kv_copy, KvCopyParams, kv_copy_threads) {

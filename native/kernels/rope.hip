@@ -9,8 +9,8 @@
 // 8 neighbouring lanes: sums and the rotation's partner travel by lane exchange within them, in the same order on every
 // wave size. For V, threads that share dims are neighbours along the tokens (kv_cache.h).
 //
-// Floor: 64 q and 4 KV heads of 128 dims, one token: 35 KB; 64 tokens 2.3 MB, 0.5 us at 4.86 TB/s: launch latency
-// rules.
+// Floor: 64 q and 4 KV heads of 128 dims, one token: 35 KB; 64 tokens 2.3 MB, 0.5 us at 4.86 TB/s: latency rules, and
+// only one load has to wait for another: the table's for the position.
 #include "kv_cache.h"
 
 struct RopeParams {
@@ -35,53 +35,66 @@ struct RopeParams {
 template <int head_dim>
 OCTET_INLINE void rope(const RopeParams& params) {
   constexpr int lanes = head_dim / kv_chunk;  // of one head of a token
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kv_tokens;
+  const KvCache& cache = params.cache;
+  const int thread = static_cast<int>(threadIdx.x);
   int head = static_cast<int>(blockIdx.y);
-  if (head >= params.q_heads + params.cache.kv_heads) {
-    v_write_tokens(params.cache, params.v, params.v_stride, params.aligned, params.slots, first, params.tokens,
-                   head - params.q_heads - params.cache.kv_heads);
+  const bool is_q = head < params.q_heads, is_v = head >= params.q_heads + cache.kv_heads;
+  head -= is_q ? 0 : is_v ? params.q_heads + cache.kv_heads : params.q_heads;
+  const int64_t own = static_cast<int64_t>(blockIdx.x) * kv_tokens + (is_v ? thread % kv_tokens : thread / lanes);
+  const int chunk = is_v ? thread / kv_tokens : thread % lanes;
+  // Surplus threads follow the last token through the lane exchanges and write nothing.
+  const int64_t token = min_of(own, params.tokens - 1);
+
+  // Phase 1: all loads that wait for no other, at once. The position comes first, since the table is asked for by it:
+  // loads come back in order. What a head does not need is read all the same, from the first row of the table where
+  // there is nothing to read: a load under a condition would be waited for before the next.
+  const int32_t asked_position = params.positions[token];
+  const int64_t slot = params.slots[token];
+  const uint16_t* rows = is_q ? params.q : is_v ? params.v : params.k;
+  const int64_t stride = is_q ? params.q_stride : is_v ? params.v_stride : params.k_stride;
+  const u32x4 pairs = bf16x8_pairs(rows + token * stride + head * head_dim + chunk * kv_chunk, params.aligned);
+  const uint16_t* norm = is_q ? params.q_norm : params.k_norm;
+  const uint16_t* weights = norm ? norm : reinterpret_cast<const uint16_t*>(params.cos_sin);
+  const u32x4 weight_pairs = bf16x8_pairs(weights + thread % lanes * kv_chunk, true);
+  const float* scales = is_v ? cache.v_scales : cache.k_scales;
+  const float scale = *(scales ? scales + (cache.scale_per_head && !is_q ? head : 0) : params.cos_sin);
+  if (is_v) {
+    const int64_t place = v_place(cache, slot, head, chunk);
+    if (own == token && place >= 0) v_put(cache, place, pairs, scale);
     return;
   }
-  const bool is_q = head < params.q_heads;
-  if (!is_q) head -= params.q_heads;
-  const bool inside = first + threadIdx.x / lanes < params.tokens;
-  // Surplus threads follow the last token through the lane exchanges and write nothing.
-  const int64_t token = inside ? first + threadIdx.x / lanes : params.tokens - 1;
-  const int chunk = static_cast<int>(threadIdx.x) % lanes;
-
-  const uint16_t* row = is_q ? params.q + token * params.q_stride : params.k + token * params.k_stride;
-  float x[8];
-  load_columns(row, head * head_dim + chunk * kv_chunk, kv_chunk, params.aligned, x);
-
-  const uint16_t* norm = is_q ? params.q_norm : params.k_norm;
-  if (norm) {
-    float squares = 0.0f;
-    for (int i = 0; i < 8; i++) squares += x[i] * x[i];
-    for (int mask = lanes / 2; mask > 0; mask /= 2) squares += __shfl_xor(squares, mask);
-    const float inverse = rsqrt_fast(squares / head_dim + params.eps);
-    float weight[8];
-    load_columns(norm, chunk * kv_chunk, kv_chunk, true, weight);
-    for (int i = 0; i < 8; i++) x[i] = x[i] * inverse * weight[i];
-  }
-
-  const int64_t position = min_of(max_of(int64_t{params.positions[token]}, int64_t{0}), params.max_position - 1);
-  const float* table = params.cos_sin + position * head_dim;
-  const int angle = chunk % (lanes / 2) * kv_chunk;
+  const int64_t position = min_of(max_of(int64_t{asked_position}, int64_t{0}), params.max_position - 1);
+  const float* table = params.cos_sin + position * head_dim + chunk % (lanes / 2) * kv_chunk;
   float cosine[8], sine[8];
-  load_columns(table, angle, kv_chunk, true, cosine);
-  load_columns(table, head_dim / 2 + angle, kv_chunk, true, sine);
+  load_columns(table, 0, kv_chunk, true, cosine);
+  load_columns(table, head_dim / 2, kv_chunk, true, sine);
+
+  schedule_fence();
+
+  // Phase 2: the norm, while the table is on its way.
+  float x[8], weight[8];
+  bf16x8_widen(pairs, x);
+  bf16x8_widen(weight_pairs, weight);
+  float squares = 0.0f;
+  for (int i = 0; i < 8; i++) squares += x[i] * x[i];
+  for (int mask = lanes / 2; mask > 0; mask /= 2) squares += __shfl_xor(squares, mask);
+  const float inverse = rsqrt_fast(squares / head_dim + params.eps);
+  for (int i = 0; i < 8; i++) x[i] = norm ? x[i] * inverse * weight[i] : x[i];
+
+  // Phase 3: the rotation.
   for (int i = 0; i < 8; i++) {
     const float partner = __shfl_xor(x[i], lanes / 2);
     x[i] = x[i] * cosine[i] + (chunk < lanes / 2 ? -partner : partner) * sine[i];
   }
-
-  if (!inside) return;
-  if (is_q) {
-    store_columns(params.q_output + token * params.q_output_stride, head * head_dim + chunk * kv_chunk, kv_chunk,
-                  params.aligned, x);
-  } else {
-    k_write(params.cache, params.slots[token], head, chunk, x);
+  if (own != token) return;
+  uint16_t* row = params.q_output + token * params.q_output_stride + head * head_dim + chunk * kv_chunk;
+  if (!is_q) {
+    const int64_t place = k_place(cache, slot, head, chunk);
+    if (place < 0) return;
+    if (cache.k_scales) return k_put_codes(cache.k + place, x, scale);
+    row = reinterpret_cast<uint16_t*>(cache.k) + place;
   }
+  store_columns(row, 0, kv_chunk, params.aligned || !is_q, x);
 }
 
 OCTET_KERNEL(rope_d64, RopeParams, 128) { rope<64>(params); }
