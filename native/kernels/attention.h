@@ -118,12 +118,16 @@ struct AttentionColumns {
     for (int token = from; token < to; token++) {
       const int64_t block = block_of(context, token);
       if (block < 0) continue;
+      const int64_t at = v_element(context.cache, block, context.head, 0) + place_in_block(context, token);
+      // NOTE: made anew for each token, or the offsets of all rows would be kept in registers through the hot loop.
+      int first_row = MmaAccumulator::row(0);
+      hold(first_row);
       for (int dim = 0; dim < dims; dim++) {
         for (int r = 0; r < MmaAccumulator::elements; r++) {
-          const int64_t at = v_element(context.cache, block, context.head, dim * 16 + MmaAccumulator::row(r)) +
-                             place_in_block(context, token);
-          const float v = fp8 ? fp8_to_f32<native_fp8>(context.cache.v[at])
-                              : bf16_to_f32(reinterpret_cast<const uint16_t*>(context.cache.v)[at]);
+          const int row = dim * 16 + first_row + (MmaAccumulator::row(r) - MmaAccumulator::row(0));
+          const int32_t offset = row << context.cache.block_shift;
+          const float v = fp8 ? fp8_to_f32<native_fp8>((context.cache.v + at)[offset])
+                              : bf16_to_f32((reinterpret_cast<const uint16_t*>(context.cache.v) + at)[offset]);
           if (is_finite(v)) continue;
           for (int tile = 0; tile < tiles; tile++) {
             if (sees(tile, MmaAccumulator::slot(r), token)) o[tile][dim][r] += v;

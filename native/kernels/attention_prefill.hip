@@ -63,7 +63,7 @@ struct PrefillBlocks {
     for (int half = 0; half < 2; half++) {
       const int first = min_of(position + half * (step_tokens / 2), context.length - 1);
       const int32_t block = context.table[first >> context.cache.block_shift];
-      blocks.of_half[half] = block < context.cache.blocks ? block : -1;
+      blocks.of_half[half] = block < static_cast<int32_t>(context.cache.blocks) ? block : -1;
     }
     return blocks;
   }
@@ -264,18 +264,20 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
   const int thread = static_cast<int>(threadIdx.x);
   const int wave = wave_index();
   const int first = block_first + wave * wave_columns;
-  // Positions seen by the columns from..to-1, at most: low..high.
+  // Positions seen by the columns from..to-1, at most: low(from)..high(to). All fit 32 bits; what is kept through the
+  // steps is 32 bits wide, or the scalar registers would not hold it.
+  const auto query_of = [&](int column) { return position0 + min_of(column, columns - 1) / group; };
   const auto low = [&](int from) {
-    return params.window > 0 ? max_of(position0 + from / group - params.window + 1, int64_t{0}) : 0;
+    return params.window > 0 ? static_cast<int>(max_of(query_of(from) - params.window + 1, int64_t{0})) : 0;
   };
-  const auto high = [&](int to) { return position0 + (min_of(to, columns) - 1) / group; };
-  const int begin = static_cast<int>(min_of(low(block_first), int64_t{length}) / step_tokens * step_tokens);
-  const int end = static_cast<int>(max_of(high(block_first + attention_waves * wave_columns), int64_t{-1})) + 1;
-  const int64_t wave_low = low(first);
-  const int64_t wave_high = first < columns ? high(first + wave_columns) : -1;
+  const auto high = [&](int to) { return static_cast<int>(query_of(to - 1)); };
+  const int begin = min_of(low(block_first), length) / step_tokens * step_tokens;
+  const int end = max_of(high(block_first + attention_waves * wave_columns), -1) + 1;
+  const int wave_low = low(first);
+  const int wave_high = first < columns ? high(first + wave_columns) : -1;
   // Seen by all of them.
-  const int64_t plain_from = low(first + wave_columns - 1);
-  const int64_t plain_to = position0 + first / group;
+  const int plain_from = low(first + wave_columns - 1);
+  const int plain_to = static_cast<int>(query_of(first));
 
   // Phase 2: Q to registers.
   const AttentionContext context = {params.cache, params.block_table + sequence * params.block_table_stride, length,
@@ -331,8 +333,7 @@ OCTET_INLINE void attention_prefill(const AttentionPrefillParams& params) {
     for (int r = 0; r < MmaAccumulator::elements; r++) {
       const int slot = MmaAccumulator::slot(r);
       const int column = first + tile * 16 + MmaAccumulator::column(r);
-      const float sink =
-          params.sinks && column < columns ? params.sinks[head * group + column % group] * log2_e : -__builtin_inff();
+      const float sink = params.sinks ? params.sinks[head * group + column % group] * log2_e : -__builtin_inff();
       const float factor = softmax_factor(state.largest[tile][slot], state.sum[tile][slot], sink, v_scale);
       for (int dim = 0; dim < Columns::dims; dim++) {
         staging[MmaAccumulator::column(r) * dim_row(head_dim) + dim * 16 + MmaAccumulator::row(r)] =
