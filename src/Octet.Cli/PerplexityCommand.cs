@@ -29,6 +29,11 @@ internal static class PerplexityCommand
                 perplexity = loaded.Perplexity(tokens, size, bar.Report<(int Done, int Total)>(p => p), cancellation);
             }
 
+            if (!double.IsFinite(perplexity))
+            {
+                throw new ArgumentException($"the perplexity is {perplexity}: a weight of the checkpoint is not finite, or far too large; fetch it again");
+            }
+
             var windows = tokens.Length / size;
             if (parsed.GetValue(json))
             {

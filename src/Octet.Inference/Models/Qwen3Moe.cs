@@ -326,22 +326,36 @@ public sealed class Qwen3Moe : IDisposable
             static (state, token) => ((Request)state!).Output.Writer.TryComplete(new OperationCanceledException(token)), request);
         try
         {
-            var last = 0;
+            // A token that ends amid a character waits for the next one: if none comes, its text is the place for what is left of it.
+            GeneratedToken? held = null;
             await foreach (var token in request.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
             {
                 cancellation.ThrowIfCancellationRequested();
-                last = token;
-                if (!request.EndTokens.Contains(token))
+                if (held is { } complete)
                 {
-                    yield return new GeneratedToken(token, text.Push(token));
+                    held = null;
+                    yield return complete;
+                }
+
+                if (request.EndTokens.Contains(token))
+                {
+                    continue;
+                }
+
+                var next = new GeneratedToken(token, text.Push(token));
+                if (text.IsAmidCharacter)
+                {
+                    held = next;
+                }
+                else
+                {
+                    yield return next;
                 }
             }
 
-            // Bytes that never became a whole character.
-            var rest = text.Flush();
-            if (rest.Length > 0)
+            if (held is { } last)
             {
-                yield return new GeneratedToken(last, rest);
+                yield return last with { Text = last.Text + text.Flush() };
             }
         }
         finally

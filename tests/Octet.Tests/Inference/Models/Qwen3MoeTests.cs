@@ -79,6 +79,26 @@ public sealed class Qwen3MoeTests
     }
 
     [Fact]
+    public async Task A_text_that_ends_amid_a_character_has_no_token_too_many()
+    {
+        using var device = Device.Open("cpu");
+        using var model = TinyModel.Load(device);
+        var incomplete = 0;
+        for (var seed = 0; seed < 40; seed++)
+        {
+            // So hot that every token is as likely as any other, those of single bytes too.
+            var options = new GenerationOptions { MaxTokens = 3, Temperature = 1000, TopK = 0, TopP = 1, Seed = seed, IgnoreEndOfText = true };
+            var tokens = await model.GenerateAsync("ROMEO:", options, Cancellation).ToListAsync(Cancellation);
+            Assert.Equal(3, tokens.Count);
+            var text = string.Concat(tokens.Select(token => token.Text));
+            Assert.Equal(model.Tokenizer.Decode([.. tokens.Select(token => token.Id)]), text);
+            incomplete += text.EndsWith('\uFFFD') ? 1 : 0;
+        }
+
+        Assert.NotEqual(0, incomplete);
+    }
+
+    [Fact]
     public async Task A_model_disposed_while_logits_are_computed_waits_for_them()
     {
         using var device = Device.Open("cpu");
