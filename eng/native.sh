@@ -9,8 +9,13 @@ missing() {
   exit 0
 }
 for tool in cmake ninja; do command -v $tool >/dev/null || missing $tool; done
-command -v clang++-22 >/dev/null || command -v amdclang++ >/dev/null || command -v clang++ >/dev/null ||
-  [ -x /opt/rocm/bin/amdclang++ ] || missing "clang 22"
+# As in CMakeLists.txt: the first one found must be new enough.
+clang=
+for name in clang++-22 amdclang++ /opt/rocm/bin/amdclang++ clang++; do
+  if command -v "$name" >/dev/null; then clang=$name; break; fi
+done
+[ -n "$clang" ] || missing "clang 22"
+[ "$("$clang" -dumpversion | cut -d. -f1)" -ge 20 ] || missing "clang 20 or newer ($clang is $("$clang" -dumpversion))"
 [ -e /usr/include/boost/context/detail/fcontext.hpp ] || missing Boost.Context
 
 mkdir -p build/native

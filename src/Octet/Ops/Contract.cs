@@ -111,7 +111,7 @@ internal readonly ref struct Contract
             Require(
                 _stream.Device.Properties.SharesHostMemory,
                 $"{name} {values}: {_stream.Device.Name} takes experts as one stack, not by their addresses");
-            Vector($"{name} addresses", weight.ExpertAddresses, DType.Int64, experts);
+            Vector("expert_addresses", weight.ExpertAddresses, DType.Int64, experts);
         }
 
         if (!values.DType.IsFloat8())

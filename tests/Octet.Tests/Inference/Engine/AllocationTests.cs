@@ -15,12 +15,17 @@ public sealed class AllocationTests
         using var device = Device.Open(name);
         using var model = Qwen3Moe.Load(TinyModel.Directory, device);
 
-        // Off the test's synchronisation context, which allocates for every continuation.
-        var bytes = await Task.Run(() => Generate(model, tokens));
+        // Far less than one object for each of 500 tokens: channels and pools may still grow once. The runtime's own threads recompile what
+        // is hot and allocate for it, on a busy machine for longer; a decode that allocates does so in every run.
+        const long Most = 2048;
+        var bytes = long.MaxValue;
+        for (var run = 0; run < 3 && bytes > Most; run++)
+        {
+            // Off the test's synchronisation context, which allocates for every continuation.
+            bytes = await Task.Run(() => Generate(model, tokens));
+        }
 
-        // Far less than one object for each of 500 tokens: channels and pools may still grow once, and the runtime recompiles what is hot; on a
-        // busy machine that was 2,304 bytes.
-        Assert.InRange(bytes, 0, 4096);
+        Assert.InRange(bytes, 0, Most);
     }
 
     // Bytes allocated while the second half of the tokens was generated.
