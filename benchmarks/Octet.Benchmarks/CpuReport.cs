@@ -56,11 +56,17 @@ internal static class CpuReport
     /// <summary>One row of the comparison.</summary>
     /// <param name="IsLayer">The experts of a layer; else one projection.</param>
     /// <param name="Tokens">Rows of A.</param>
-    /// <param name="GFlops">Per second.</param>
-    /// <param name="GBytes">Per second, of the weights and activations once.</param>
+    /// <param name="Flops">Operations.</param>
+    /// <param name="Bytes">Of the weights and activations once.</param>
+    /// <param name="Share">Of the ceiling measured in turn with it.</param>
     /// <param name="Single">Times as fast as ONNX Runtime's f32.</param>
     /// <param name="EightBit">Times as fast as its 8-bit weights.</param>
-    private sealed record Measured(bool IsLayer, int Tokens, double GFlops, double GBytes, double Single, double EightBit);
+    private sealed record Measured(bool IsLayer, int Tokens, double Flops, double Bytes, double Share, double Single, double EightBit)
+    {
+        /// <summary>Share of plain reading, where operations may be the longer of the two.</summary>
+        public double OfReading(BenchCeilings ceilings) =>
+            Share * Math.Min(1, Bytes / ceilings.GBytesPerSecond / (Flops / ceilings.GFlops));
+    }
 
     // What the device is meant to reach, and the worst row of this run.
     private static void Goals(StringBuilder text, List<Measured> rows, BenchCeilings ceilings)
@@ -69,9 +75,9 @@ internal static class CpuReport
         Line(text, $"");
         Line(text, $"| goal | at least | the worst row | |");
         Line(text, $"|---|---|---|---|");
-        Goal("1 token: share of plain reading", 0.7, r => r.Tokens == 1, r => r.GBytes / ceilings.GBytesPerSecond);
-        Goal("8 tokens: share of plain reading", 0.7, r => r.Tokens == 8, r => r.GBytes / ceilings.GBytesPerSecond);
-        Goal("64 and 512 tokens: share of the f32 multiply-adds", 0.6, r => r.Tokens >= 64, r => r.GFlops / ceilings.GFlops);
+        Goal("1 token: share of plain reading", 0.7, r => r.Tokens == 1, r => r.OfReading(ceilings));
+        Goal("8 tokens: share of plain reading", 0.7, r => r.Tokens == 8, r => r.OfReading(ceilings));
+        Goal("64 and 512 tokens: share of the f32 multiply-adds", 0.6, r => r.Tokens >= 64, r => r.Share);
         Goal("1 token: times f32", 2.5, r => r.Tokens == 1, r => r.Single);
         Goal("8 tokens: times f32", 2.5, r => r.Tokens == 8, r => r.Single);
         Goal("1 token: times 8-bit", 1, r => r.Tokens == 1, r => r.EightBit);
@@ -159,10 +165,10 @@ internal static class CpuReport
         }
 
         var time = BenchClock.Median(ours);
-        var row = new Measured(isLayer, tokens, flops / time / 1e3, bytes / time / 1e3, Ratio(singles, ours), Ratio(eights, ours));
+        var row = new Measured(isLayer, tokens, flops, bytes, BenchClock.Median(shares), Ratio(singles, ours), Ratio(eights, ours));
         Line(
             text,
-            $"| {shape} | {tokens} | {time / 1e3:F2} | {row.GFlops:F0} | {row.GBytes:F1} | {BenchClock.Median(shares):P0} | {BenchClock.Median(singles) / 1e3:F2} | {BenchClock.Median(eights) / 1e3:F2} | {row.Single:F2} | {row.EightBit:F2} |");
+            $"| {shape} | {tokens} | {time / 1e3:F2} | {flops / time / 1e3:F0} | {bytes / time / 1e3:F1} | {row.Share:P0} | {BenchClock.Median(singles) / 1e3:F2} | {BenchClock.Median(eights) / 1e3:F2} | {row.Single:F2} | {row.EightBit:F2} |");
         return row;
     }
 
