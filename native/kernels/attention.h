@@ -57,8 +57,8 @@ struct AttentionColumns {
   // Query i of the sequence stands at `position` + i. first: number of the wave's first column; columns from `count` on
   // see nothing.
   OCTET_INLINE void begin(int group, int first, int count, int64_t position, int64_t window) {
+    clear();
     for (int tile = 0; tile < tiles; tile++) {
-      for (int dim = 0; dim < dims; dim++) o[tile][dim].clear();
       for (int r = 0; r < MmaAccumulator::elements; r++) {
         const int slot = MmaAccumulator::slot(r);
         const int column = first + tile * 16 + MmaAccumulator::column(r);
@@ -67,6 +67,15 @@ struct AttentionColumns {
         const bool sees_any = column < count && to >= 0;
         seen_from[tile][slot] = sees_any ? static_cast<int32_t>(from) : INT32_MAX;
         seen_span[tile][slot] = sees_any ? static_cast<uint32_t>(to - from) : 0;
+      }
+    }
+  }
+
+  // Nothing seen yet.
+  OCTET_INLINE void clear() {
+    for (int tile = 0; tile < tiles; tile++) {
+      for (int dim = 0; dim < dims; dim++) o[tile][dim].clear();
+      for (int slot = 0; slot < slots; slot++) {
         largest[tile][slot] = -__builtin_inff();
         sum[tile][slot] = 0.0f;
       }
@@ -133,6 +142,8 @@ struct AttentionColumns {
             if (sees(tile, MmaAccumulator::slot(r), token)) o[tile][dim][r] += v;
           }
         }
+        // A few at a time: the registers are full of what the next step needs.
+        for (int tile = 0; tile < tiles; tile++) o[tile][dim].hold();
       }
     }
   }

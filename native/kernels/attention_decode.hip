@@ -6,23 +6,26 @@
 // q, output [sequences*query_length, q_heads, head_dim] bf16; the cache as in kv_cache.h, FP8 or bf16. quantized,
 // scales: the same in FP8 with a scale per row and 128 columns, from the f32 values.
 //
-// Two launches. `attention_decode_*`: the context is cut into splits of 512 tokens at absolute positions; a block of 4
-// waves serves one split, 16 columns (attention.h) of one KV head and one sequence: a wave takes 128 tokens in steps of
-// 64 (32 in bf16), then the waves are merged in order and O (unscaled), the largest score and the sum go to the
-// workspace. `attention_combine_*`: one block for each row and 128 columns adds the splits in a fixed order (group g of
-// 16 lanes takes splits g, g + 32, ..., then the groups in order). The length of a split is fixed, so the bits depend
-// on the context alone. Grid: splits x (KV heads x tiles of 16 columns) x sequences; splits beyond a context leave at
-// once.
+// Two launches. `attention_decode_*`: the context is cut at absolute positions into splits of 512 tokens, and four
+// splits make a group. A block of 4 waves serves 16 columns (attention.h) of one KV head and one sequence; in each
+// split a wave takes 128 tokens in steps of 64 (32 in bf16), then the waves are merged in order. What a block leaves in
+// the workspace is a part: O (unscaled), the largest score and the sum, of one split where the blocks would not fill
+// the chip otherwise, else of a whole group, whose splits it folds in order (PartSum): a quarter of the bytes.
+// `attention_combine_*`: 16 lanes for each row and 128 columns fold the splits of each group, if the blocks did not,
+// and add the groups in a fixed order (g, g + 32, ... first, then these sums in order). Either way the same operations
+// are done in the same order, so the bits depend on the context alone. Grid: parts x (KV heads x tiles of 16 columns) x
+// sequences; parts beyond a context leave at once.
 //
 // K and V go from the cache into the registers that feed the matrix instruction, 16 bytes a lane: no LDS and no barrier
-// before the merge (DecodeStep). The matrix unit idles here, so P keeps 16 bits, in two bf16 words.
+// within a split (DecodeStep). The matrix unit idles here, so P keeps 16 bits, in two bf16 words.
 //
 // The idea: Dao et al., "Flash-Decoding", 2023. Floor: the cache is read once: 64 sequences of 4,096 tokens, 4 KV heads
-// of 128 dims in FP8: 268 MB, 55 us at 4.86 TB/s; O of the splits adds 2 x 16 x 128 x 4 bytes to every 128 KiB (12 %).
+// of 128 dims in FP8: 268 MB, 55 us at 4.86 TB/s; O of the groups adds 2 x 16 x 128 x 4 bytes to every 512 KiB (3 %).
 // The essay: docs/attention.md.
 #include "attention.h"
 
 constexpr int split_tokens = 512;
+constexpr int group_splits = 4;
 
 struct AttentionDecodeParams {
   const uint16_t* q;  // [sequences*query_length, q_heads, head_dim] bf16
@@ -33,33 +36,48 @@ struct AttentionDecodeParams {
   uint16_t* output;                // [sequences*query_length, q_heads, head_dim] bf16, or null
   uint8_t* quantized;              // [sequences*query_length, q_heads*head_dim] FP8, or null
   float* scales;                   // [sequences*query_length, ceil(q_heads*head_dim/128)]
-  float* split_o;                  // [sequences*query_length, q_heads, splits, head_dim]
-  float* split_softmax;            // [sequences*query_length, q_heads, splits, 2]: largest score in log2, sum
+  float* part_o;                   // [sequences*query_length, q_heads, parts, head_dim]
+  float* part_softmax;             // [sequences*query_length, q_heads, parts, 2]: largest score in log2, sum
   int64_t q_stride, output_stride, quantized_stride, scale_stride, block_table_stride;
-  int32_t max_context, splits;
+  int64_t rows;  // sequences*query_length
+  int32_t max_context;
+  int32_t parts;        // of a row, at most: those from the first that any query of the sequence sees
+  int32_t part_splits;  // 1 or group_splits
   int32_t query_length, q_heads, window;
   float scale;
   int32_t q_aligned, output_aligned;  // 1: every 8 elements lie on 16 bytes
   int32_t quantized_aligned;          // 1: every 8 lie on 8 bytes
 };
 
-// The waves of a split give each other O in turns of 64 dims.
-constexpr int turn_dims = 64;
+// The waves of a split give each other O in turns of 32 dims; 16 columns of them are merged in pieces of two.
+constexpr int turn_dims = 32;
+constexpr int turn_pieces = 16 * turn_dims / 2;
+
+// Three of them fit a CU's LDS.
+template <int head_dim>
 struct AttentionDecodeLds {
   alignas(16) float o[attention_waves][16][turn_dims + 4];  // padded: 8 lanes that write 16 bytes touch every bank once
-  float largest[attention_waves][16];
-  float sum[attention_waves][16];
+  // Of the group so far, each piece by the thread that merges it: registers would cost a third of the waves.
+  float group_o[head_dim / turn_dims][turn_pieces][2];
+  float group_softmax[turn_pieces][2];
+  // Of every other split in turn: a wave may be done with one split before another has begun to merge it.
+  float largest[2][attention_waves][16];
+  float sum[2][attention_waves][16];
 };
 
-constexpr int combine_columns = 128;  // of a block: one head, or two of 64 dims; a scale block of `quantized`
+constexpr int combine_columns = 128;  // of an item: one head, or two of 64 dims; a scale block of `quantized`
 constexpr int combine_lanes = combine_columns / 8;
-// Groups of 16 lanes: split s belongs to group s % 32. Where there are at most 16 splits, 16 groups do the same.
-constexpr int combine_groups(int64_t splits) { return splits <= 16 ? 16 : 32; }
+// Sets of lanes that add up an item: set s the groups s, s + 32, ... One set takes them all, in the same order, where
+// the parts are few, or the items many and no set would have a second group.
+constexpr int combine_sets(int64_t parts, int64_t items, int compute_units) {
+  return parts <= 8 || (parts <= 32 && items >= 4 * int64_t{compute_units}) ? 1 : 32;
+}
+constexpr int combine_threads(int sets) { return sets == 1 ? 256 : sets * combine_lanes; }
+constexpr int combine_items(int sets) { return combine_threads(sets) / (sets * combine_lanes); }  // of a block
 
-template <int groups>
 struct AttentionCombineLds {
-  alignas(16) float o[groups][combine_lanes][2][4];
-  float sum[groups][combine_lanes];
+  alignas(16) float o[32][2][combine_lanes][4];
+  float sum[32][combine_lanes];
 };
 
 #if !defined(OCTET_HOST)
@@ -71,6 +89,23 @@ OCTET_INLINE int decode_begin(const AttentionDecodeParams& params, int length) {
   if (params.window == 0) return 0;
   return static_cast<int>(max_of(int64_t{length} - params.query_length - params.window + 1, int64_t{0}));
 }
+
+// Parts of a softmax, added one after the other: relative to the largest score so far. The first one stays as it is, to
+// the bit.
+struct PartSum {
+  float largest = -__builtin_inff();
+  float sum = 0.0f;
+
+  // Adds a part; its O and that of the sum so far are to be multiplied with what is returned.
+  OCTET_INLINE f32x2 add(float part_largest, float part_sum) {
+    const float now = __builtin_fmaxf(largest, part_largest);
+    const float base = now == -__builtin_inff() ? 0.0f : now;
+    const f32x2 weights = {exp2_fast(part_largest - base), exp2_fast(largest - base)};
+    largest = now;
+    sum = part_sum * weights[0] + sum * weights[1];
+    return weights;
+  }
+};
 
 // K and V of one step of one wave, in registers as the cache holds them. A lane's piece is contiguous along the reduced
 // dimension: `run` dims of a token in K, `run` tokens of a dim in V, from which it makes an operand with every four
@@ -110,13 +145,19 @@ struct DecodeStep {
     return MmaBf16::quarter_of(row) * run + part * 4 + MmaBf16::place_of(row);
   }
 
-  OCTET_INLINE static Blocks find(const AttentionContext& context, int position) {
+  OCTET_INLINE static Blocks none() { return {{-1, -1, -1, -1}}; }
+  // What the table says; to be looked at as late as may be.
+  OCTET_INLINE static Blocks look_up(const AttentionContext& context, int position) {
     Blocks blocks;
     for (int i = 0; i < 4; i++) {
       const int first = min_of(position + i * run, context.length - 1);
-      const int32_t block = context.table[first >> context.cache.block_shift];
-      blocks.of_run[i] = block < context.cache.blocks ? block : -1;
+      blocks.of_run[i] = load_constant(context.table + (first >> context.cache.block_shift));
     }
+    return blocks;
+  }
+  // Negative where the cache ends at `limit`.
+  OCTET_INLINE static Blocks below(Blocks blocks, int32_t limit) {
+    for (int32_t& block : blocks.of_run) block = block < limit ? block : -1;
     return blocks;
   }
 
@@ -240,26 +281,30 @@ template <int head_dim, bool fp8>
 OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
   using Step = DecodeStep<head_dim, fp8>;
   using Columns = AttentionColumns<head_dim, 1>;
-  AttentionDecodeLds& lds = OCTET_LDS(AttentionDecodeLds);
+  using Lds = AttentionDecodeLds<head_dim>;
+  Lds& lds = OCTET_LDS(Lds);
   const int group = params.q_heads / params.cache.kv_heads;
   const int columns = group * params.query_length;
   const int column_tiles = static_cast<int>(ceil_div(columns, 16));
-  const int split = static_cast<int>(blockIdx.x);
   const int head = static_cast<int>(blockIdx.y) / column_tiles;
   const int first = static_cast<int>(blockIdx.y) % column_tiles * 16;
   const int64_t sequence = blockIdx.z;
 
   const int length = decode_length(params, sequence);
   const int begin = decode_begin(params, length);
-  if (split < begin / split_tokens || split >= ceil_div(length, split_tokens)) return;
+  const int part = begin / (params.part_splits * split_tokens) + static_cast<int>(blockIdx.x);
+  const int first_split = max_of(part * params.part_splits, begin / split_tokens);
+  const int end_split =
+      min_of((part + 1) * params.part_splits, static_cast<int>(ceil_div(int64_t{length}, split_tokens)));
+  if (first_split >= end_split) return;
 
-  // Phase 1: each wave its 128 tokens. The next step's K is on its way from the end of the first product on, its V from
-  // the end of the second. V that is not finite shows in O: then, and only then, all is done again without it.
+  constexpr int threads = attention_waves * wave_size;
+  constexpr int pieces = turn_pieces / threads;  // of the merged O: of a thread, in each turn the same of other dims
+
+  // Phase 1: what the wave's columns see.
   constexpr int wave_tokens = split_tokens / attention_waves;
   const int wave = wave_index();
-  const int wave_begin = split * split_tokens + wave * wave_tokens;
-  const int start = max_of(wave_begin, begin / Step::tokens * Step::tokens);
-  const int end = static_cast<int>(min_of(int64_t{wave_begin} + wave_tokens, int64_t{length}));
+  const int block_end = min_of(end_split * split_tokens, length);
   // Every column sees these positions.
   const int plain_from = params.window > 0 ? max_of(length - params.window, 0) : 0;
   const int plain_end = length - params.query_length + 1;
@@ -271,124 +316,189 @@ OCTET_INLINE void attention_decode(const AttentionDecodeParams& params) {
                                params.q_stride, params.q_aligned, group, first, columns, q);
   Step step;
   Columns state;
+  state.begin(group, first, columns, int64_t{length} - params.query_length, params.window);
   bool careful = false;
-  const auto take = [&]<bool more>(int position, typename Step::Blocks& blocks) {
-    const int next = position + Step::tokens;
-    typename Step::Blocks next_blocks = blocks;
-    if constexpr (more) next_blocks = Step::find(context, next);
+  // The block numbers that stand for one: none behind the last step of the block of threads.
+  const auto limit_at = [&](int position) {
+    return position < block_end ? static_cast<int32_t>(params.cache.blocks) : 0;
+  };
+  // The next step's K is on its way from the end of the first product on, its V from the end of the second.
+  const auto take = [&](int position, const typename Step::Blocks blocks, int next) {
+    const typename Step::Blocks found = Step::look_up(context, next);
+    schedule_fence();
     MmaAccumulator s[1][Step::parts];
     step.scores(q, s[0]);
-    if constexpr (more) step.load_k(context, next, next_blocks, params.q);
+    schedule_fence();
+    const typename Step::Blocks next_blocks = Step::below(found, limit_at(next));
+    step.load_k(context, next, next_blocks, params.q);
 
-    for (int part = 0; part < Step::parts; part++) {
-      for (int r = 0; r < MmaAccumulator::elements; r++) s[0][part][r] *= scale;
+    for (int tile = 0; tile < Step::parts; tile++) {
+      for (int r = 0; r < MmaAccumulator::elements; r++) s[0][tile][r] *= scale;
     }
-    const bool plain = blocks.complete() && position >= plain_from && next <= plain_end;
+    const bool plain = blocks.complete() && position >= plain_from && position + Step::tokens <= plain_end;
     const bool exists = blocks[MmaBf16::quarter_of(MmaAccumulator::row(0))] >= 0;
-    for (int part = 0; part < Step::parts && !plain; part++) {
+    for (int tile = 0; tile < Step::parts && !plain; tile++) {
       for (int r = 0; r < MmaAccumulator::elements; r++) {
-        const int token = position + Step::step_token(part, MmaAccumulator::row(r));
+        const int token = position + Step::step_token(tile, MmaAccumulator::row(r));
         const bool sees = exists && state.sees(0, MmaAccumulator::slot(r), token);
-        s[0][part][r] = sees ? s[0][part][r] : -__builtin_inff();
+        s[0][tile][r] = sees ? s[0][tile][r] : -__builtin_inff();
       }
     }
     state.weigh(s);
     if (careful) step.clean_v();
     step.accumulate(s[0], state.o[0]);
-    if constexpr (more) step.load_v(context, next, next_blocks, params.q);
-    blocks = next_blocks;
+    step.load_v(context, next, next_blocks, params.q);
+    return next_blocks;
   };
-  while (true) {
-    state.begin(group, first, columns, int64_t{length} - params.query_length, params.window);
-    // NOTE: read anew in every pass, or the addresses of its loads would be kept in registers through the steps.
-    int position = wave_uniform(start);
-    if (position < end) {
-      typename Step::Blocks blocks = Step::find(context, position);
-      step.load_k(context, position, blocks, params.q);
-      step.load_v(context, position, blocks, params.q);
-#pragma clang loop unroll(disable)
-      for (; position + Step::tokens < end; position += Step::tokens) take.template operator()<true>(position, blocks);
-      take.template operator()<false>(position, blocks);
-    }
-    if (careful) break;
-    bool finite = true;
-    for (auto& o : state.o[0]) {
-      for (int r = 0; r < MmaAccumulator::elements; r++) finite &= is_finite(o[r]);
-    }
-    if (__ballot(!finite) == 0) break;
-    careful = true;
-  }
-  if (careful) state.template add_not_finite<fp8>(context, start, end);
-  state.finish();
 
-  // Phase 2: the waves of the split in order, each relative to the largest score of all.
-  for (int r = 0; r < MmaAccumulator::elements; r++) {
-    if (MmaAccumulator::row(r) == 0) {
-      lds.largest[wave][MmaAccumulator::column(r)] = state.largest[0][MmaAccumulator::slot(r)];
-      lds.sum[wave][MmaAccumulator::column(r)] = state.sum[0][MmaAccumulator::slot(r)];
+  const auto begin_of = [&](int split) {
+    return max_of(split * split_tokens + wave * wave_tokens, begin / Step::tokens * Step::tokens);
+  };
+  // Where the window begins behind the wave's tokens of the first split, the wave begins with the second.
+  const bool passes = begin_of(first_split) >= first_split * split_tokens + (wave + 1) * wave_tokens;
+  const int first_step = begin_of(first_split + passes);
+  typename Step::Blocks blocks = Step::below(Step::look_up(context, first_step), limit_at(first_step));
+  step.load_k(context, first_step, blocks, params.q);
+  schedule_fence();  // K first, as in every step: what may still be under way is counted
+  step.load_v(context, first_step, blocks, params.q);
+
+#pragma clang loop unroll(disable)
+  for (int split = first_split; split < end_split; split++) {
+    // Phase 2: each wave its 128 tokens; the step behind them is the next split's first. V that is not finite shows in
+    // O: then, and only then, all is done again without it.
+    const int wave_begin = split * split_tokens + wave * wave_tokens;
+    const int start = begin_of(split);
+    const int end = min_of(wave_begin + wave_tokens, length);
+    int from = start;
+    while (true) {
+      state.clear();
+      int position = from;
+#pragma clang loop unroll(disable)
+      for (; position < end; position += Step::tokens) {
+        const int next = position + Step::tokens < end ? position + Step::tokens : wave_begin + split_tokens;
+        blocks = take(position, blocks, next);
+      }
+      if (careful) break;
+      bool finite = true;
+      for (auto& o : state.o[0]) {
+        for (int r = 0; r < MmaAccumulator::elements; r++) finite &= is_finite(o[r]);
+      }
+      if (__ballot(!finite) == 0) break;
+      // A step without blocks adds nothing, and brings the first step back.
+      careful = true;
+      from = start - Step::tokens;
+      blocks = Step::none();
     }
-  }
-  __syncthreads();
-  const auto largest_of = [&](int column) {
-    float largest = lds.largest[0][column];
-    for (int w = 1; w < attention_waves; w++) largest = __builtin_fmaxf(largest, lds.largest[w][column]);
-    return largest;
-  };
-  const auto weight_of = [&](int w, int column, float largest) {
-    return exp2_fast(lds.largest[w][column] - (largest == -__builtin_inff() ? 0.0f : largest));
-  };
-  for (int r = 0; r < MmaAccumulator::elements; r++) {
-    const int column = MmaAccumulator::column(r);
-    const float weight = weight_of(wave, column, largest_of(column));
-    for (int dim = 0; dim < Columns::dims; dim++) state.o[0][dim][r] *= weight;
-  }
-  for (int turn = 0; turn < head_dim / turn_dims; turn++) {
-    if (turn > 0) __syncthreads();
-    for (int dim = 0; dim < turn_dims / 16; dim++) {
-      for (int r = 0; r < MmaAccumulator::elements; r++) {
-        lds.o[wave][MmaAccumulator::column(r)][dim * 16 + MmaAccumulator::row(r)] =
-            state.o[0][turn * (turn_dims / 16) + dim][r];
+    if (careful) state.template add_not_finite<fp8>(context, start, end);
+    careful = false;
+    state.finish();
+
+    // Phase 3: the waves of the split in order, each relative to the largest score of all.
+    auto& wave_largest = lds.largest[split % 2];
+    auto& wave_sum = lds.sum[split % 2];
+    for (int r = 0; r < MmaAccumulator::elements; r++) {
+      if (MmaAccumulator::row(r) == 0) {
+        wave_largest[wave][MmaAccumulator::column(r)] = state.largest[0][MmaAccumulator::slot(r)];
+        wave_sum[wave][MmaAccumulator::column(r)] = state.sum[0][MmaAccumulator::slot(r)];
       }
     }
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < 16 * turn_dims / 4; i += attention_waves * wave_size) {
-      const int column = i / (turn_dims / 4), dim = i % (turn_dims / 4) * 4;
-      if (first + column >= columns) break;
-      f32x4 total = *reinterpret_cast<const f32x4*>(&lds.o[0][column][dim]);
-      for (int w = 1; w < attention_waves; w++) total += *reinterpret_cast<const f32x4*>(&lds.o[w][column][dim]);
-      const int64_t row = sequence * params.query_length + (first + column) / group;
-      const int64_t part = (row * params.q_heads + head * group + (first + column) % group) * params.splits + split;
-      *reinterpret_cast<f32x4*>(params.split_o + part * head_dim + turn * turn_dims + dim) = total;
-      if (turn > 0 || dim > 0) continue;
+    const auto largest_of = [&](int column) {
+      float largest = wave_largest[0][column];
+      for (int w = 1; w < attention_waves; w++) largest = __builtin_fmaxf(largest, wave_largest[w][column]);
+      return largest;
+    };
+    const auto weight_of = [&](int w, int column, float largest) {
+      return exp2_fast(wave_largest[w][column] - (largest == -__builtin_inff() ? 0.0f : largest));
+    };
+    for (int r = 0; r < MmaAccumulator::elements; r++) {
+      const int column = MmaAccumulator::column(r);
+      const float weight = weight_of(wave, column, largest_of(column));
+      for (int dim = 0; dim < Columns::dims; dim++) state.o[0][dim][r] *= weight;
+    }
+
+    // Phase 4: the split to those of the group before it; the last one's sum is the part.
+    // NOTE: made anew in each split, or the addresses of all pieces would be kept in registers through the steps.
+    int thread = static_cast<int>(threadIdx.x);
+    hold(thread);
+    PartSum sums[pieces];
+    f32x2 weights[pieces];
+    for (int i = 0; i < pieces; i++) {
+      const int piece = i * threads + thread, column = piece / (turn_dims / 2);
+      if (split > first_split) sums[i] = {lds.group_softmax[piece][0], lds.group_softmax[piece][1]};
       const float largest = largest_of(column);
       float sum = 0.0f;
-      for (int w = 0; w < attention_waves; w++) sum += lds.sum[w][column] * weight_of(w, column, largest);
-      *reinterpret_cast<f32x2*>(params.split_softmax + part * 2) = f32x2{largest, sum};
+      for (int w = 0; w < attention_waves; w++) sum += wave_sum[w][column] * weight_of(w, column, largest);
+      weights[i] = sums[i].add(largest, sum);
+      lds.group_softmax[piece][0] = sums[i].largest;
+      lds.group_softmax[piece][1] = sums[i].sum;
     }
+    for (int turn = 0; turn < head_dim / turn_dims; turn++) {
+      if (turn > 0) __syncthreads();
+      for (int dim = 0; dim < turn_dims / 16; dim++) {
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          lds.o[wave][MmaAccumulator::column(r)][dim * 16 + MmaAccumulator::row(r)] =
+              state.o[0][turn * (turn_dims / 16) + dim][r];
+        }
+      }
+      __syncthreads();
+      for (int i = 0; i < pieces; i++) {
+        const int piece = i * threads + thread;
+        const int column = piece / (turn_dims / 2), dim = piece % (turn_dims / 2) * 2;
+        f32x2 total = *reinterpret_cast<const f32x2*>(&lds.o[0][column][dim]);
+        for (int w = 1; w < attention_waves; w++) total += *reinterpret_cast<const f32x2*>(&lds.o[w][column][dim]);
+        f32x2& group_o = *reinterpret_cast<f32x2*>(lds.group_o[turn][piece]);
+        const f32x2 before = split > first_split ? group_o : f32x2{0.0f, 0.0f};
+        group_o = total * weights[i][0] + before * weights[i][1];
+      }
+    }
+  }
+
+  // Phase 5: the part, each piece by the thread that merged it.
+  for (int piece = static_cast<int>(threadIdx.x); piece < turn_pieces; piece += threads) {
+    const int column = piece / (turn_dims / 2), dim = piece % (turn_dims / 2) * 2;
+    if (first + column >= columns) continue;
+    const int64_t row = sequence * params.query_length + (first + column) / group;
+    const int64_t place = (row * params.q_heads + head * group + (first + column) % group) * params.parts + blockIdx.x;
+    for (int turn = 0; turn < head_dim / turn_dims; turn++) {
+      *reinterpret_cast<f32x2*>(params.part_o + place * head_dim + turn * turn_dims + dim) =
+          *reinterpret_cast<const f32x2*>(lds.group_o[turn][piece]);
+    }
+    if (dim > 0) continue;
+    *reinterpret_cast<f32x2*>(params.part_softmax + place * 2) =
+        *reinterpret_cast<const f32x2*>(lds.group_softmax[piece]);
   }
 }
 
-template <int head_dim, int groups>
+// groups: the parts are groups, else splits.
+template <int head_dim, bool groups, int sets>
 OCTET_INLINE void attention_combine(const AttentionDecodeParams& params) {
-  auto& lds = OCTET_LDS(AttentionCombineLds<groups>);
   constexpr int head_lanes = head_dim / 8;
-  const int64_t row = blockIdx.x;
   const int lane = static_cast<int>(threadIdx.x) % combine_lanes;
-  const int group = static_cast<int>(threadIdx.x) / combine_lanes;
-  const int column = static_cast<int>(blockIdx.y) * combine_columns + lane * 8;
-  // Columns beyond the last head (of 64 dims, where their number is odd) follow it and write nothing.
-  const bool inside = column / head_dim < params.q_heads;
+  const int set = sets == 1 ? 0 : static_cast<int>(threadIdx.x) / combine_lanes;
+  const int64_t row_items = ceil_div(int64_t{params.q_heads} * head_dim, combine_columns);
+  const int64_t own = sets == 1 ? int64_t{blockIdx.x} * combine_items(1) + threadIdx.x / combine_lanes : blockIdx.x;
+  // Surplus lanes follow the last item, columns beyond the last head (of 64 dims, where their number is odd) follow it:
+  // they write nothing.
+  const int64_t item = min_of(own, params.rows * row_items - 1);
+  const int64_t row = item / row_items;
+  const int scale_block = static_cast<int>(item % row_items);
+  const int column = scale_block * combine_columns + lane * 8;
   const int head = min_of(column / head_dim, params.q_heads - 1);
+  const bool inside = own == item && column / head_dim < params.q_heads;
   const int length = decode_length(params, row / params.query_length);
-  const int first = decode_begin(params, length) / split_tokens;
-  const int end = static_cast<int>(ceil_div(length, split_tokens));
-  const int64_t part = (row * params.q_heads + head) * params.splits;
-  const f32x2* softmax = reinterpret_cast<const f32x2*>(params.split_softmax) + part;
+  const int begin = decode_begin(params, length);
+  constexpr int part_tokens = groups ? group_splits * split_tokens : split_tokens;
+  const int first = begin / part_tokens, end = static_cast<int>(ceil_div(int64_t{length}, part_tokens));
+  const int64_t place = (row * params.q_heads + head) * params.parts - first;  // of part 0
+  const f32x2* softmax = reinterpret_cast<const f32x2*>(params.part_softmax) + place;
+  const float* source = params.part_o + place * head_dim + column % head_dim;
 
-  // Phase 1: each group of lanes its splits, relative to the largest score of all.
+  // Phase 1: the groups of the set, relative to the largest score of all. No load is under a condition: what is
+  // not there is read as the last part, and left out.
   float largest = -__builtin_inff();
-  for (int split = first + lane % head_lanes; split < end; split += head_lanes) {
-    largest = __builtin_fmaxf(largest, softmax[split][0]);
+  for (int part = first + lane % head_lanes; part < end; part += head_lanes) {
+    largest = __builtin_fmaxf(largest, softmax[part][0]);
   }
   for (int mask = head_lanes / 2; mask > 0; mask /= 2) {
     largest = __builtin_fmaxf(largest, __shfl_xor(largest, mask));
@@ -396,40 +506,66 @@ OCTET_INLINE void attention_combine(const AttentionDecodeParams& params) {
   const float base = largest == -__builtin_inff() ? 0.0f : largest;
   float sum = 0.0f;
   f32x4 o[2] = {};
-  const int skipped = static_cast<int>(ceil_div(max_of(first - group, 0), groups));
-  const float* source = params.split_o + part * head_dim + column % head_dim;
-#pragma unroll 4
-  for (int split = group + skipped * groups; split < end; split += groups) {
-    const float weight = exp2_fast(softmax[split][0] - base);
-    sum += softmax[split][1] * weight;
-    for (int i = 0; i < 2; i++) o[i] += reinterpret_cast<const f32x4*>(source + int64_t{split} * head_dim)[i] * weight;
+  constexpr int batch_parts = groups || sets > 1 ? 4 : 2 * group_splits;  // on their way at once
+  constexpr int apart = groups ? 1 : group_splits;                        // the parts of neighbouring sets
+  const int skipped = first / (batch_parts * sets) * batch_parts * sets;
+#pragma clang loop unroll(disable)
+  for (int batch = skipped + set * apart; batch < end; batch += batch_parts * sets) {
+    f32x2 part_softmax[batch_parts];
+    f32x4 part_o[batch_parts][2];
+    bool exists[batch_parts];
+    for (int i = 0; i < batch_parts; i++) {
+      const int part = batch + i / apart * apart * sets + i % apart;
+      exists[i] = part >= first && part < end;
+      const int64_t read = exists[i] ? part : end - 1;
+      const f32x4* from = reinterpret_cast<const f32x4*>(source + read * head_dim);
+      part_softmax[i] = softmax[read];
+      for (int j = 0; j < 2; j++) part_o[i][j] = from[j];
+    }
+    schedule_fence();
+    PartSum group;
+    f32x4 group_o[2];
+    for (int i = 0; i < batch_parts; i++) {
+      if (i % apart == 0) group = PartSum{}, group_o[0] = group_o[1] = f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+      hold(part_softmax[i]), hold(part_o[i][0]), hold(part_o[i][1]);  // or their loads would go under the condition
+      if (exists[i]) {
+        const f32x2 weights = group.add(part_softmax[i][0], part_softmax[i][1]);
+        for (int j = 0; j < 2; j++) group_o[j] = part_o[i][j] * weights[0] + group_o[j] * weights[1];
+      }
+      if (i % apart < apart - 1) continue;
+      const float weight = exp2_fast(group.largest - base);
+      sum += group.sum * weight;
+      for (int j = 0; j < 2; j++) o[j] += group_o[j] * weight;
+    }
   }
-  auto* mine = reinterpret_cast<f32x4*>(lds.o[group][lane]);
-  for (int i = 0; i < 2; i++) mine[i] = o[i];
-  lds.sum[group][lane] = sum;
-  __syncthreads();
 
-  // Phase 2: the groups in order. The first wave stays whole for the exchange of block_scale; 16 of its lanes write.
-  if (threadIdx.x >= wave_size) return;
-  o[0] = o[1] = f32x4{0.0f, 0.0f, 0.0f, 0.0f};
-  sum = 0.0f;
-  for (int g = 0; g < min_of(groups, end); g++) {
-    for (int i = 0; i < 2; i++) o[i] += reinterpret_cast<const f32x4*>(lds.o[g][lane])[i];
-    sum += lds.sum[g][lane];
+  // Phase 2: the sets in order. The first wave stays whole for the exchange of block_scale; 16 of its lanes write.
+  if constexpr (sets > 1) {
+    auto& lds = OCTET_LDS(AttentionCombineLds);
+    for (int j = 0; j < 2; j++) *reinterpret_cast<f32x4*>(lds.o[set][j][lane]) = o[j];
+    lds.sum[set][lane] = sum;
+    __syncthreads();
+    if (threadIdx.x >= wave_size) return;
+    o[0] = o[1] = f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+    sum = 0.0f;
+    for (int s = 0; s < min_of(sets, end); s++) {
+      for (int j = 0; j < 2; j++) o[j] += *reinterpret_cast<const f32x4*>(lds.o[s][j][lane]);
+      sum += lds.sum[s][lane];
+    }
   }
   const float sink = params.sinks ? params.sinks[head] * log2_e : -__builtin_inff();
   const int kv_head = head / (params.q_heads / params.cache.kv_heads);
   const float factor = softmax_factor(largest, sum, sink, kv_scale(params.cache, params.cache.v_scales, kv_head));
   float y[8];
   for (int i = 0; i < 8; i++) y[i] = inside ? o[i / 4][i % 4] * factor : 0.0f;
-  const bool writes = inside && threadIdx.x < combine_lanes;
+  const bool writes = inside && (sets == 1 || threadIdx.x < combine_lanes);
   if (params.output && writes) {
     store_columns(params.output + row * params.output_stride, column, 8, params.output_aligned, y);
   }
   if (!params.quantized) return;
   const float scale = block_scale<native_fp8>(y);
   if (!writes) return;
-  if (lane == 0) params.scales[row * params.scale_stride + blockIdx.y] = scale;
+  if (lane == 0) params.scales[row * params.scale_stride + scale_block] = scale;
   store_codes<native_fp8>(params.quantized + row * params.quantized_stride, column, 8, params.quantized_aligned, y,
                           scale);
 }
@@ -438,13 +574,35 @@ OCTET_KERNEL(attention_decode_d64_bf16, AttentionDecodeParams, 256) { attention_
 OCTET_KERNEL(attention_decode_d64_fp8, AttentionDecodeParams, 256) { attention_decode<64, true>(params); }
 OCTET_KERNEL(attention_decode_d128_bf16, AttentionDecodeParams, 256) { attention_decode<128, false>(params); }
 OCTET_KERNEL(attention_decode_d128_fp8, AttentionDecodeParams, 256) { attention_decode<128, true>(params); }
-OCTET_KERNEL(attention_combine_d64_16, AttentionDecodeParams, 256) { attention_combine<64, 16>(params); }
-OCTET_KERNEL(attention_combine_d64_32, AttentionDecodeParams, 512) { attention_combine<64, 32>(params); }
-OCTET_KERNEL(attention_combine_d128_16, AttentionDecodeParams, 256) { attention_combine<128, 16>(params); }
-OCTET_KERNEL(attention_combine_d128_32, AttentionDecodeParams, 512) { attention_combine<128, 32>(params); }
+OCTET_KERNEL(attention_combine_d64_groups_1, AttentionDecodeParams, combine_threads(1)) {
+  attention_combine<64, true, 1>(params);
+}
+OCTET_KERNEL(attention_combine_d64_groups_32, AttentionDecodeParams, combine_threads(32)) {
+  attention_combine<64, true, 32>(params);
+}
+OCTET_KERNEL(attention_combine_d64_splits_1, AttentionDecodeParams, combine_threads(1)) {
+  attention_combine<64, false, 1>(params);
+}
+OCTET_KERNEL(attention_combine_d64_splits_32, AttentionDecodeParams, combine_threads(32)) {
+  attention_combine<64, false, 32>(params);
+}
+OCTET_KERNEL(attention_combine_d128_groups_1, AttentionDecodeParams, combine_threads(1)) {
+  attention_combine<128, true, 1>(params);
+}
+OCTET_KERNEL(attention_combine_d128_groups_32, AttentionDecodeParams, combine_threads(32)) {
+  attention_combine<128, true, 32>(params);
+}
+OCTET_KERNEL(attention_combine_d128_splits_1, AttentionDecodeParams, combine_threads(1)) {
+  attention_combine<128, false, 1>(params);
+}
+OCTET_KERNEL(attention_combine_d128_splits_32, AttentionDecodeParams, combine_threads(32)) {
+  attention_combine<128, false, 32>(params);
+}
 #endif
 
 #if defined(OCTET_HOST)
+#include <algorithm>
+
 namespace octet {
 namespace {
 
@@ -453,14 +611,41 @@ const char* decode_kernel(int head_dim, bool fp8) {
   return fp8 ? "attention_decode_d128_fp8" : "attention_decode_d128_bf16";
 }
 
-int64_t splits_of(int64_t max_context) { return (max_context + split_tokens - 1) / split_tokens; }
+const char* combine_kernel(int head_dim, bool groups, int sets) {
+  if (head_dim == 64) {
+    if (groups) return sets == 1 ? "attention_combine_d64_groups_1" : "attention_combine_d64_groups_32";
+    return sets == 1 ? "attention_combine_d64_splits_1" : "attention_combine_d64_splits_32";
+  }
+  if (groups) return sets == 1 ? "attention_combine_d128_groups_1" : "attention_combine_d128_groups_32";
+  return sets == 1 ? "attention_combine_d128_splits_1" : "attention_combine_d128_splits_32";
+}
+
+int64_t tiles_of(const octet_attention_decode_args& args) {
+  return (int64_t{args.q_heads / args.cache.kv_heads} * args.query_length + 15) / 16;
+}
+
+// Pieces of `tokens` tokens that the queries of one sequence see something of, at most.
+int64_t pieces_of(const octet_attention_decode_args& args, int64_t tokens) {
+  const int64_t pieces = (args.max_context + tokens - 1) / tokens;
+  if (args.window <= 0) return pieces;
+  return std::min(pieces, (int64_t{args.window} + args.query_length + tokens - 3) / tokens + 1);
+}
+
+// Whole groups where three in four of the compute units get a block then: what the others could add, the memory does
+// not have. Else single splits.
+int part_splits_of(const octet_attention_decode_args& args, int compute_units) {
+  const int64_t blocks =
+      pieces_of(args, group_splits * split_tokens) * args.cache.kv_heads * tiles_of(args) * args.sequences;
+  return 4 * blocks >= 3 * int64_t{compute_units} ? group_splits : 1;
+}
 
 const octet_attention_decode_args& decode_checked(const octet_attention_decode_args* pointer) {
   const auto& args = checked("attention_decode", pointer);
   require_range("attention_decode", "sequences", args.sequences, 0, 65535);
   require_range("attention_decode", "query_length", args.query_length, 1, 4);
   require_range("attention_decode", "q_heads", args.q_heads, 1, max_heads);
-  require_range("attention_decode", "max_context", args.max_context, 0, INT32_MAX - split_tokens);
+  require_range("attention_decode", "max_context", args.max_context, 0, INT32_MAX - group_splits * split_tokens);
+  require_range("attention_decode", "cache.kv_heads", args.cache.kv_heads, 1, max_heads);
   require(args.cache.head_dim == 64 || args.cache.head_dim == 128,
           "attention_decode: cache.head_dim = %d must be 64 or 128", args.cache.head_dim);
   return args;
@@ -480,9 +665,13 @@ void require_outputs(const char* op, const octet_attention_decode_args& args) {
                 max_stride);
 }
 
-// O, largest and sum of each row, head and split.
-size_t decode_workspace(const octet_attention_decode_args& args) {
-  const int64_t parts = args.sequences * args.query_length * args.q_heads * splits_of(args.max_context);
+// O, largest and sum of each row, head and part. As bounds grow, single splits give way to groups, which are fewer: the
+// most splits that ever come to be, 16 columns of four for each block, then stay the least.
+size_t decode_workspace(const octet_attention_decode_args& args, int compute_units) {
+  const int64_t heads = args.sequences * args.query_length * args.q_heads;
+  const int64_t groups = heads * pieces_of(args, group_splits * split_tokens);
+  const int64_t splits = heads * pieces_of(args, split_tokens);
+  const int64_t parts = std::max(groups, std::min(splits, 3 * int64_t{compute_units} / 4 * 16 * group_splits));
   return static_cast<size_t>(parts) * (static_cast<size_t>(args.cache.head_dim) + 2) * sizeof(float);
 }
 
@@ -500,11 +689,12 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
     if (args.sequences == 0) return;
     require_attention(op, args, cache);
     require_outputs(op, args);
-    require_workspace(op, args.workspace, args.workspace_size, decode_workspace(args));
+    require_workspace(op, args.workspace, args.workspace_size, decode_workspace(args, device.compute_units));
 
     const int64_t rows = args.sequences * args.query_length;
-    const int64_t splits = splits_of(args.max_context);
-    float* split_o = static_cast<float*>(args.workspace);
+    const int part_splits = part_splits_of(args, device.compute_units);
+    const int64_t parts = pieces_of(args, part_splits * split_tokens);
+    float* part_o = static_cast<float*>(args.workspace);
     const AttentionDecodeParams params = {static_cast<const uint16_t*>(args.q),
                                           cache,
                                           args.block_table,
@@ -513,15 +703,17 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
                                           static_cast<uint16_t*>(args.output),
                                           static_cast<uint8_t*>(args.quantized),
                                           args.scales,
-                                          split_o,
-                                          split_o + rows * args.q_heads * splits * cache.head_dim,
+                                          part_o,
+                                          part_o + rows * args.q_heads * parts * cache.head_dim,
                                           args.q_stride,
                                           args.output_stride,
                                           args.quantized_stride,
                                           args.scale_stride,
                                           args.block_table_stride,
+                                          rows,
                                           static_cast<int32_t>(args.max_context),
-                                          static_cast<int32_t>(splits),
+                                          static_cast<int32_t>(parts),
+                                          part_splits,
                                           args.query_length,
                                           args.q_heads,
                                           args.window,
@@ -529,28 +721,24 @@ extern "C" octet_status octet_attention_decode(const octet_attention_decode_args
                                           args.q_stride % 8 == 0,
                                           args.output_stride % 8 == 0,
                                           args.quantized_stride % 8 == 0};
-    const int columns = args.q_heads / cache.kv_heads * args.query_length;
-    const Grid grid = {static_cast<uint32_t>(splits), static_cast<uint32_t>(cache.kv_heads * ((columns + 15) / 16)),
+    const Grid grid = {static_cast<uint32_t>(parts), static_cast<uint32_t>(cache.kv_heads * tiles_of(args)),
                        static_cast<uint32_t>(args.sequences)};
-    const bool wide = cache.head_dim == 128;
     launch(stream, decode_kernel(cache.head_dim, cache.k_scales != nullptr), grid, attention_waves,
-           sizeof(AttentionDecodeLds), params);
-    const bool many = combine_groups(splits) == 32;
-    const char* combine = wide ? (many ? "attention_combine_d128_32" : "attention_combine_d128_16")
-                               : (many ? "attention_combine_d64_32" : "attention_combine_d64_16");
-    const int64_t blocks = (args.q_heads * cache.head_dim + combine_columns - 1) / combine_columns;
-    launch(stream, combine, Grid{static_cast<uint32_t>(rows), static_cast<uint32_t>(blocks), 1},
-           combine_groups(splits) * combine_lanes / device.wave_size,
-           many ? sizeof(AttentionCombineLds<32>) : sizeof(AttentionCombineLds<16>), params);
+           cache.head_dim == 128 ? sizeof(AttentionDecodeLds<128>) : sizeof(AttentionDecodeLds<64>), params);
+    const int64_t items = rows * ((int64_t{args.q_heads} * cache.head_dim + combine_columns - 1) / combine_columns);
+    const int sets = combine_sets(parts, items, device.compute_units);
+    const int64_t blocks = (items + combine_items(sets) - 1) / combine_items(sets);
+    launch(stream, combine_kernel(cache.head_dim, part_splits > 1, sets), Grid{static_cast<uint32_t>(blocks), 1, 1},
+           combine_threads(sets) / device.wave_size, sets == 1 ? 0 : sizeof(AttentionCombineLds), params);
   });
 }
 
-extern "C" octet_status octet_attention_decode_workspace(const octet_attention_decode_args* pointer, octet_device*,
-                                                         size_t* size) {
+extern "C" octet_status octet_attention_decode_workspace(const octet_attention_decode_args* pointer,
+                                                         octet_device* device, size_t* size) {
   return guarded([&] {
     const auto& args = decode_checked(pointer);
     require(size != nullptr, "attention_decode: size is null");
-    *size = decode_workspace(args);
+    *size = decode_workspace(args, facts(device).compute_units);
   });
 }
 #endif

@@ -110,6 +110,14 @@ OCTET_INLINE T load_global(const void* base, uint32_t offset) {
   return *(Element)((Bytes)base + offset);
 }
 
+// A load of what nobody writes during the launch, at an address that is the same in every lane: a scalar load, which does
+// not come back behind the vector loads that are under way. NOTE: the compiler finds that out by itself, but gives up
+// where there are many stores to LDS on the way.
+template <class T>
+OCTET_INLINE T load_constant(const T* address) {
+  return *(const __attribute__((address_space(4))) T*)address;
+}
+
 // Waits for this wave's loads of global memory: vmcnt(0), the other counters at their most.
 OCTET_INLINE void wait_for_loads() { __builtin_amdgcn_s_waitcnt(0x0F70); }
 // Waits for this wave's LDS accesses: lgkmcnt(0), the other counters at their most.

@@ -103,6 +103,8 @@ template <class T>
 OCTET_INLINE T load_global(const void* base, uint32_t offset) {
   return *reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset);
 }
+template <class T>
+OCTET_INLINE T load_constant(const T* address) { return *address; }
 OCTET_INLINE void wait_for_loads() {}
 OCTET_INLINE void wait_for_lds() {}
 OCTET_INLINE void schedule_fence() {}

@@ -1,3 +1,5 @@
+using Octet.Backends;
+
 namespace Octet.Cli.Inspect;
 
 /// <summary>The ops around the KV cache, with pages of 64 tokens; FP8 and heads of 128 unless said otherwise.</summary>
@@ -21,9 +23,9 @@ internal static class AttentionSteps
                 Scale = 0.0884f,
                 Quantized = plan.Quantized(sequences, queryHeads * headDim),
             };
-            var workspace = Ops.AttentionDecodeWorkspace(plan.Device, args);
-            Ops.AttentionDecode(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
-            return workspace;
+            args = args with { Workspace = plan.Workspace(Ops.AttentionDecodeWorkspace(plan.Device, args)) };
+            var parts = Blocks(plan, () => Ops.AttentionDecode(plan.Stream, args)) / (sequences * kvHeads);
+            return sequences * queryHeads * parts * (headDim + 2) * sizeof(float);
         },
         4.0 * sequences * queryHeads * context * headDim,
         (bfloat16 ? 4.0 : 2.0) * sequences * kvHeads * context * headDim + 3.0 * sequences * queryHeads * headDim,
@@ -86,6 +88,21 @@ internal static class AttentionSteps
             return 0;
         },
         0, tokens * HeadDim * (4.0 * queryHeads + 6.0 * kvHeads));
+
+    // Blocks of an op's first launch: they tell what it leaves for the second, which may be less than the workspace holds. Only a
+    // planned device tells, and tells once: so the op is called again.
+    private static long Blocks(OpSession plan, Action run)
+    {
+        run();
+        if (!plan.Device.Name.StartsWith("plan:", StringComparison.Ordinal))
+        {
+            return 0;
+        }
+
+        var blocks = ((NativeBackend)plan.Device.Backend).TakePlannedLaunches()[0].Blocks;
+        run();
+        return blocks;
+    }
 
     private static KvCache Cache(OpSession plan, long blocks, int kvHeads, int headDim, bool bfloat16) => new()
     {

@@ -4,6 +4,7 @@ namespace Octet.Cases;
 internal static class AttentionDecodeCases
 {
     private static readonly AttentionShape Small = new(4, 2);
+    private static readonly AttentionShape Group = new(16, 1) { HeadDim = 64 };
     private static readonly AttentionShape Single = new(1, 1) { HeadDim = 64 };
 
     public static IEnumerable<Case> All =>
@@ -59,6 +60,22 @@ internal static class AttentionDecodeCases
         Decode("corner context 4,097", Single with { BlockSize = 128 }, [4097]),
         Decode("corner contexts of 16, 17 and 33 splits", Single with { BlockSize = 128 }, [8192, 8193, 16_400]),
         Decode("corner window 9,000 of 17,000", Single with { BlockSize = 128, Window = 9000 }, [17_000, 40]),
+        Decode("corner contexts around a group of splits", Single with { BlockSize = 128 }, [2047, 2048, 2049]),
+        Decode("corner groups, 115 contexts to 4,096", Single with { BlockSize = 128 }, Crowd(4096, 2047, 2048, 2049, 513)),
+        Decode("corner groups, bf16, 2 queries, sinks", Single with { Fp8 = false, BlockSize = 128, Sinks = true }, Crowd(2600, 2049), queryLength: 2),
+        Decode("corner groups, head_dim 128, quantized", new(1, 1) { BlockSize = 64 }, Crowd(2049, 2500), quantized: true),
+        Decode("corner groups, window 1,500", Single with { BlockSize = 128, Window = 1500 }, Crowd(4000, 2048, 3600), queryLength: 3),
+        Decode("corner groups, NaN and infinity in V", Single with { Fp8 = false, BlockSize = 128 }, Crowd(3000, 2049), queryLength: 2, edit: p =>
+        {
+            p.Pages.SetV(p.Block(0, 1), 0, 70, 5, float.NaN);      // the second wave's tokens of the first split
+            p.Pages.SetV(p.Block(0, 9), 0, 3, 6, float.PositiveInfinity);
+            p.Pages.SetV(p.Block(1, 16), 0, 0, 7, float.NaN);      // position 2,048: the first query does not see it
+        }),
+        Decode("corner groups, blocks outside the cache", Single with { BlockSize = 128 }, Crowd(2900), edit: p =>
+        {
+            p.SetBlock(0, 4, -1);
+            p.SetBlock(0, 16, int.MaxValue);
+        }),
         Decode("corner context 262,144", new(2, 1) { HeadDim = 64, BlockSize = 128 }, [262_144]) with { Tier = CaseTier.Full },
         Decode("model 64q 4kv, context 300", new(64, 4) { BlockSize = 64 }, [300], sample: 7),
         Decode("model TP2 32q 2kv, context 520", new(32, 2) { BlockSize = 64 }, [520], sample: 7),
@@ -67,6 +84,11 @@ internal static class AttentionDecodeCases
         Decode("model 64q 4kv, 64 contexts of 4,096", new(64, 4) { BlockSize = 64 }, [.. Enumerable.Repeat(4096, 64)], sample: 511)
             with { Tier = CaseTier.Full },
         SameBits("corner same bits in any batch", Small with { BlockSize = 32 }, [600, 31, 90]),
+        SameBits("corner same bits from groups and from splits", Group with { BlockSize = 128 }, Crowd(3000)),
+        SameBits("corner same bits from groups and from splits, head_dim 128", new(2, 1) { BlockSize = 64 }, Crowd(2304)),
+        SameBits("corner same bits from groups and from splits, bf16", Group with { BlockSize = 128, Fp8 = false }, Crowd(4096)),
+        SameBits("corner same bits from groups and from splits, window", Group with { BlockSize = 128, Window = 1111 }, Crowd(3333)),
+        SameBits("corner same bits from 1 and from 32 sets of lanes", Group with { BlockSize = 128 }, Crowd(9000)),
     ];
 
     private static Case Decode(
@@ -129,12 +151,13 @@ internal static class AttentionDecodeCases
         return [.. codes.Select((code, i) => i % stride < width ? code * scales[i / stride * blocks + i % stride / Float8.Block] : code)];
     }
 
-    // The first sequence alone, and among others: the same bits.
+    // The first sequence alone, and among others: the same bits, of the scales also those that rounding would hide.
     private static Case SameBits(string name, AttentionShape shape, int[] contexts) => new("attention_decode", name, context =>
     {
         var problem = new AttentionProblem(context, shape, contexts);
         var q = problem.Queries(contexts.Length);
         var (together, alone) = (Output(context, shape, contexts.Length), Output(context, shape, 1));
+        var (codes, codesAlone) = (Codes(context, shape, contexts.Length), Codes(context, shape, 1));
         var all = new AttentionDecodeArgs
         {
             Q = context.Input(q, contexts.Length, shape.QHeads, shape.HeadDim),
@@ -143,7 +166,9 @@ internal static class AttentionDecodeCases
             ContextLengths = context.Input(contexts, contexts.Length),
             MaxContext = problem.MaxContext + shape.BlockSize,
             Scale = problem.Scale,
+            Window = shape.Window,
             Output = together,
+            Quantized = codes,
         };
         all = all with { Workspace = context.Workspace(Ops.AttentionDecodeWorkspace(context.Device, all)) };
         var one = all with
@@ -153,6 +178,7 @@ internal static class AttentionDecodeCases
             ContextLengths = all.ContextLengths.Slice(0, 0, 1),
             MaxContext = contexts[0],
             Output = alone,
+            Quantized = codesAlone,
         };
         return new CaseBody(
             () =>
@@ -160,8 +186,22 @@ internal static class AttentionDecodeCases
                 Ops.AttentionDecode(context.Stream, all);
                 Ops.AttentionDecode(context.Stream, one);
             },
-            () => context.Equal<byte>("the first sequence", context.Read(alone), context.Read(together.Slice(0, 0, 1))));
+            () =>
+            {
+                context.Equal<byte>("the first sequence", context.Read(alone), context.Read(together.Slice(0, 0, 1)));
+                context.Equal<byte>("its scales", context.Read(codesAlone.Scales), context.Read(codes.Scales.Slice(0, 0, 1)));
+            });
     });
+
+    private static QuantizedTensor Codes(CaseContext context, AttentionShape shape, int rows)
+    {
+        var width = shape.QHeads * shape.HeadDim;
+        return new(
+            context.CodesInOut(new byte[rows * width], rows, width), context.Output(DType.Float32, rows, (width + Float8.Block - 1) / Float8.Block));
+    }
+
+    // Contexts in front of so many short ones that blocks of whole groups fill every device.
+    private static int[] Crowd(params int[] contexts) => [.. contexts, .. Enumerable.Range(0, 115 - contexts.Length).Select(i => 1 + i % 9)];
 
     private static Tensor Output(CaseContext context, AttentionShape shape, int rows) =>
         context.Output(DType.BFloat16, rows, shape.QHeads, shape.HeadDim);

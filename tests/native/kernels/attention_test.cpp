@@ -1,13 +1,14 @@
-// The launchers of attention without a device: what they launch for which bounds, what scratch memory they ask for, what
-// they refuse. The kernels' results are held to references by the parity cases.
-#include "../../../native/kernels/attention_decode.hip"
-#include "../../../native/kernels/attention_prefill.hip"
-
+// The launchers of attention without a device: what they launch for which bounds, what scratch memory they ask for,
+// what they refuse. The kernels' results are held to references by the parity cases.
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <vector>
+
+#include "../../../native/kernels/attention_decode.hip"
+#include "../../../native/kernels/attention_prefill.hip"
 
 namespace {
 
@@ -145,44 +146,75 @@ void launch_bytes(octet_stream*, const char* kernel, Grid grid, int waves, size_
 }
 }  // namespace octet
 
-TEST_F(Attention, Decode_is_one_block_a_split_and_kv_head_then_one_a_row_and_128_columns) {
+TEST_F(Attention, Decode_is_one_block_a_part_and_kv_head_then_16_lanes_a_row_and_128_columns) {
   decode(decode_args(64, 64, 4, 4096));
-  expect_launch(launches[0], "attention_decode_d128_fp8", 8, 4, 64, 4);
-  expect_launch(launches[1], "attention_combine_d128_16", 64, 64, 1, 4);
-  EXPECT_EQ(launches[0].lds_bytes, sizeof(AttentionDecodeLds));
-  EXPECT_EQ(launches[1].lds_bytes, sizeof(AttentionCombineLds<16>));
+  expect_launch(launches[0], "attention_decode_d128_fp8", 2, 4, 64, 4);
+  expect_launch(launches[1], "attention_combine_d128_groups_1", 64 * 64 / 16, 1, 1, 4);
+  EXPECT_EQ(launches[0].lds_bytes, sizeof(AttentionDecodeLds<128>));
+  EXPECT_EQ(launches[1].lds_bytes, 0u);
+  decode(decode_args(3, 5, 5, 4096, 1, 64));
+  EXPECT_EQ(launches[0].lds_bytes, sizeof(AttentionDecodeLds<64>));
+  expect_launch(launches[1], "attention_combine_d64_splits_1", 1, 1, 1, 4);  // 3 rows of 3 items
 }
 
-TEST_F(Attention, Splits_depend_on_the_bound_of_the_context_alone) {
-  for (const auto& [context, splits] :
-       {std::pair<int64_t, uint32_t>{1, 1}, {512, 1}, {513, 2}, {8192, 16}, {131072, 256}, {262144, 512}}) {
-    for (const int64_t sequences : {1, 7, 512}) {
-      for (const int query_length : {1, 4}) {
-        for (const int q_heads : {1, 8, 16}) {
-          decode(decode_args(sequences, q_heads, 1, context, query_length));
-          EXPECT_EQ(launches[0].grid.x, splits);
-          EXPECT_EQ(launches[0].as<AttentionDecodeParams>().splits, static_cast<int32_t>(splits));
-        }
-      }
-    }
-  }
-}
-
-TEST_F(Attention, Many_splits_are_combined_by_32_groups) {
-  decode(decode_args(1, 8, 1, 8192));
-  EXPECT_EQ(launches[1].kernel, "attention_combine_d128_16");
-  decode(decode_args(1, 8, 1, 8193));
-  expect_launch(launches[1], "attention_combine_d128_32", 1, 8, 1, 8);
-  EXPECT_EQ(launches[1].lds_bytes, sizeof(AttentionCombineLds<32>));
+TEST_F(Attention, Parts_are_splits_until_groups_give_a_block_to_three_in_four_units) {
+  const auto expect = [&](const octet_attention_decode_args& args, uint32_t parts, int part_splits) {
+    decode(args);
+    EXPECT_EQ(launches[0].grid.x, parts);
+    EXPECT_EQ(launches[0].as<AttentionDecodeParams>().parts, static_cast<int32_t>(parts));
+    EXPECT_EQ(launches[0].as<AttentionDecodeParams>().part_splits, part_splits);
+  };
+  expect(decode_args(1, 8, 1, 1), 1, 1);
+  expect(decode_args(1, 8, 1, 512), 1, 1);
+  expect(decode_args(1, 8, 1, 513), 2, 1);
+  expect(decode_args(1, 8, 1, 131072), 256, 1);  // 64 groups
+  expect(decode_args(227, 8, 1, 2048), 4, 1);
+  expect(decode_args(228, 8, 1, 2048), 1, 4);
+  expect(decode_args(113, 8, 1, 2049), 5, 1);
+  expect(decode_args(114, 8, 1, 2049), 2, 4);
+  expect(decode_args(57, 64, 4, 2048), 1, 4);
+  expect(decode_args(57, 16, 1, 2048, 4), 1, 4);  // four tiles of columns
+  expect(decode_args(1, 64, 4, 262144), 128, 4);
   present = &h200;
-  decode(decode_args(1, 8, 1, 8193, 1, 128, OCTET_F8_E4M3));
+  expect(decode_args(99, 8, 1, 2048, 1, 128, OCTET_F8_E4M3), 1, 4);
+}
+
+TEST_F(Attention, A_window_leaves_only_the_parts_it_can_touch) {
+  for (const auto& [window, query_length, splits] :
+       {std::tuple{1, 1, 1u}, {2, 1, 2u}, {513, 1, 2u}, {514, 1, 3u}, {511, 4, 3u}, {8190, 1, 17u}, {60000, 1, 20u}}) {
+    auto args = decode_args(1, 8, 1, 10000, query_length);
+    args.window = window;
+    decode(args);
+    EXPECT_EQ(launches[0].grid.x, splits);
+  }
+  auto args = decode_args(228, 8, 1, 131072);
+  args.window = 2049;
+  decode(args);
+  EXPECT_EQ(launches[0].grid.x, 2u);
+  EXPECT_EQ(launches[0].as<AttentionDecodeParams>().part_splits, 4);
+}
+
+TEST_F(Attention, More_than_8_parts_are_combined_by_32_sets_until_items_fill_the_chip) {
+  decode(decode_args(1, 8, 1, 4096));
+  expect_launch(launches[1], "attention_combine_d128_splits_1", 1, 1, 1, 4);
+  decode(decode_args(1, 8, 1, 4097));
+  expect_launch(launches[1], "attention_combine_d128_splits_32", 8, 1, 1, 8);
+  EXPECT_EQ(launches[1].lds_bytes, sizeof(AttentionCombineLds));
+  decode(decode_args(151, 8, 1, 65536));
+  EXPECT_EQ(launches[1].kernel, "attention_combine_d128_groups_32");
+  decode(decode_args(152, 8, 1, 65536));
+  expect_launch(launches[1], "attention_combine_d128_groups_1", 152 * 8 / 16, 1, 1, 4);
+  decode(decode_args(152, 8, 1, 65537));
+  EXPECT_EQ(launches[1].kernel, "attention_combine_d128_groups_32");
+  present = &h200;
+  decode(decode_args(1, 8, 1, 4097, 1, 128, OCTET_F8_E4M3));
   EXPECT_EQ(launches[1].waves, 16);
 }
 
 TEST_F(Attention, Queries_of_a_group_beyond_16_columns_take_more_tiles) {
   decode(decode_args(3, 64, 4, 600, 4));
   expect_launch(launches[0], "attention_decode_d128_fp8", 2, 4 * 4, 3, 4);
-  EXPECT_EQ(launches[1].grid.x, 12u);
+  EXPECT_EQ(launches[1].grid.x, 12u * 64 / 16);
   decode(decode_args(3, 20, 4, 600, 4));  // 5 heads x 4 queries
   EXPECT_EQ(launches[0].grid.y, 4u * 2u);
 }
@@ -190,37 +222,46 @@ TEST_F(Attention, Queries_of_a_group_beyond_16_columns_take_more_tiles) {
 TEST_F(Attention, Two_heads_of_64_dims_share_a_block_of_the_combine) {
   decode(decode_args(2, 3, 3, 100, 1, 64, OCTET_BF16));
   expect_launch(launches[0], "attention_decode_d64_bf16", 1, 3, 2, 4);
-  expect_launch(launches[1], "attention_combine_d64_16", 2, 2, 1, 4);
+  expect_launch(launches[1], "attention_combine_d64_splits_1", 1, 1, 1, 4);  // 2 rows of 2
 }
 
 TEST_F(Attention, Three_blocks_of_decode_fit_a_compute_unit) {
-  EXPECT_LE(3 * sizeof(AttentionDecodeLds), mi325x.shared_memory);
-  EXPECT_LE(sizeof(AttentionCombineLds<32>), mi325x.shared_memory);
+  EXPECT_LE(3 * sizeof(AttentionDecodeLds<128>), mi325x.shared_memory);
+  EXPECT_LE(4 * sizeof(AttentionDecodeLds<64>), mi325x.shared_memory);
+  EXPECT_LE(3 * sizeof(AttentionCombineLds), mi325x.shared_memory);
   EXPECT_LE(3 * sizeof(AttentionPrefillLds<128>), mi325x.shared_memory);
 }
 
-TEST_F(Attention, Workspace_never_shrinks_and_holds_the_partial_results) {
-  for (const int head_dim : {64, 128}) {
-    size_t of_sequences = 0;
-    for (int64_t sequences = 0; sequences < 600; sequences += 7) {
-      size_t largest = 0;
-      for (int64_t context = 0; context < 300000; context += 4099) {
-        const auto args = decode_args(sequences, 64, 4, context, 2, head_dim);
-        const size_t size = workspace(args);
-        EXPECT_GE(size, largest);
-        EXPECT_GE(size, static_cast<size_t>(sequences * 2 * 64 * ((context + 511) / 512) * (head_dim + 2) * 4));
-        largest = size;
+TEST_F(Attention, Workspace_never_shrinks_and_holds_the_parts) {
+  const auto needed = [&](const octet_attention_decode_args& args) {
+    if (args.sequences == 0) return size_t{0};
+    decode(args);
+    const auto params = launches[0].as<AttentionDecodeParams>();
+    const int64_t heads = args.sequences * args.query_length * args.q_heads;
+    EXPECT_EQ(params.part_o, args.workspace);
+    EXPECT_EQ(params.part_softmax, params.part_o + heads * params.parts * args.cache.head_dim);
+    return static_cast<size_t>(heads * params.parts * (args.cache.head_dim + 2) * 4);
+  };
+  for (const int window : {0, 700}) {
+    for (const auto& [q_heads, kv_heads] : {std::pair{64, 4}, {5, 1}, {3, 3}}) {
+      std::vector<size_t> before(80);  // of the same contexts in fewer sequences
+      for (int64_t sequences = 0; sequences < 600; sequences += 3) {
+        size_t largest = 0;
+        for (size_t i = 0; i < before.size(); i++) {
+          auto args = decode_args(sequences, q_heads, kv_heads, static_cast<int64_t>(i * i * 41), 2, 128);
+          args.window = window;
+          const size_t size = workspace(args);
+          EXPECT_GE(size, largest);
+          EXPECT_GE(size, before[i]);
+          EXPECT_GE(size, needed(args));
+          largest = before[i] = size;
+        }
       }
-      EXPECT_GE(largest, of_sequences);
-      of_sequences = largest;
     }
   }
   auto args = decode_args(2, 8, 1, 1000);
   args.workspace_size = workspace(args);
-  decode(args);
-  const auto params = launches[0].as<AttentionDecodeParams>();
-  EXPECT_EQ(params.split_o, args.workspace);
-  EXPECT_EQ(params.split_softmax, params.split_o + 2 * 8 * 2 * 128);
+  EXPECT_EQ(needed(args), args.workspace_size);
   args.workspace_size--;
   EXPECT_EQ(octet_attention_decode(&args, stream), OCTET_INVALID_ARGUMENT);
 }
@@ -280,6 +321,7 @@ TEST_F(Attention, Bad_arguments_are_refused_with_their_values) {
   refuse("query_length = 5", [](auto& args) { args.query_length = 5; });
   refuse("sequences = 65536", [](auto& args) { args.sequences = 65536; });
   refuse("q_heads = 17", [](auto& args) { args.q_heads = 17; });
+  refuse("cache.kv_heads = 0", [](auto& args) { args.cache.kv_heads = 0; });
   refuse("cache.head_dim = 96", [](auto& args) { args.cache.head_dim = 96; });
   refuse("cache.block_size = 8", [](auto& args) { args.cache.block_size = 8; });
   refuse("cache.dtype = 2", [](auto& args) { args.cache.dtype = OCTET_F8_E4M3; });
