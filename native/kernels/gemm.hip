@@ -4,7 +4,8 @@
 // Grid: x counts tiles of n x m (tokens fastest, so that neighbours share weights, and runs of neighbours stay on one
 // XCD), times the K segments where the grid would leave CUs idle. K is cut into segments whose length is a function of
 // n and k alone; each is summed on its own and the sums are added in order, by the block itself or, split, by
-// gemm_reduce from the workspace, or by the op that reads the partial sums (output_segments). So every configuration gives the same bits, and a token's row does not depend on m.
+// gemm_reduce from the workspace, or by the op that reads the partial sums (output_segments). So every configuration
+// gives the same bits, and a token's row does not depend on m.
 //
 // Floor at Qwen3-235B's fused QKV of TP8, n = 1280, k = 4096, m = 16: 5.2 MB of weights, 1.1 us at 4.86 TB/s; the
 // split's partial sums add 16 segments x 16 x 1280 x 4 = 1.3 MB each way. At n = k = m = 4096: 137 GFLOP, 98 us at
@@ -45,7 +46,7 @@ struct GemmParams {
 #define OCTET_GEMM_TILE(name, ...) constexpr TileConfig name##_tile{__VA_ARGS__};
 OCTET_GEMM_CONFIGS(OCTET_GEMM_TILE)
 
-constexpr int gemm_reduce_waves = 4;
+constexpr int gemm_reduce_waves = 4, reduce_few = 4;  // of a block at most; segments of gemm_reduce
 
 #if !defined(OCTET_HOST)
 
@@ -70,7 +71,8 @@ OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x
   const int64_t at = row * p.output_stride + n;
   const int count = static_cast<int>(min_of<int64_t>(4, p.b.n - n));
   if (p.bias != nullptr) {
-    for (int i = 0; i < count; i++) value[i] += bf16_to_f32(p.bias[n + i]);
+#pragma unroll
+    for (int i = 0; i < 4; i++) value[i] += i < count ? bf16_to_f32(p.bias[n + i]) : 0.0f;
   }
   const bool whole = count == 4 && p.output_stride % 4 == 0;
   if (p.output_dtype == OCTET_F32) {
@@ -78,7 +80,10 @@ OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x
     if (whole) {
       *reinterpret_cast<f32x4*>(output) = value;
     } else {
-      for (int i = 0; i < count; i++) output[i] = value[i];
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        if (i < count) output[i] = value[i];
+      }
     }
   } else {
     uint16_t* output = static_cast<uint16_t*>(p.output) + at;
@@ -87,7 +92,10 @@ OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x
       const uint32_t high = f32_to_bf16(value[2]) | static_cast<uint32_t>(f32_to_bf16(value[3])) << 16;
       *reinterpret_cast<u32x2*>(output) = u32x2{low, high};
     } else {
-      for (int i = 0; i < count; i++) output[i] = f32_to_bf16(value[i]);
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        if (i < count) output[i] = f32_to_bf16(value[i]);
+      }
     }
   }
 }
@@ -133,18 +141,38 @@ OCTET_INLINE void gemm_kernel(const GemmParams& p) {
   OCTET_KERNEL(name, GemmParams, name##_tile.threads()) { gemm_kernel<name##_tile>(params); }
 OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
 
-// Adds the partial sums of the segments in order: one thread to four columns of a row.
-OCTET_KERNEL(gemm_reduce, GemmParams, (gemm_reduce_waves * wave_size)) {
-  const int64_t quads = params.partial_stride / 4;
-  const int64_t quad = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (quad >= params.m * quads) return;
-  const int64_t m = quad / quads, n = quad % quads * 4;
-  f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-  for (int segment = 0; segment < params.segments; segment++) {
-    sum += *reinterpret_cast<const f32x4*>(params.partials + segment * params.partial_segment_stride +
-                                           m * params.partial_stride + n);
+// Adds `batch` segments' partial sums of four columns from segment `first` on, in order. All loads are on their way
+// together; past the last segment they are its again, and 0 is added, which changes no bit of a sum that began at 0.
+template <int batch>
+OCTET_INLINE void add_segments(const GemmParams& p, const float* partials, int first, f32x4& sum) {
+  f32x4 part[batch];
+#pragma unroll
+  for (int i = 0; i < batch; i++) {
+    const int segment = min_of(first + i, p.segments - 1);
+    part[i] = *reinterpret_cast<const f32x4*>(partials + segment * p.partial_segment_stride);
   }
-  store_output(params, m, n, sum);
+#pragma unroll
+  for (int i = 0; i < batch; i++) sum += first + i < p.segments ? part[i] : f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+}
+
+// A thread takes four columns of row blockIdx.y.
+template <class Add>
+OCTET_INLINE void reduce(const GemmParams& p, const Add& add) {
+  const int64_t m = blockIdx.y, n = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
+  if (n >= p.b.n) return;
+  f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+  add(p.partials + m * p.partial_stride + n, sum);
+  store_output(p, m, n, sum);
+}
+
+// Up to reduce_few segments: one latency. The others: one for every 16.
+OCTET_KERNEL(gemm_reduce, GemmParams, (gemm_reduce_waves * wave_size)) {
+  reduce(params, [&](const float* partials, f32x4& sum) { add_segments<reduce_few>(params, partials, 0, sum); });
+}
+OCTET_KERNEL(gemm_reduce_many, GemmParams, (gemm_reduce_waves * wave_size)) {
+  reduce(params, [&](const float* partials, f32x4& sum) {
+    for (int first = 0; first < params.segments; first += 16) add_segments<16>(params, partials, first, sum);
+  });
 }
 
 #endif
@@ -245,7 +273,8 @@ size_t workspace_bytes(const octet_gemm_args& args, int compute_units) {
   return segments > 1 ? static_cast<size_t>(segments * rows * ceil_div(n, 4) * 16) : 0;
 }
 
-// The partial sums this call would leave to its reader: rows of whole quads only, and no bias, which belongs to the sum.
+// The partial sums this call would leave to its reader: rows of whole quads only, and no bias, which belongs to the
+// sum.
 int output_segments(const octet_gemm_args& args, int compute_units) {
   if (args.m == 0 || args.b.n == 0 || args.b.n % 4 != 0 || args.bias != nullptr) return 0;
   const GemmPlan plan = pick_config(args, compute_units);
@@ -329,8 +358,8 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
       require(args.output_segments == leaves, "gemm: output_segments = %d, this product leaves %d partial sums",
               args.output_segments, leaves);
       require(args.output_dtype == OCTET_F32 && args.output_stride % 4 == 0,
-              "gemm: partial sums are f32 (%d) in rows a multiple of 4 apart; output_dtype = %d, output_stride = %lld", OCTET_F32,
-              args.output_dtype, static_cast<long long>(args.output_stride));
+              "gemm: partial sums are f32 (%d) in rows a multiple of 4 apart; output_dtype = %d, output_stride = %lld",
+              OCTET_F32, args.output_dtype, static_cast<long long>(args.output_stride));
       require(args.output_segment_stride % 4 == 0 &&
                   args.output_segment_stride >= (args.m - 1) * args.output_stride + b.n &&
                   args.output_segment_stride <= (int64_t{1} << 60) / args.output_segments,
@@ -345,30 +374,32 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
     require(blocks <= max_blocks(threads), "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld",
             static_cast<long long>(args.m), static_cast<long long>(b.n), static_cast<long long>(blocks),
             static_cast<long long>(max_blocks(threads)));
-    const GemmParams params{.a = static_cast<const uint8_t*>(args.a),
-                            .a_scales = args.a_scales,
-                            .b = b,
-                            .bias = static_cast<const uint16_t*>(args.bias),
-                            .output = args.output,
-                            .partials = plan.split ? static_cast<float*>(deferred ? args.output : args.workspace) : nullptr,
-                            .m = args.m,
-                            .a_stride = args.a_stride,
-                            .a_scale_stride = args.a_scale_stride,
-                            .output_stride = args.output_stride,
-                            .partial_stride = deferred ? args.output_stride : workspace_stride,
-                            .partial_segment_stride = deferred ? args.output_segment_stride : args.m * workspace_stride,
-                            .tiles_n = static_cast<uint32_t>(plan.tiles_n),
-                            .tiles_m = static_cast<uint32_t>(plan.tiles_m),
-                            .segment = plan.segment,
-                            .segments = plan.segments,
-                            .output_dtype = args.output_dtype};
+    const GemmParams params{
+        .a = static_cast<const uint8_t*>(args.a),
+        .a_scales = args.a_scales,
+        .b = b,
+        .bias = static_cast<const uint16_t*>(args.bias),
+        .output = args.output,
+        .partials = plan.split ? static_cast<float*>(deferred ? args.output : args.workspace) : nullptr,
+        .m = args.m,
+        .a_stride = args.a_stride,
+        .a_scale_stride = args.a_scale_stride,
+        .output_stride = args.output_stride,
+        .partial_stride = deferred ? args.output_stride : workspace_stride,
+        .partial_segment_stride = deferred ? args.output_segment_stride : args.m * workspace_stride,
+        .tiles_n = static_cast<uint32_t>(plan.tiles_n),
+        .tiles_m = static_cast<uint32_t>(plan.tiles_m),
+        .segment = plan.segment,
+        .segments = plan.segments,
+        .output_dtype = args.output_dtype};
     launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, threads / device.wave_size,
            plan.config.lds_bytes, params);
     if (plan.split && !deferred) {
-      // split_rows bounds m here, so the blocks of the reduction always fit a launch.
-      const int64_t quads = args.m * ceil_div(b.n, 4);
-      const int64_t reduce_blocks = ceil_div(quads, gemm_reduce_waves * device.wave_size);
-      launch(stream, "gemm_reduce", Grid{static_cast<uint32_t>(reduce_blocks)}, gemm_reduce_waves, 0, params);
+      // split_rows bounds m here, so the rows always fit a grid.
+      const int64_t waves = ceil_div(ceil_div(b.n, 4), device.wave_size);
+      const Grid grid{static_cast<uint32_t>(ceil_div(waves, gemm_reduce_waves)), static_cast<uint32_t>(args.m)};
+      launch(stream, plan.segments <= reduce_few ? "gemm_reduce" : "gemm_reduce_many", grid,
+             static_cast<int>(std::min<int64_t>(waves, gemm_reduce_waves)), 0, params);
     }
   });
 }
