@@ -10,10 +10,10 @@
 //                                        token rows, an expert's base, or gate and up rows interleaved by 16 are the
 //                                        functor's affair.
 //   tile.drain(lds, store);              store(token, row, f32x4): rows row..row+3 of one token, tile-relative; or,
-//                                        where tile.holds(i, j), use tile.sum[i][j] with wave_row() + 16*i +
-//                                        MmaAccumulator::row(r) and wave_token() + 16*j + MmaAccumulator::column(r)
-//                                        (then a barrier before LDS is reused). One wave holds each (i, j), and the
-//                                        same one (i, j) and (i + 1, j) for even i.
+//                                        where tile.holds(j), use tile.sum[i][j] with first_row(i, j) +
+//                                        MmaAccumulator::row(r) and first_token(j) + MmaAccumulator::column(r) (then a
+//                                        barrier before LDS is reused). Rows of sum[i][j] and sum[i + 1][j] are
+//                                        neighbours.
 //
 // Choosing a configuration
 //   staged, waves_k = 1: operands go through LDS. For tiles that are multiplied often: m >= 64. The best ratio of LDS
@@ -161,13 +161,24 @@ struct GemmTile {
   static_assert(wave_n % 16 == 0 && wave_m % 16 == 0 && sizeof(TileLds<C>) <= 65536);
   static_assert(C.direct() ? C.aligned && C.slots() % waves_k == 0 : waves_k == 1);
 
-  MmaAccumulator sum[tiles_n][tiles_m];
+  // The sums a wave ends with. Those of a direct tile are dealt out, pairs of row neighbours in turn, to the waves that
+  // divide k: sum[i][j] is then of the wave's j-th pair.
+  static constexpr int held_n = C.direct() ? min_of(tiles_n, 2) : tiles_n;
+  static constexpr int pairs = tiles_n / held_n * tiles_m;
+  static constexpr int held_m = C.direct() ? (pairs + waves_k - 1) / waves_k : tiles_m;
+  static_assert(tiles_n % held_n == 0);
 
-  // Where this wave's accumulators begin in the tile.
+  MmaAccumulator sum[held_n][held_m];
+
+  // Where this wave's part of the tile begins.
   OCTET_INLINE static int wave_row() { return wave_index() / waves_m % waves_n * wave_n; }
   OCTET_INLINE static int wave_token() { return wave_index() % waves_m * wave_m; }
-  // Whether this wave has the sum of its tile's (i, j): of the waves that divide k, one does.
-  OCTET_INLINE static bool holds(int i, int j) { return !C.direct() || wave_k() == (i / 2 * tiles_m + j) % waves_k; }
+  // Whether this wave has sum[.][j], and where that lies in the tile.
+  OCTET_INLINE static bool holds(int j) { return !C.direct() || pairs % waves_k == 0 || pair(j) < pairs; }
+  OCTET_INLINE static int first_row(int i, int j) {
+    return wave_row() + 16 * (C.direct() ? pair(j) / tiles_m * held_n + i : i);
+  }
+  OCTET_INLINE static int first_token(int j) { return wave_token() + 16 * (C.direct() ? pair(j) % tiles_m : j); }
 
   template <class Weights, class Tokens>
   OCTET_INLINE void run(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
@@ -185,39 +196,54 @@ struct GemmTile {
     }
   }
 
-  // Hands the sums out through LDS, so that neighbouring lanes hold neighbouring rows of one token and stores coalesce.
+  // Hands the sums out: through LDS, so that neighbouring lanes hold neighbouring rows of one token and stores
+  // coalesce, but for the 16 rows of a direct tile, which come no further together than they are where a lane has four
+  // of them.
   template <class Store>
   OCTET_INLINE void drain(TileLds<C>& lds, const Store& store) {
-    constexpr int group = min_of(C.drain_rows() / 16, tiles_n), quads = group * 4;
-    auto& stage = lds.stage[wave_index()];
-    __syncthreads();
+    if constexpr (C.direct() && MmaAccumulator::columns == 1) {
 #pragma unroll
-    for (int j = 0; j < tiles_m; j++) {
+      for (int j = 0; j < held_m; j++) {
+        if (!holds(j)) continue;
 #pragma unroll
-      for (int first = 0; first < tiles_n; first += group) {
-        if (!holds(first, j)) continue;
+        for (int i = 0; i < held_n; i++) {
+          store(first_token(j) + MmaAccumulator::column(0), first_row(i, j) + MmaAccumulator::row(0),
+                f32x4{sum[i][j][0], sum[i][j][1], sum[i][j][2], sum[i][j][3]});
+        }
+      }
+    } else {
+      constexpr int group = min_of(C.drain_rows() / 16, held_n), quads = group * 4;
+      auto& stage = lds.stage[wave_index()];
+      __syncthreads();
 #pragma unroll
-        for (int i = 0; i < group; i++) {
+      for (int j = 0; j < held_m; j++) {
+        if (!holds(j)) continue;
 #pragma unroll
-          for (int r = 0; r < MmaAccumulator::elements; r++) {
-            stage[MmaAccumulator::column(r)][16 * i + MmaAccumulator::row(r)] = sum[first + i][j][r];
+        for (int first = 0; first < held_n; first += group) {
+#pragma unroll
+          for (int i = 0; i < group; i++) {
+#pragma unroll
+            for (int r = 0; r < MmaAccumulator::elements; r++) {
+              stage[MmaAccumulator::column(r)][16 * i + MmaAccumulator::row(r)] = sum[first + i][j][r];
+            }
           }
+          wave_sync();
+          for (int q = lane_index(); q < 16 * quads; q += wave_size) {
+            const int token = q / quads, row = q % quads * 4;
+            store(first_token(j) + token, first_row(first, j) + row,
+                  *reinterpret_cast<const f32x4*>(&stage[token][row]));
+          }
+          wave_sync();
         }
-        wave_sync();
-        for (int q = lane_index(); q < 16 * quads; q += wave_size) {
-          const int token = q / quads, row = q % quads * 4;
-          store(wave_token() + 16 * j + token, wave_row() + 16 * first + row,
-                *reinterpret_cast<const f32x4*>(&stage[token][row]));
-        }
-        wave_sync();
       }
     }
   }
 
  private:
-  using Sums = MmaAccumulator[tiles_n][tiles_m];
+  using Sums = MmaAccumulator[held_n][held_m];
 
   OCTET_INLINE static int wave_k() { return wave_index() / (waves_n * waves_m); }
+  OCTET_INLINE static int pair(int j) { return wave_k() + j * waves_k; }
   OCTET_INLINE static int thread() {
     const int index = static_cast<int>(threadIdx.x);
     __builtin_assume(index >= 0 && index < threads);  // so that which rows are tokens' is known when compiled
@@ -226,16 +252,16 @@ struct GemmTile {
 
   OCTET_INLINE static void clear(Sums& sums) {
 #pragma unroll
-    for (int i = 0; i < tiles_n; i++) {
+    for (int i = 0; i < held_n; i++) {
 #pragma unroll
-      for (int j = 0; j < tiles_m; j++) sums[i][j].clear();
+      for (int j = 0; j < held_m; j++) sums[i][j].clear();
     }
   }
   OCTET_INLINE void add_segment(const Sums& segment) {
 #pragma unroll
-    for (int i = 0; i < tiles_n; i++) {
+    for (int i = 0; i < held_n; i++) {
 #pragma unroll
-      for (int j = 0; j < tiles_m; j++) sum[i][j].add(segment[i][j]);
+      for (int j = 0; j < held_m; j++) sum[i][j].add(segment[i][j]);
     }
   }
 
@@ -410,7 +436,7 @@ struct GemmTile {
       const TileRow weight = weights(wave_row() + lane_index() % tiles_n * 16);
       ahead.weight_scales = reinterpret_cast<const uint8_t*>(weight.scales) + weight.scale_offset;
       ahead.block = k.begin / OCTET_SCALE_BLOCK * 4;
-      ahead.token_scales = reinterpret_cast<const uint8_t*>(tokens(0).scales);
+      ahead.token_scales = reinterpret_cast<const uint8_t*>(wave_uniform(tokens(0).scales));
 #pragma unroll
       for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
@@ -431,7 +457,7 @@ struct GemmTile {
       ahead.fetched[n - scales] = load_global<u32x4>(ahead.data[n - scales], ahead.offset[n - scales] + ahead.at);
     } else if (n < tokens) {
       const int j = n / MmaAccumulator::columns, slot = n % MmaAccumulator::columns;
-      ahead.token_scale[j][slot] = load_global<float>(ahead.token_scales, ahead.token_offset[j][slot] + ahead.block);
+      ahead.token_scale[j][slot] = load_global<float>(ahead.token_scales + ahead.block, ahead.token_offset[j][slot]);
     } else {
       const int half = n - tokens;
       const uint32_t last = (k.end - 1 + k.scale_column_offset) / OCTET_SCALE_BLOCK * 4;
@@ -454,9 +480,13 @@ struct GemmTile {
     uint8_t* window = lds.rows[0][0];
     uint8_t* window_after = lds.rows[C.buffers() - 1][0];
     const int first_weight = wave_row(), first_token = C.n + wave_token();
+    SlabPlaces places;
+    for (auto& half : places.at) {
+      for (int& at : half) hold(at);  // else they are added up anew in every window
+    }
     const auto read = [&](int n) {
       const SlabRead at = read_order(n);
-      return slab(window + (at.weight ? first_weight : first_token) * tile_row_bytes, at.index, at.half);
+      return slab(window + (at.weight ? first_weight : first_token) * tile_row_bytes, places, at.index, at.half);
     };
 
     begin<halves>(ahead, weights, tokens, k);
@@ -517,7 +547,16 @@ struct GemmTile {
           unit.block[0].hold();
           if (s > 0) unit.block[1].hold();
           if (s == U::steps - 1) previous = unit;
-          if constexpr (C.fp8 && step == S::take) take(scales, ahead);
+          // A weight's scale a step: each takes an instruction of its own.
+          if constexpr (C.fp8 && step >= S::take) {
+            if (step == S::take) {
+              pair_up(ahead);
+              take_tokens(scales, ahead);
+            }
+            constexpr int left_steps = S::steps - S::take, weight_at = S::before(step, S::take, left_steps, tiles_n);
+            unrolled<S::before(step + 1, S::take, left_steps, tiles_n) - weight_at>(
+                [&](auto i) { take_weight(scales, ahead, weight_at + i.value); });
+          }
           schedule_fence();
         });
         if constexpr (C.fp8 && S::take == S::steps) take(scales, ahead);
@@ -560,28 +599,71 @@ struct GemmTile {
     for (int f = 0; f < fetches; f++) fetched[f] = u32x4{0, 0, 0, 0};
   }
 
+  // NOTE: scales on their way take registers in pairs. A packed FMA with one factor for both halves reads the pair its
+  // factor lies in, and would wait for a scale that is being loaded into the other register of it.
   template <bool halves>
-  OCTET_INLINE static void take(Scales<halves>& scales, const Ahead<halves>& ahead) {
+  OCTET_INLINE static void pair_up(Ahead<halves>& ahead) {
+    const auto pair = [](float& first, float& second) {
+      f32x2 both{first, second};
+      hold(both);
+      first = both[0];
+      second = both[1];
+    };
+    constexpr int count = tiles_m * MmaAccumulator::columns;
+    const auto token = [&](int i) -> float& {
+      return ahead.token_scale[i / MmaAccumulator::columns][i % MmaAccumulator::columns];
+    };
+    float none = 0.0f;
+#pragma unroll
+    for (int i = 0; i < count; i += 2) pair(token(i), i + 1 < count ? token(i + 1) : none);
+    pair(ahead.weight_scale[0], halves ? ahead.weight_scale[halves ? 1 : 0] : none);
+  }
+
+  template <bool halves, class Loaded>
+  OCTET_INLINE static void take(Scales<halves>& scales, const Loaded& loaded) {
+    take_tokens(scales, loaded);
+#pragma unroll
+    for (int i = 0; i < tiles_n; i++) take_weight(scales, loaded, i);
+  }
+  template <bool halves, class Loaded>
+  OCTET_INLINE static void take_tokens(Scales<halves>& scales, const Loaded& loaded) {
 #pragma unroll
     for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
-      for (int s = 0; s < MmaAccumulator::columns; s++) scales.token[j][s] = ahead.token_scale[j][s];
+      for (int s = 0; s < MmaAccumulator::columns; s++) {
+        scales.token[j][s] = loaded.token_scale[j][s];
+      }
     }
+  }
+  template <bool halves, class Loaded>
+  OCTET_INLINE static void take_weight(Scales<halves>& scales, const Loaded& loaded, int i) {
 #pragma unroll
     for (int half = 0; half < (halves ? 2 : 1); half++) {
-#pragma unroll
-      for (int i = 0; i < tiles_n; i++) scales.weight[i][half] = wave_broadcast(ahead.weight_scale[half], i);
+      scales.weight[i][half] = wave_broadcast(loaded.weight_scale[half], i);
     }
   }
 
+  // Where a lane's vectors of a slab lie, from the first row of its fragment, for each half of a window.
+  struct SlabPlaces {
+    int at[2][MmaSlab::vectors];
+    OCTET_INLINE SlabPlaces() {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+#pragma unroll
+        for (int v = 0; v < MmaSlab::vectors; v++) {
+          const int row = MmaSlab::row(v);
+          at[half][v] = row * tile_row_bytes + ((half * 4 + MmaSlab::chunk()) ^ MmaSlab::swizzle(row)) * 16;
+        }
+      }
+    }
+  };
+
   // Half `half` of the window's i-th fragment of the rows at `first`, the address of a row that is a multiple of 16.
-  OCTET_INLINE static MmaSlab slab(const uint8_t* first, int i, int half) {
+  OCTET_INLINE static MmaSlab slab(const uint8_t* first, const SlabPlaces& places, int i, int half) {
     MmaSlab result;
 #pragma unroll
     for (int v = 0; v < MmaSlab::vectors; v++) {
-      const int row = MmaSlab::row(v);
-      const int at = (half * 4 + MmaSlab::chunk()) ^ MmaSlab::swizzle(row);
-      result.v[v] = *reinterpret_cast<const u32x4*>(first + i * 16 * tile_row_bytes + row * tile_row_bytes + at * 16);
+      result.v[v] = *reinterpret_cast<const u32x4*>(first + i * 16 * tile_row_bytes + places.at[half][v]);
     }
     return result;
   }
@@ -592,70 +674,96 @@ struct GemmTile {
   template <bool halves>
   struct Window {
     MmaSlab a[tiles_n][2], b[tiles_m][2];
-    Scales<halves> scales;
+    float token_scale[tiles_m][MmaAccumulator::columns];
+    float weight_scale[halves ? 2 : 1];  // of fragment lane % tiles_n
   };
 
-  // Where this lane's tokens lie: asked once, for a gather of tokens costs loads of its own.
-  struct TokenSources {
-    const uint8_t* data[tiles_m][MmaSlab::vectors];
-    const float* scales[tiles_m][MmaAccumulator::columns];
-    template <class Tokens>
-    OCTET_INLINE explicit TokenSources(const Tokens& tokens) {
+  // Where this lane's rows lie: asked once, for a gather of tokens costs loads of its own, and what a window adds to it
+  // is the same in every lane.
+  struct Sources {
+    const uint8_t* weights[tiles_n];
+    uint32_t weight_offset[tiles_n][MmaSlab::vectors];
+    const uint8_t* tokens;
+    uint32_t token_offset[tiles_m][MmaSlab::vectors];
+    const uint8_t* weight_scales;  // of fragment lane % tiles_n
+    const uint8_t* token_scales;
+    uint32_t token_scale_offset[tiles_m][MmaAccumulator::columns];
+
+    template <class Weights, class Tokens>
+    OCTET_INLINE Sources(const Weights& weight_rows, const Tokens& token_rows) {
+#pragma unroll
+      for (int i = 0; i < tiles_n; i++) {
+#pragma unroll
+        for (int v = 0; v < MmaSlab::vectors; v++) {
+          const TileRow row = weight_rows(wave_row() + 16 * i + MmaSlab::row(v));
+          weights[i] = wave_uniform(row.data);
+          weight_offset[i][v] = static_cast<uint32_t>(row.data_offset);
+        }
+      }
 #pragma unroll
       for (int j = 0; j < tiles_m; j++) {
-        const int first = wave_token() + 16 * j;
 #pragma unroll
-        for (int i = 0; i < MmaSlab::vectors; i++) data[j][i] = tokens(first + MmaSlab::row(i)).row();
-        if constexpr (C.fp8) {
+        for (int v = 0; v < MmaSlab::vectors; v++) {
+          const TileRow row = token_rows(wave_token() + 16 * j + MmaSlab::row(v));
+          tokens = wave_uniform(row.data);
+          token_offset[j][v] = static_cast<uint32_t>(row.data_offset);
+        }
+      }
+      if constexpr (C.fp8) {
+        weight_scales =
+            reinterpret_cast<const uint8_t*>(weight_rows(wave_row() + lane_index() % tiles_n * 16).scale_row());
+#pragma unroll
+        for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
           for (int r = 0; r < MmaAccumulator::elements; r++) {
-            scales[j][MmaAccumulator::slot(r)] = tokens(first + MmaAccumulator::column(r)).scale_row();
+            const TileRow row = token_rows(wave_token() + 16 * j + MmaAccumulator::column(r));
+            token_scales = reinterpret_cast<const uint8_t*>(wave_uniform(row.scales));
+            token_scale_offset[j][MmaAccumulator::slot(r)] = static_cast<uint32_t>(row.scale_offset);
           }
         }
       }
     }
   };
 
-  // The two slabs of a window whose rows begin at row(vector).
-  template <class Row>
-  OCTET_INLINE static void load(MmaSlab (&slabs)[2], const Row& row, int column, int end) {
+  template <bool halves>
+  OCTET_INLINE static void load(Window<halves>& window, const Sources& sources, int column, const TileK& k) {
     const int64_t from = static_cast<int64_t>(column) * element;
+    // Chunks beyond the end of k must not be read: there lies the last one again.
+    const uint32_t last = static_cast<uint32_t>(k.end - column) * element - 16;
 #pragma unroll
-    for (int i = 0; i < MmaSlab::vectors; i++) {
-      const uint8_t* data = row(i) + from;
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        // Beyond the end of k the window's first bytes are read in place of what must not be.
-        const int at = half * 64 + MmaSlab::chunk() * 16;
-        slabs[half].v[i] = load_global<u32x4>(data, at < (end - column) * element ? at : 0);
-      }
-    }
-  }
-
-  template <bool halves, class Weights>
-  OCTET_INLINE static void load(Window<halves>& window, const Weights& weights, const TokenSources& tokens, int column,
-                                const TileK& k) {
-#pragma unroll
-    for (int i = 0; i < tiles_n; i++) {
-      const auto row = [&](int v) { return weights(wave_row() + 16 * i + MmaSlab::row(v)).row(); };
-      load(window.a[i], row, column, k.end);
-    }
-#pragma unroll
-    for (int j = 0; j < tiles_m; j++) load(window.b[j], [&](int v) { return tokens.data[j][v]; }, column, k.end);
-    if constexpr (C.fp8) {
+    for (int half = 0; half < 2; half++) {
+      const uint32_t at = min_of<uint32_t>(half * 64 + MmaSlab::chunk() * 16, last);
 #pragma unroll
       for (int i = 0; i < tiles_n; i++) {
 #pragma unroll
-        for (int half = 0; half < (halves ? 2 : 1); half++) {
-          const int shifted = min_of(column + half * 64, k.end - 1) + k.scale_column_offset;
-          window.scales.weight[i][half] = weights(wave_row() + 16 * i).scale(shifted / OCTET_SCALE_BLOCK);
+        for (int v = 0; v < MmaSlab::vectors; v++) {
+          window.a[i][half].v[v] = load_global<u32x4>(sources.weights[i] + from, sources.weight_offset[i][v] + at);
         }
       }
 #pragma unroll
       for (int j = 0; j < tiles_m; j++) {
 #pragma unroll
+        for (int v = 0; v < MmaSlab::vectors; v++) {
+          window.b[j][half].v[v] = load_global<u32x4>(sources.tokens + from, sources.token_offset[j][v] + at);
+        }
+      }
+    }
+    if constexpr (C.fp8) {
+#pragma unroll
+      for (int half = 0; half < (halves ? 2 : 1); half++) {
+        const int shifted = min_of(column + half * 64, k.end - 1) + k.scale_column_offset;
+        uint32_t block = static_cast<uint32_t>(shifted) / OCTET_SCALE_BLOCK * 4;
+        // NOTE: else it is the same in every lane and loaded into a scalar register, whose counter the LDS accesses
+        // share: a barrier would wait for memory.
+        hold(block);
+        window.weight_scale[half] = load_global<float>(sources.weight_scales, block);
+      }
+#pragma unroll
+      for (int j = 0; j < tiles_m; j++) {
+#pragma unroll
         for (int c = 0; c < MmaAccumulator::columns; c++) {
-          window.scales.token[j][c] = load_global<float>(tokens.scales[j][c], column / OCTET_SCALE_BLOCK * 4);
+          window.token_scale[j][c] = load_global<float>(sources.token_scales + column / OCTET_SCALE_BLOCK * 4,
+                                                        sources.token_scale_offset[j][c]);
         }
       }
     }
@@ -670,73 +778,112 @@ struct GemmTile {
     }
   }
 
-  // This wave's fragment (i, j) of window `slot` of a batch, in LDS: the product, before its scales.
-  OCTET_INLINE static MmaAccumulator& block_of(TileLds<C>& lds, int slot, int i, int j) {
-    const int fragment = (wave_row() / 16 + i) * (C.m / 16) + wave_token() / 16 + j;
+  // What lies in LDS of window `slot` of a batch for the fragment at (row, token) of the tile: the product, before its
+  // scales, and the product of the scales of element r.
+  OCTET_INLINE static MmaAccumulator& block_of(TileLds<C>& lds, int slot, int row, int token) {
+    const int fragment = row / 16 * (C.m / 16) + token / 16;
     return reinterpret_cast<MmaAccumulator*>(lds.partial.blocks[slot])[fragment * wave_size + lane_index()];
   }
-  OCTET_INLINE static float& factor_of(TileLds<C>& lds, int slot, int i, int j, int r) {
-    return lds.partial.factors[slot][wave_row() / 16 + i][wave_token() + 16 * j + MmaAccumulator::column(r)];
+  OCTET_INLINE static float& factor_of(TileLds<C>& lds, int slot, int row, int token, int r) {
+    return lds.partial.factors[slot][row / 16][token + MmaAccumulator::column(r)];
   }
 
-  // Hands the product of a window in.
+  // Hands the product of a window in. The chains of its fragments run side by side: an instruction that continues one
+  // waits for the last.
   template <bool halves>
   OCTET_INLINE static void store(TileLds<C>& lds, int slot, const Window<halves>& window) {
+    Scales<halves> scales;
+    if constexpr (C.fp8) take(scales, window);
+    MmaAccumulator block[tiles_n][tiles_m][halves ? 2 : 1];
+    each_fragment([&](int i, int j) {
 #pragma unroll
-    for (int i = 0; i < tiles_n; i++) {
+      for (MmaAccumulator& chain : block[i][j]) chain.clear();
+    });
 #pragma unroll
-      for (int j = 0; j < tiles_m; j++) {
-        MmaAccumulator block[2];
+    for (int step = 0; step < 4; step++) {
+      each_fragment([&](int i, int j) {
+        mma_step<C.fp8>(block[i][j][halves ? step / 2 : 0], window.a[i][step / 2], window.b[j][step / 2], step % 2);
+      });
+      schedule_fence();
+    }
+    each_fragment([&](int i, int j) {
+      if constexpr (C.fp8 && halves) {
         float factor[2][MmaAccumulator::columns];
-        block[0].clear();
-        block[1].clear();
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-          mma_step<C.fp8>(block[halves ? step / 2 : 0], window.a[i][step / 2], window.b[j][step / 2], step % 2);
-        }
-        if constexpr (C.fp8) {
-          window.scales.factor(i, j, 0, factor[0]);
-          if constexpr (halves) {
-            window.scales.factor(i, j, 1, factor[1]);
-            block[0] = window_sum(block, factor);
-          } else if (MmaAccumulator::row(0) == 0) {  // one lane for each token
-#pragma unroll
-            for (int r = 0; r < MmaAccumulator::elements; r++) {
-              if (MmaAccumulator::row(r) == 0) factor_of(lds, slot, i, j, r) = factor[0][MmaAccumulator::slot(r)];
-            }
-          }
-        }
-        block_of(lds, slot, i, j) = block[0];
+        scales.factor(i, j, 0, factor[0]);
+        scales.factor(i, j, 1, factor[1]);
+        block[i][j][0] = window_sum(block[i][j], factor);
       }
+      block_of(lds, slot, wave_row() + 16 * i, wave_token() + 16 * j) = block[i][j][0];
+    });
+    if (C.fp8 && !halves && MmaAccumulator::row(0) == 0) {  // one lane for each token
+      each_fragment([&](int i, int j) {
+        float factor[MmaAccumulator::columns];
+        scales.factor(i, j, 0, factor);
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          if (MmaAccumulator::row(r) != 0) continue;
+          factor_of(lds, slot, wave_row() + 16 * i, wave_token() + 16 * j, r) = factor[MmaAccumulator::slot(r)];
+        }
+      });
     }
   }
 
-  // Adds what store() left of window `slot`.
-  template <bool halves>
-  OCTET_INLINE static void add_window(TileLds<C>& lds, int slot, int i, int j, MmaAccumulator& segment) {
-    if constexpr (C.fp8 && !halves) {
-      float factor[MmaAccumulator::columns];
+  template <class Visit>
+  OCTET_INLINE static void each_fragment(const Visit& visit) {
+    unrolled<tiles_n>([&](auto i) { unrolled<tiles_m>([&](auto j) { visit(i.value, j.value); }); });
+  }
+
+  // Adds what store() left of a round of windows, one of each wave, of which the first `count` are there. The others
+  // are read as the last of those again and left out of the sum, so that all reads are on their way together.
+  template <bool halves, bool whole>
+  OCTET_INLINE static void add_round(TileLds<C>& lds, int first, int count, Sums& segment) {
+    constexpr bool scaled = C.fp8 && !halves;
+    unrolled<held_m>([&](auto j) {
+      if (!holds(j.value)) return;
+      MmaAccumulator block[waves_k][held_n];
+      float factor[waves_k][held_n][MmaAccumulator::columns];
+      unrolled<waves_k>([&](auto s) {
+        const int slot = first + (whole ? s.value : min_of(s.value, count - 1));
+        unrolled<held_n>([&](auto i) {
+          const int row = first_row(i.value, j.value), token = first_token(j.value);
+          block[s.value][i.value] = block_of(lds, slot, row, token);
+          if constexpr (scaled) {
 #pragma unroll
-      for (int r = 0; r < MmaAccumulator::elements; r++)
-        factor[MmaAccumulator::slot(r)] = factor_of(lds, slot, i, j, r);
+            for (int r = 0; r < MmaAccumulator::elements; r++) {
+              factor[s.value][i.value][MmaAccumulator::slot(r)] = factor_of(lds, slot, row, token, r);
+            }
+          }
+        });
+      });
+      schedule_fence();
+      unrolled<waves_k>([&](auto s) {
+        unrolled<held_n>([&](auto i) {
+          MmaAccumulator sum = segment[i.value][j.value];
+          if constexpr (scaled) {
 #pragma unroll
-      for (int quarter = 0; quarter < 4; quarter++) segment.add_scaled(block_of(lds, slot, i, j), factor, quarter);
-    } else {
-      segment.add(block_of(lds, slot, i, j));
-    }
+            for (int quarter = 0; quarter < 4; quarter++) {
+              sum.add_scaled(block[s.value][i.value], factor[s.value][i.value], quarter);
+            }
+          } else {
+            sum.add(block[s.value][i.value]);
+          }
+          if (whole || s.value < count) segment[i.value][j.value] = sum;
+        });
+      });
+    });
   }
 
   // Batches of slots() windows; a batch does not pass the end of a segment.
   template <bool halves, class Weights, class Tokens>
   OCTET_INLINE void walk_direct(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
     constexpr int rounds = C.slots() / waves_k;
-    const TokenSources sources(tokens);
+    const Sources sources(weights, tokens);
     Window<halves> windows[rounds];
     const auto load_batch = [&](int column, int end) {
 #pragma unroll
       for (int r = 0; r < rounds; r++) {
         const int at = column + (r * waves_k + wave_k()) * columns;
-        if (at < end) load(windows[r], weights, sources, at, k);
+        if (at < end) load(windows[r], sources, at, k);
       }
     };
     int column = k.begin;
@@ -746,6 +893,9 @@ struct GemmTile {
     load_batch(column, segment_end);
     while (column < k.end) {
       const int batch = column, batch_end = segment_end;
+      // NOTE: here, for all of the batch. A wave without a window in it would pass the waits at the products, and the
+      // compiler, which cannot know, would wait again among the loads of the next batch.
+      wait_for_loads();
 #pragma unroll
       for (int r = 0; r < rounds; r++) {
         const int slot = r * waves_k + wave_k();
@@ -765,25 +915,18 @@ struct GemmTile {
       __syncthreads();
       const int slots = (column - batch + columns - 1) / columns;
 #pragma unroll
-      for (int i = 0; i < tiles_n; i++) {
-#pragma unroll
-        for (int j = 0; j < tiles_m; j++) {
-          if (!holds(i, j)) continue;
-          if constexpr (C.slots() < 8) {
-            unrolled<C.slots()>([&](auto slot) {
-              if (slot.value < slots) add_window<halves>(lds, slot.value, i, j, segment[i][j]);
-            });
-          } else {
-#pragma unroll 8
-            for (int slot = 0; slot < slots; slot++) add_window<halves>(lds, slot, i, j, segment[i][j]);
-          }
+      for (int first = 0; first < C.slots(); first += waves_k) {
+        if (slots - first >= waves_k) {
+          add_round<halves, true>(lds, first, waves_k, segment);
+        } else if (slots > first) {
+          add_round<halves, false>(lds, first, slots - first, segment);
         }
       }
       if (column == batch_end) {
         add_segment(segment);
         clear(segment);
       }
-      __syncthreads();  // every wave has read the batch
+      if (column < k.end) __syncthreads();  // every wave has read the batch
     }
   }
 
@@ -832,8 +975,8 @@ struct GemmTile {
             block.clear();
 #pragma unroll
             for (int step = 0; step < 4; step++) {
-              mma_step<C.fp8>(block, slab(lds.rows[0][row], 0, step / 2), slab(lds.rows[0][C.n + token], 0, step / 2),
-                              step % 2);
+              mma_step<C.fp8>(block, slab(lds.rows[0][row], {}, 0, step / 2),
+                              slab(lds.rows[0][C.n + token], {}, 0, step / 2), step % 2);
             }
 #pragma unroll
             for (int r = 0; r < MmaAccumulator::elements; r++) {

@@ -57,12 +57,12 @@ template <TileConfig C>
 struct GateUpResult {
   using Tile = GemmTile<C>;
   static constexpr int passes = gate_up_passes(C), lane_slots = MmaAccumulator::columns;
-  static_assert(Tile::tiles_n % 2 == 0);
+  static_assert(Tile::held_n % 2 == 0);
   const MoeGateUpParams& p;
   GateUpLds<C>& lds;
   SlotTile slots;
   int64_t first_column;
-  float y[passes][Tile::tiles_n / 2][Tile::tiles_m][MmaAccumulator::elements];
+  float y[passes][Tile::held_n / 2][Tile::held_m][MmaAccumulator::elements];
 
   OCTET_INLINE void take(int pass, Tile& tile) {
     each_fragment([&](int i, int j) {
@@ -77,7 +77,7 @@ struct GateUpResult {
     find_slots();
     __syncthreads();
     each_pass([&](int pass, int i, int j) {
-      each_run(pass, i, j, [&](int64_t slot, int64_t n, const float (&values)[run]) {
+      each_run(pass, i, j, [&](int64_t slot, int64_t n, const float(&values)[run]) {
         if (n >= p.y_stride) return;
         float* to = p.y + slot * p.y_stride + n;
         if constexpr (run == 4) {
@@ -97,7 +97,7 @@ struct GateUpResult {
       unrolled<MmaAccumulator::elements>([&](auto r) {
         const float value = y[pass][i][j][r.value];
         const bool counts =
-            is_finite(value) && first_column + column(pass, i) + MmaAccumulator::row(r.value) < p.gate.n;
+            is_finite(value) && first_column + column(pass, i, j) + MmaAccumulator::row(r.value) < p.gate.n;
         float& largest = amax[MmaAccumulator::slot(r.value)];
         largest = counts ? __builtin_fmaxf(largest, __builtin_fabsf(value)) : largest;
       });
@@ -106,7 +106,7 @@ struct GateUpResult {
 #pragma unroll
       for (int r = 0; r < MmaAccumulator::elements; r++) {
         if (MmaAccumulator::row(r) == 0) {
-          lds.y.amax[column(pass, i) / 16][slot(j, r)] = amax[MmaAccumulator::slot(r)];
+          lds.y.amax[column(pass, i, j) / 16][slot(j, r)] = amax[MmaAccumulator::slot(r)];
         }
       }
     });
@@ -117,7 +117,7 @@ struct GateUpResult {
       p.scales[(slots.first + at) * p.scale_stride + first_column / OCTET_SCALE_BLOCK] = scale_of(at);
     }
     each_pass([&](int pass, int i, int j) {
-      each_run(pass, i, j, [&](int64_t slot, int64_t n, const float (&values)[run]) {
+      each_run(pass, i, j, [&](int64_t slot, int64_t n, const float(&values)[run]) {
         const float scale = scale_of(static_cast<int>(slot - slots.first));
         uint32_t codes = 0;
 #pragma unroll
@@ -138,9 +138,9 @@ struct GateUpResult {
   // Neighbouring columns of a slot that a lane holds in neighbouring elements of a fragment.
   static constexpr int run = lane_slots == 1 ? MmaAccumulator::elements : 1;
 
-  // The first column of fragment i of a pass, and the slot of element r of a fragment j, in the block.
-  OCTET_INLINE static int column(int pass, int i) { return pass * C.n / 2 + Tile::wave_row() / 2 + 16 * i; }
-  OCTET_INLINE static int slot(int j, int r) { return Tile::wave_token() + 16 * j + MmaAccumulator::column(r); }
+  // The first column of fragment (i, j) of a pass, and the slot of its element r, in the block.
+  OCTET_INLINE static int column(int pass, int i, int j) { return pass * C.n / 2 + Tile::first_row(2 * i, j) / 2; }
+  OCTET_INLINE static int slot(int j, int r) { return Tile::first_token(j) + MmaAccumulator::column(r); }
 
   // Which of the tile's slots there are, once every wave has read its operands.
   OCTET_INLINE void find_slots() const {
@@ -161,10 +161,9 @@ struct GateUpResult {
   // visit(i, j) for the fragments of y that this wave holds.
   template <class Visit>
   OCTET_INLINE static void each_fragment(const Visit& visit) {
-    unrolled<Tile::tiles_n / 2>([&](auto i) {
-      unrolled<Tile::tiles_m>([&](auto j) {
-        if (Tile::holds(2 * i.value, j.value)) visit(i.value, j.value);
-      });
+    unrolled<Tile::held_m>([&](auto j) {
+      if (!Tile::holds(j.value)) return;
+      unrolled<Tile::held_n / 2>([&](auto i) { visit(i.value, j.value); });
     });
   }
   template <class Visit>
@@ -181,7 +180,7 @@ struct GateUpResult {
       if (!lds.y.here[at]) return;
       float values[run];
       unrolled<run>([&](auto e) { values[e.value] = y[pass][i][j][r + e.value]; });
-      visit(slots.first + at, first_column + column(pass, i) + MmaAccumulator::row(r), values);
+      visit(slots.first + at, first_column + column(pass, i, j) + MmaAccumulator::row(r), values);
     });
   }
 };
