@@ -41,8 +41,8 @@ OCTET_INLINE void __syncthreads() {
   __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
-// Orders LDS accesses between the lanes of one wave: the lanes run in lockstep, so a wavefront fence (which only stops the
-// compiler and waits for the wave's own accesses) is enough.
+// Orders LDS accesses between the lanes of one wave: the lanes run in lockstep, so a wavefront fence (which only stops
+// the compiler and waits for the wave's own accesses) is enough.
 OCTET_INLINE void wave_sync() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
   __builtin_amdgcn_wave_barrier();
@@ -75,6 +75,7 @@ OCTET_INLINE T* wave_uniform(T* x) {
   return reinterpret_cast<T*>(static_cast<uint64_t>(high) << 32 | low);
 }
 // The value of one lane, the same lane for the whole wave; a scalar register again.
+OCTET_INLINE int wave_broadcast(int x, int lane) { return __builtin_amdgcn_readlane(x, lane); }
 OCTET_INLINE float wave_broadcast(float x, int lane) {
   return __builtin_bit_cast(float, __builtin_amdgcn_readlane(__builtin_bit_cast(int, x), lane));
 }
@@ -126,7 +127,9 @@ OCTET_INLINE void wait_for_lds() { __builtin_amdgcn_s_waitcnt(0xC07F); }
 // placed before the scheduler sees the fence; hold() keeps those that make x before it and those that take it after.
 OCTET_INLINE void schedule_fence() { __builtin_amdgcn_sched_barrier(0); }
 template <class T>
-OCTET_INLINE void hold(T& x) { asm volatile("" : "+v"(x)); }
+OCTET_INLINE void hold(T& x) {
+  asm volatile("" : "+v"(x));
+}
 
 // The matrix instructions, D = A B + C on one wave; the lane layouts are in mma.h. All lanes must be active.
 using i16x4 = short __attribute__((ext_vector_type(4)));

@@ -32,7 +32,8 @@ extern const __device__ __attribute__((weak)) OctetBlockIdx blockIdx;
 extern const __device__ __attribute__((weak)) OctetBlockDim blockDim;
 extern const __device__ __attribute__((weak)) OctetGridDim gridDim;
 
-// __syncthreads() is a builtin of this target and orders memory. Lanes of a warp may run apart: bar.warp.sync orders them.
+// __syncthreads() is a builtin of this target and orders memory. Lanes of a warp may run apart: bar.warp.sync orders
+// them.
 OCTET_INLINE void wave_sync() { __nvvm_bar_warp_sync(0xFFFFFFFFu); }
 
 OCTET_INLINE int __shfl(int x, int lane) { return __nvvm_shfl_sync_idx_i32(0xFFFFFFFFu, x, lane, 0x1F); }
@@ -52,8 +53,13 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
 }
 // As on gfx9, where they give a scalar register: a value that every lane has; the value of one lane.
 template <class T>
-OCTET_INLINE T wave_uniform(T x) { return x; }
-OCTET_INLINE float wave_broadcast(float x, int lane) { return __shfl(x, lane); }
+OCTET_INLINE T wave_uniform(T x) {
+  return x;
+}
+template <class T>
+OCTET_INLINE T wave_broadcast(T x, int lane) {
+  return __shfl(x, lane);
+}
 template <class T>
 OCTET_INLINE T load_global(const void* base, uint32_t offset) {
   return *reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset);
@@ -90,14 +96,18 @@ OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
 // The matrix instructions, D = A B + D on one warp; registers as in the PTX ISA, the layouts are in mma_sm90.h.
 OCTET_INLINE void mma_m16n8k32_e4m3(f32x4& d, u32x4 a, u32x2 b) {
   float d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   d = f32x4{d0, d1, d2, d3};
 }
 OCTET_INLINE void mma_m16n8k16_bf16(f32x4& d, u32x4 a, u32x2 b) {
   float d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   d = f32x4{d0, d1, d2, d3};

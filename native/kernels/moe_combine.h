@@ -7,40 +7,74 @@
 struct PairSum {
   const uint16_t* y;          // [tokens*top_k slots, columns] bf16
   const int32_t* pair_slots;  // [tokens, top_k]; a slot outside 0..tokens*top_k-1 adds nothing
-  const float* weights;       // [tokens, top_k]
+  const float* weights;       // [tokens, top_k], top_k <= 16
   int64_t tokens, y_stride;
   int32_t top_k;
 
-  // Eight columns of a token, as columns.h has them.
-  OCTET_INLINE void load(int64_t token, int64_t column, int64_t count, bool aligned, float (&sum)[8]) const {
+  // A token's choices, choice c in lane c: slots and weights come with one latency, the rows they name with the next.
+  // NOTE: a choice without a slot, or beyond the last, has the slot of another, so that no load waits for a branch.
+  // That row may hold anything: its bits are cleared and so is the weight, and adding 0 changes no bit of a sum that
+  // began at 0.
+  struct Choices {
+    int32_t slot;
+    float weight;
+    uint32_t here;  // one bit for each choice that has a slot of its own, the same in every lane
+  };
+  OCTET_INLINE Choices choices(int64_t token) const {
+    const int choice = min_of(lane_index(), top_k - 1);
+    const int64_t pair = token * top_k + choice;
+    const int32_t slot = pair_slots[pair];
+    const float weight = weights[pair];
+    const bool here = lane_index() == choice && slot >= 0 && slot < tokens * top_k;
+    const uint32_t all = static_cast<uint32_t>(__ballot(here));
+    if (all == 0) return {};
+    const int32_t some = wave_broadcast(slot, __builtin_ctz(all));
+    return {here ? slot : some, here ? weight : 0.0f, all};
+  }
+
+  // Eight columns of the token, as columns.h has them. Every lane of the wave takes part.
+  OCTET_INLINE void load(const Choices& c, int64_t column, int64_t count, bool aligned, float (&sum)[8]) const {
 #pragma unroll
     for (int i = 0; i < 8; i++) sum[i] = 0.0f;
-    int64_t some = -1;
-    for (int choice = 0; choice < top_k && some < 0; choice++) some = slot_of(token * top_k + choice);
-    if (some < 0) return;
-    if (aligned && count >= 8) {
-#pragma unroll 8
-      for (int choice = 0; choice < top_k; choice++) add(token * top_k + choice, some, column, 8, true, sum);
-    } else {
-      for (int choice = 0; choice < top_k; choice++) add(token * top_k + choice, some, column, count, false, sum);
+    if (c.here == 0) return;
+    constexpr int batch = 8;  // rows on their way together
+    const bool whole = aligned && count >= 8;
+    for (int first = 0; first < top_k; first += batch) {
+      uint32_t slot[batch];
+      float weight[batch];
+#pragma unroll
+      for (int i = 0; i < batch; i++) {
+        slot[i] = static_cast<uint32_t>(wave_broadcast(c.slot, first + i));
+        weight[i] = wave_broadcast(c.weight, first + i);
+      }
+      if (!whole) continue;
+      u32x4 packed[batch];
+#pragma unroll
+      for (int i = 0; i < batch; i++) packed[i] = *reinterpret_cast<const u32x4*>(y + slot[i] * y_stride + column);
+#pragma unroll
+      for (int i = 0; i < batch; i++) {
+#pragma unroll
+        for (int pair = 0; pair < 4; pair++) {
+          const uint32_t bits = packed[i][pair] & mask_of(c, first + i);
+          sum[2 * pair] += weight[i] * bits_float(bits << 16);
+          sum[2 * pair + 1] += weight[i] * bits_float(bits & 0xFFFF0000u);
+        }
+      }
+    }
+    if (__ballot(!whole && count > 0) == 0) return;
+    for (int choice = 0; choice < top_k; choice++) {
+      const uint32_t slot = static_cast<uint32_t>(wave_broadcast(c.slot, choice));
+      const float weight = wave_broadcast(c.weight, choice);
+      if (whole) continue;
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        if (e >= count) continue;
+        const uint32_t bits = static_cast<uint32_t>(y[slot * y_stride + column + e]) << 16;
+        sum[e] += weight * bits_float(bits & mask_of(c, choice));
+      }
     }
   }
 
  private:
-  OCTET_INLINE int64_t slot_of(int64_t pair) const {
-    const int64_t slot = pair_slots[pair];
-    return slot < tokens * top_k ? slot : -1;
-  }
-
-  // NOTE: a choice without a slot reads `some` row of one that has it, so that the loads of several choices can be on
-  // their way together. The row may hold anything: the choice's 0 is chosen, not multiplied.
-  OCTET_INLINE void add(int64_t pair, int64_t some, int64_t column, int64_t count, bool aligned,
-                        float (&sum)[8]) const {
-    const int64_t slot = slot_of(pair);
-    float x[8];
-    load_columns(y + (slot < 0 ? some : slot) * y_stride, column, count, aligned, x);
-    const float weight = weights[pair];
-#pragma unroll
-    for (int i = 0; i < 8; i++) sum[i] += slot < 0 ? 0.0f : weight * x[i];
-  }
+  OCTET_INLINE static uint32_t mask_of(const Choices& c, int choice) { return 0u - (c.here >> choice & 1); }
 };

@@ -63,6 +63,15 @@ struct MoeSortLds {
   int32_t begins[max_experts + 1];
 };
 
+// Tokens that one block routes and sorts at once: more of them would keep the other CUs waiting.
+constexpr int fused_tokens = 64;
+constexpr int max_top_k = 16;
+
+struct MoeRouteSortLds {
+  MoeSortLds sort;
+  int32_t ids[fused_tokens * max_top_k];  // handed on by the routing: its stores need not come back from memory
+};
+
 struct MoeCombineParams {
   const uint16_t* y;          // [slots, hidden] bf16
   const int32_t* pair_slots;  // [tokens, top_k]
@@ -100,25 +109,52 @@ OCTET_INLINE float team_sum(float x) {
   return x;
 }
 
-// Four logits of a row from expert `first` on; beyond the last expert they are its.
-OCTET_INLINE f32x4 load_logits(const MoeRouteParams& p, int64_t token, int first) {
-  f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-  const float* row = p.logits + token * p.logits_stride;
-  for (int segment = 0; segment < max_of(p.segments, 1); segment++, row += p.segment_stride) {
-    if (p.aligned && first + 4 <= p.experts) {
-      sum += *reinterpret_cast<const f32x4*>(row + first);
-    } else {
+// Adds partial sums first..first+batch-1 of a lane's logits, in order; all loads are on their way together. Past the
+// last segment they are its again, and 0 is added, which changes no bit of a sum that began at 0.
+template <int batch, int quads>
+OCTET_INLINE void add_logits(const float* row, int64_t segment_stride, int first, int segments, f32x4 (&sum)[quads]) {
+  f32x4 part[batch][quads];
 #pragma unroll
-      for (int i = 0; i < 4; i++) sum[i] += row[min_of(first + i, p.experts - 1)];
+  for (int i = 0; i < batch; i++) {
+#pragma unroll
+    for (int q = 0; q < quads; q++) {
+      part[i][q] = *reinterpret_cast<const f32x4*>(row + min_of(first + i, segments - 1) * segment_stride + 4 * q);
     }
   }
-  return sum;
+#pragma unroll
+  for (int i = 0; i < batch; i++) {
+#pragma unroll
+    for (int q = 0; q < quads; q++) sum[q] += first + i < segments ? part[i][q] : f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+  }
+}
+
+// A lane's logits of a row, from expert `first` on; beyond the last expert they are its.
+template <int quads>
+OCTET_INLINE void load_logits(const MoeRouteParams& p, int64_t token, int first, f32x4 (&sum)[quads]) {
+  constexpr int batch = 16 / quads;
+#pragma unroll
+  for (int q = 0; q < quads; q++) sum[q] = f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+  const float* row = p.logits + token * p.logits_stride;
+  const int segments = max_of(p.segments, 1);
+  if (!p.aligned || first + 4 * quads > p.experts) {
+    for (int segment = 0; segment < segments; segment++, row += p.segment_stride) {
+#pragma unroll
+      for (int i = 0; i < 4 * quads; i++) sum[i / 4][i % 4] += row[min_of(first + i, p.experts - 1)];
+    }
+  } else if (segments == 1) {
+    add_logits<1>(row + first, 0, 0, 1, sum);
+  } else {
+    for (int segment = 0; segment < segments; segment += batch) {
+      add_logits<batch>(row + first, p.segment_stride, segment, segments, sum);
+    }
+  }
 }
 
 // Routes a token by each team of the block, from `base` on; every lane of a wave takes part. bound: experts at most.
-// Teams whose token lies beyond the end work on the last one and store nothing.
-template <int bound>
-OCTET_INLINE void route(const MoeRouteParams& p, int64_t base) {
+// Teams whose token lies beyond the end work on the last one and store nothing. chosen(pair, id) is told of every
+// choice.
+template <int bound, class Chosen>
+OCTET_INLINE void route(const MoeRouteParams& p, int64_t base, const Chosen& chosen) {
   constexpr int team = route_team(bound), per_lane = bound / team;
   const int team_lane = lane_index() % team, team_begin = lane_index() - team_lane;
   const int64_t wanted = base + static_cast<int>(threadIdx.x) / team;
@@ -128,16 +164,15 @@ OCTET_INLINE void route(const MoeRouteParams& p, int64_t base) {
   // The logits in order-preserving bits; experts that do not exist, and later those already chosen, are 0.
   uint32_t order[per_lane];
   uint32_t largest = 0;
+  f32x4 logits[per_lane / 4];
+  load_logits(p, token, first, logits);
 #pragma unroll
-  for (int i = 0; i < per_lane; i += 4) {
-    const f32x4 logits = load_logits(p, token, first + i);
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      // NOTE: adding +0 makes -0 the +0 it ties with.
-      const float logit = logits[j] != logits[j] ? -__builtin_inff() : logits[j] + 0.0f;
-      order[i + j] = first + i + j < p.experts ? order_bits(logit) : 0;
-      largest = max_of(largest, order[i + j]);
-    }
+  for (int i = 0; i < per_lane; i++) {
+    const float x = logits[i / 4][i % 4];
+    // NOTE: adding +0 makes -0 the +0 it ties with.
+    const float logit = x != x ? -__builtin_inff() : x + 0.0f;
+    order[i] = first + i < p.experts ? order_bits(logit) : 0;
+    largest = max_of(largest, order[i]);
   }
   largest = team_max<team>(largest);
 
@@ -176,6 +211,7 @@ OCTET_INLINE void route(const MoeRouteParams& p, int64_t base) {
   if (wanted < p.tokens && team_lane < p.top_k) {
     const int64_t pair = token * p.top_k + team_lane;
     p.ids[pair] = id;
+    chosen(pair, id);
     p.weights[pair] = p.renormalize ? weight / chosen_sum : weight;
   }
 }
@@ -187,10 +223,10 @@ OCTET_INLINE int64_t block_teams() {
 }
 
 OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) {
-  route<128>(params, blockIdx.x * block_teams<128>());
+  route<128>(params, blockIdx.x * block_teams<128>(), [](int64_t, int) {});
 }
 OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) {
-  route<max_experts>(params, blockIdx.x * block_teams<max_experts>());
+  route<max_experts>(params, blockIdx.x * block_teams<max_experts>(), [](int64_t, int) {});
 }
 
 // ---- sort ----
@@ -204,8 +240,9 @@ OCTET_INLINE int local_expert(const MoeSortParams& p, int id) {
 // The pairs of a wave, 64 or 32 at a time.
 struct SortPairs {
   const MoeSortParams& p;
+  const int32_t* ids;  // of the pairs
   int begin, end;
-  OCTET_INLINE SortPairs(const MoeSortParams& p, int chunk_begin, int chunk_end) : p(p) {
+  OCTET_INLINE SortPairs(const MoeSortParams& p, const int32_t* ids, int chunk_begin, int chunk_end) : p(p), ids(ids) {
     const int waves = static_cast<int>(blockDim.x) / wave_size;
     const int steps = static_cast<int>(ceil_div(chunk_end - chunk_begin, waves * wave_size));
     begin = chunk_begin + wave_index() * steps * wave_size;
@@ -218,7 +255,7 @@ struct SortPairs {
   OCTET_INLINE void each_step(const Visit& visit) const {
     for (int step = begin; step < end; step += wave_size) {
       const int pair = step + lane_index();
-      const int expert = pair < end ? local_expert(p, p.ids[pair]) : p.local_experts;
+      const int expert = pair < end ? local_expert(p, ids[pair]) : p.local_experts;
       uint64_t same = __ballot(true);
       for (int bit = 1; bit <= p.local_experts; bit *= 2) {
         const uint64_t ones = __ballot((expert & bit) != 0);
@@ -259,18 +296,21 @@ OCTET_INLINE void count_others(const MoeSortParams& p, MoeSortLds& lds, int begi
   }
 }
 
-// Sorts the chunk's pairs into their slots.
-OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, MoeSortLds& lds, int chunk) {
+// Sorts the chunk's pairs into their slots. alone: there is no other chunk. ids: those of p, or the same in LDS.
+template <bool alone>
+OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, const int32_t* ids, MoeSortLds& lds, int chunk) {
   const int experts = p.local_experts, waves = static_cast<int>(blockDim.x) / wave_size;
   const int begin = chunk * sort_chunk, end = min_of(begin + sort_chunk, p.pairs);
   auto& next = lds.next[wave_index()];
-  const SortPairs pairs(p, begin, end);
+  const SortPairs pairs(p, ids, begin, end);
 
   // Phase 1: pairs of each expert in each wave's part, and in the other chunks.
   for (int e = lane_index(); e < experts; e += wave_size) next[e] = 0;
-  for (int e = threadIdx.x; e < experts; e += blockDim.x) lds.before[e] = lds.after[e] = 0;
+  if constexpr (!alone) {
+    for (int e = threadIdx.x; e < experts; e += blockDim.x) lds.before[e] = lds.after[e] = 0;
+  }
   __syncthreads();
-  if (begin > 0 || end < p.pairs) count_others(p, lds, begin, end);
+  if (!alone && (begin > 0 || end < p.pairs)) count_others(p, lds, begin, end);
   pairs.each_step([&](int, int expert, int rank, int count) {
     if (rank == 0 && expert < experts) next[expert] += count;
     wave_sync();
@@ -280,7 +320,7 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, MoeSortLds& lds, int 
   // Phase 2: the exclusive sum over the experts, by one wave: a lane adds neighbouring experts, the wave adds the
   // lanes.
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
-    int total = lds.before[e] + lds.after[e];
+    int total = alone ? 0 : lds.before[e] + lds.after[e];
     for (int wave = 0; wave < waves; wave++) total += lds.next[wave][e];
     lds.begins[e] = total;
   }
@@ -307,7 +347,7 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, MoeSortLds& lds, int 
 
   // Phase 3: the first slot of each expert in each wave's part.
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
-    int slot = lds.begins[e] + lds.before[e];
+    int slot = lds.begins[e] + (alone ? 0 : lds.before[e]);
     for (int wave = 0; wave < waves; wave++) {
       const int count = lds.next[wave][e];
       lds.next[wave][e] = slot;
@@ -335,27 +375,28 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, MoeSortLds& lds, int 
 }
 
 OCTET_KERNEL(moe_sort_pairs, MoeSortParams, (sort_waves * wave_size)) {
-  sort_chunk_pairs(params, OCTET_LDS(MoeSortLds), static_cast<int>(blockIdx.x));
+  sort_chunk_pairs<false>(params, params.ids, OCTET_LDS(MoeSortLds), static_cast<int>(blockIdx.x));
 }
 
 // ---- route and sort in one block ----
 
 OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) {
-  for (int64_t base = 0; base < params.route.tokens; base += block_teams<128>()) route<128>(params.route, base);
-  __syncthreads();
-  sort_chunk_pairs(params.sort, OCTET_LDS(MoeSortLds), 0);
+  auto& lds = OCTET_LDS(MoeRouteSortLds);
+  for (int64_t base = 0; base < params.route.tokens; base += block_teams<128>()) {
+    route<128>(params.route, base, [&](int64_t pair, int id) { lds.ids[pair] = id; });
+  }
+  sort_chunk_pairs<true>(params.sort, lds.ids, lds.sort, 0);
 }
 
 // ---- combine ----
 
 OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) {
   const int64_t token = blockIdx.x / params.column_blocks;
-  const int64_t column = (blockIdx.x % params.column_blocks * combine_threads + threadIdx.x) * int64_t{8};
+  const int64_t column = (blockIdx.x % params.column_blocks * blockDim.x + threadIdx.x) * int64_t{8};
   const int64_t count = params.hidden - column;
-  if (count <= 0) return;
   const PairSum pairs{params.y, params.pair_slots, params.weights, params.tokens, params.y_stride, params.top_k};
   float sum[8];
-  pairs.load(token, column, count, params.aligned, sum);
+  pairs.load(pairs.choices(token), column, count, params.aligned, sum);
   store_columns(params.output + token * params.output_stride, column, count, params.aligned, sum);
 }
 #endif
@@ -369,7 +410,8 @@ OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) {
 namespace octet {
 namespace {
 
-constexpr int max_top_k = 16;
+// Elements of the combined output up to which a block is one wave, so that a decode step has more of them.
+constexpr int64_t combine_few = 64 * 4096;
 
 // Pairs are numbered in 32 bits.
 void require_pairs(const char* op, int64_t tokens, int32_t top_k) {
@@ -400,9 +442,6 @@ uint32_t sort_chunks(int64_t pairs) {
 int sort_block_waves(int64_t pairs, int wave_size) {
   return static_cast<int>(std::clamp<int64_t>((pairs + wave_size - 1) / wave_size, 1, sort_waves));
 }
-
-// Tokens that one block routes and sorts at once: more of them would keep the other CUs waiting.
-constexpr int64_t fused_tokens = 64;
 
 }  // namespace
 }  // namespace octet
@@ -461,8 +500,8 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
     };
     const bool few_experts = args.experts <= 128;
     if (sorts && few_experts && args.tokens <= fused_tokens) {
-      launch(stream, "moe_route_sort_e128", Grid{}, sort_block_waves(args.tokens * team, wave_size), sizeof(MoeSortLds),
-             MoeRouteSortParams{route, sort});
+      launch(stream, "moe_route_sort_e128", Grid{}, sort_block_waves(args.tokens * team, wave_size),
+             sizeof(MoeRouteSortLds), MoeRouteSortParams{route, sort});
       return;
     }
     launch(stream, few_experts ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)}, route_waves,
@@ -521,10 +560,11 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
     require_range(op, "hidden", args.hidden, 0, INT32_MAX);
     require_range(op, "y_stride", args.y_stride, args.hidden, max_stride);
     require_range(op, "output_stride", args.output_stride, args.hidden, max_stride);
-    const int64_t column_blocks = (args.hidden + 8 * combine_threads - 1) / (8 * combine_threads);
+    const int wave_size = facts(stream).wave_size;
+    const int threads = args.tokens * args.hidden <= combine_few ? wave_size : combine_threads;
+    const int64_t column_blocks = (args.hidden + 8 * threads - 1) / (8 * threads);
     const int64_t blocks = args.tokens * column_blocks;
-    require(blocks <= max_blocks(combine_threads),
-            "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
+    require(blocks <= max_blocks(threads), "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
             static_cast<long long>(args.tokens), static_cast<long long>(args.hidden));
     if (blocks == 0) return;
     require_pointer(op, "y", args.y);
@@ -544,8 +584,7 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
         .column_blocks = static_cast<uint32_t>(column_blocks),
         .aligned = args.y_stride % 8 == 0 && args.output_stride % 8 == 0,
     };
-    launch(stream, "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, combine_threads / facts(stream).wave_size,
-           0, params);
+    launch(stream, "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, threads / wave_size, 0, params);
   });
 }
 #endif

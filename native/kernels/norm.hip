@@ -47,26 +47,45 @@ constexpr int norm_step = norm_threads * 8;  // columns of one turn of the block
 // What x is: itself, partial sums, or the slots of a token's pairs.
 enum class NormSource { rows, partials, slots };
 
-// Eight columns of x, rounded to bf16 where they are a sum.
+OCTET_INLINE PairSum pair_sum(const NormParams& params) {
+  return {static_cast<const uint16_t*>(params.x),
+          params.pair_slots,
+          params.pair_weights,
+          params.tokens,
+          params.x_stride,
+          params.top_k};
+}
+
+// Eight columns of x, rounded to bf16 where they are a sum. Every lane of the wave takes part.
 template <NormSource source>
-OCTET_INLINE void norm_load(const NormParams& params, int64_t token, int64_t column, int64_t count, float (&x)[8]) {
+OCTET_INLINE void norm_load(const NormParams& params, int64_t token, const PairSum::Choices& choices, int64_t column,
+                            int64_t count, float (&x)[8]) {
   const bool aligned = params.aligned;
   if constexpr (source == NormSource::partials) {
     for (int i = 0; i < 8; i++) x[i] = 0.0f;
     const float* row = static_cast<const float*>(params.x) + token * params.x_stride;
-    for (int segment = 0; segment < params.segments; segment++, row += params.x_segment_stride) {
-      float part[8];
-      load_columns(row, column, count, aligned, part);
-      for (int i = 0; i < 8; i++) x[i] += part[i];
+    constexpr int batch = 4;  // segments on their way together
+    const bool whole = aligned && count >= 8;
+    for (int first = 0; first < params.segments; first += batch) {
+      float part[batch][8];
+      // Past the last segment it is read again, and 0 is added, which changes no bit of a sum that began at 0.
+      const auto segment = [&](int s) {
+        return row + min_of(first + s, params.segments - 1) * params.x_segment_stride;
+      };
+      if (whole) {
+#pragma unroll
+        for (int s = 0; s < batch; s++) load_columns(segment(s), column, 8, true, part[s]);
+      } else {
+#pragma unroll
+        for (int s = 0; s < batch; s++) load_columns(segment(s), column, count, false, part[s]);
+      }
+#pragma unroll
+      for (int s = 0; s < batch; s++) {
+        for (int i = 0; i < 8; i++) x[i] += first + s < params.segments ? part[s][i] : 0.0f;
+      }
     }
   } else if constexpr (source == NormSource::slots) {
-    const PairSum pairs{static_cast<const uint16_t*>(params.x),
-                        params.pair_slots,
-                        params.pair_weights,
-                        params.tokens,
-                        params.x_stride,
-                        params.top_k};
-    pairs.load(token, column, count, aligned, x);
+    pair_sum(params).load(choices, column, count, aligned, x);
   } else {
     load_columns(static_cast<const uint16_t*>(params.x) + token * params.x_stride, column, count, aligned, x);
     return;
@@ -90,12 +109,16 @@ OCTET_INLINE void norm_kernel(const NormParams& params) {
   const bool aligned = params.aligned;
   uint16_t* residual = params.residual ? params.residual + token * params.residual_stride : nullptr;
 
-  // Phase 1: h and its sum of squares.
+  PairSum::Choices choices{};
+  if constexpr (source == NormSource::slots) choices = pair_sum(params).choices(token);
+
+  // Phase 1: h and its sum of squares. All lanes make the same turns, here for the exchange of choices.
   float squares = 0.0f;
-  for (int64_t column = threadIdx.x * 8; column < params.hidden; column += norm_step) {
+  for (int64_t base = 0; base < params.hidden; base += norm_step) {
+    const int64_t column = base + threadIdx.x * 8;
     const int64_t count = params.hidden - column;
     float h[8];
-    norm_load<source>(params, token, column, count, h);
+    norm_load<source>(params, token, choices, column, count, h);
     if (residual) {
       float added[8];
       load_columns(residual, column, count, aligned, added);
@@ -107,7 +130,7 @@ OCTET_INLINE void norm_kernel(const NormParams& params) {
   const float mean = block_sum(squares, lds.sums) / static_cast<float>(params.hidden);
   const float inverse = rsqrt_fast(mean + params.eps);
 
-  // Phase 2: y and what was asked of it. All lanes make the same turns, for the exchange inside a scale block.
+  // Phase 2: y and what was asked of it. Again the same turns, for the exchange inside a scale block.
   for (int64_t base = 0; base < params.hidden; base += norm_step) {
     const int64_t column = base + threadIdx.x * 8;
     const int64_t count = params.hidden - column;
@@ -116,7 +139,7 @@ OCTET_INLINE void norm_kernel(const NormParams& params) {
     if (residual) {
       load_columns(residual, column, count, aligned, y);
     } else {
-      norm_load<source>(params, token, column, count, y);
+      norm_load<source>(params, token, choices, column, count, y);
     }
     load_columns(params.weight, column, count, aligned, weight);
     for (int i = 0; i < 8; i++) y[i] = i < count ? y[i] * inverse * weight[i] : 0.0f;

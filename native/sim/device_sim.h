@@ -2,8 +2,8 @@
 // device_sm90.h. Every lane is a fiber; what needs other lanes calls into the simulator, which gathers the wave first.
 // Included by device.h only.
 //
-// NOTE: the three simulated targets compile the same names with different constants into one library, so everything that
-// belongs to a device gets internal linkage: the linker must never share a helper between targets.
+// NOTE: the three simulated targets compile the same names with different constants into one library, so everything
+// that belongs to a device gets internal linkage: the linker must never share a helper between targets.
 #pragma once
 
 #include "kernel.h"
@@ -25,14 +25,15 @@ constexpr int wave_size = 64;
 #endif
 
 // One record for each kernel and target, gathered by the linker in one section.
-#define OCTET_KERNEL(name, Params, threads)                                                                 \
-  static void name(Params params);                                                                          \
-  static void name##_run(const void* params) { name(*static_cast<const Params*>(params)); }                 \
-  __attribute__((section("octet_kernels"), used)) static constinit OctetSimKernel name##_record = {         \
-      #name, OCTET_FAMILY, OCTET_SIM_TARGET, threads, sizeof(Params), name##_run};                          \
+#define OCTET_KERNEL(name, Params, threads)                                                         \
+  static void name(Params params);                                                                  \
+  static void name##_run(const void* params) { name(*static_cast<const Params*>(params)); }         \
+  __attribute__((section("octet_kernels"), used)) static constinit OctetSimKernel name##_record = { \
+      #name, OCTET_FAMILY, OCTET_SIM_TARGET, threads, sizeof(Params), name##_run};                  \
   static void name(Params params)
 
-// convergent: the compiler must not copy a call into the arms of a branch, since the call site tells where a lane waits.
+// convergent: the compiler must not copy a call into the arms of a branch, since the call site tells where a lane
+// waits.
 #define OCTET_SIM_COLLECTIVE __attribute__((convergent, nothrow))
 extern "C" {
 __attribute__((const, nothrow)) unsigned octet_sim_thread_index(void);
@@ -97,8 +98,13 @@ OCTET_INLINE T __shfl_up(T x, int delta) {
 }
 // As on gfx9, where they give a scalar register: a value that every lane has; the value of one lane.
 template <class T>
-OCTET_INLINE T wave_uniform(T x) { return x; }
-OCTET_INLINE float wave_broadcast(float x, int lane) { return __shfl(x, lane); }
+OCTET_INLINE T wave_uniform(T x) {
+  return x;
+}
+template <class T>
+OCTET_INLINE T wave_broadcast(T x, int lane) {
+  return __shfl(x, lane);
+}
 template <class T>
 OCTET_INLINE T load_global(const void* base, uint32_t offset) {
   return *reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset);
