@@ -19,7 +19,7 @@ internal sealed record LaunchWork(KernelCost Kernel, double Blocks, int Waves, l
 /// <param name="Wait">Waves waiting for loads and for their own instructions, and the first load.</param>
 /// <param name="Launch">From launch to launch.</param>
 /// <param name="Tail">What CUs without a block in the last round cost the busiest unit.</param>
-/// <param name="Total">max(hbm, cache, max(matrix, vector, lds) + tail + wait) + first load + launch.</param>
+/// <param name="Total">max(hbm, cache, max(matrix, vector, lds) + tail + wait) + first load + launch; without a loop, that load is part of the wait.</param>
 internal readonly record struct Terms(
     double Matrix, double Vector, double Lds, double Cache, double Hbm, double Wait, double Launch, double Tail, double Total)
 {
@@ -52,6 +52,11 @@ internal static class CostModel
     /// <summary>Turns of the hot loop each wave makes.</summary>
     public static double Turns(LaunchWork work)
     {
+        if (!work.Kernel.IsLoop)
+        {
+            return 1;
+        }
+
         var mix = work.Kernel.Mix;
         var waves = work.Blocks * work.Waves;
         var perWave = work.Loads > 0 && mix.WidestLoadBytes > 0 ? work.Loads / mix.WidestLoadBytes / waves
@@ -93,12 +98,16 @@ internal static class CostModel
         var missed = Math.Min(1, work.HbmBytes / Math.Max(1, waveTurns * mix.GlobalLoadBytes));
         var latency = Gpu.CacheMicroseconds + (Gpu.MemoryMicroseconds - Gpu.CacheMicroseconds) * missed;
         var unit = Math.Max(kernel.MatrixClocks, Math.Max(mix.VectorClocks, ldsClocks));
-        var period = Math.Max(unit, kernel.Timing.Period(latency * clocksPerMicrosecond, Gpu.CacheMicroseconds * clocksPerMicrosecond));
+        var (wide, other) = (latency * clocksPerMicrosecond, Gpu.CacheMicroseconds * clocksPerMicrosecond);
+        var period = Math.Max(unit, kernel.IsLoop ? kernel.Timing.Period(wide, other) : kernel.Timing.Once(wide, other));
         var round = period + Math.Max(0, wavesPerSimd - 1) * unit;
         var chain = Math.Ceiling(perCu / together) * turns * round / clocksPerMicrosecond;
         var wait = Math.Max(0, chain - busiest - tail);
-        var total = Math.Max(Math.Max(hbm, cache), busiest + tail + wait) + latency + Gpu.LaunchMicroseconds;
-        return new(matrix, vector, lds, cache, hbm, wait + latency, Gpu.LaunchMicroseconds, tail, total);
+
+        // The first load comes before the loop. A kernel without one waits for its loads where its code does: they are in the chain.
+        var beforeLoop = kernel.IsLoop ? latency : 0;
+        var total = Math.Max(Math.Max(hbm, cache) + latency, busiest + tail + wait + beforeLoop) + Gpu.LaunchMicroseconds;
+        return new(matrix, vector, lds, cache, hbm, wait + beforeLoop, Gpu.LaunchMicroseconds, tail, total);
     }
 
     /// <summary>

@@ -54,7 +54,8 @@ internal static class InspectReport
         vector clocks with 16 for a transcendental): one wave on a SIMD. *Transactions* and *LDS passes* are counted in the simulator on
         small versions of the shapes: 64-byte transactions x 64 / bytes accessed, and bank passes / passes without conflicts.
 
-        A launch takes max(hbm, cache, max(matrix, vector, lds) + tail + wait) + the first load + launch, in microseconds:
+        A launch takes max(hbm, cache, max(matrix, vector, lds) + tail + wait) + the first load + launch, in microseconds (a kernel
+        without a loop runs once and waits for its loads where its code does: no first load comes before it):
 
         - matrix: flops of the tiles, padding included, at {gpu.Fp8Teraflops} TFLOP/s (bf16: half), or the unit's clocks at {gpu.GigaHertz} GHz if longer;
         - vector, lds: the unit's clocks, spread over {gpu.ComputeUnits} CUs; cache: bytes the waves load, in whole transactions, at {gpu.CacheTerabytes} TB/s; hbm: each byte once, at {gpu.HbmTerabytes} TB/s;

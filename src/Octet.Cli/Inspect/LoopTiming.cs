@@ -57,26 +57,36 @@ internal sealed partial class LoopTiming
         for (var turn = 0; turn < Settling + Counted; turn++)
         {
             start = turn == Settling ? time : start;
-            double done = 0;
-            foreach (var (at, kind, allowed) in _events)
-            {
-                (time, done) = (time + at - done, at);
-                if (kind != Kind.Wait)
-                {
-                    outstanding.Enqueue(time + (kind == Kind.WideLoad ? latency : cacheLatency));
-                    continue;
-                }
-
-                while (outstanding.Count > allowed)
-                {
-                    time = Math.Max(time, outstanding.Dequeue());
-                }
-            }
-
-            time += _clocks - done;
+            time = Turn(time, outstanding, latency, cacheLatency);
         }
 
         return (time - start) / Counted;
+    }
+
+    /// <summary>Clocks of a single turn that starts with nothing on its way.</summary>
+    /// <param name="latency">Clocks of the widest loads.</param>
+    /// <param name="cacheLatency">Clocks of all others.</param>
+    public double Once(double latency, double cacheLatency) => Turn(0, new(), latency, cacheLatency);
+
+    private double Turn(double time, Queue<double> outstanding, double latency, double cacheLatency)
+    {
+        double done = 0;
+        foreach (var (at, kind, allowed) in _events)
+        {
+            (time, done) = (time + at - done, at);
+            if (kind != Kind.Wait)
+            {
+                outstanding.Enqueue(time + (kind == Kind.WideLoad ? latency : cacheLatency));
+                continue;
+            }
+
+            while (outstanding.Count > allowed)
+            {
+                time = Math.Max(time, outstanding.Dequeue());
+            }
+        }
+
+        return time + _clocks - done;
     }
 
     /// <summary>The instruction as it is.</summary>

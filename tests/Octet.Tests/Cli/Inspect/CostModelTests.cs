@@ -115,6 +115,21 @@ public sealed class CostModelTests
     }
 
     [Fact]
+    public void A_kernel_without_a_loop_waits_for_its_loads_once()
+    {
+        var load = new Instruction(0, "global_load_dwordx4", "v[0:3], v4, s[0:1]", null);
+        var wait = new Instruction(8, "s_waitcnt", "vmcnt(0)", null);
+        var timing = new LoopTiming([load, wait], 210);
+        var kernel = Kernel(clocks: 210, matrix: 0, loads: 1024) with { IsLoop = false, Timing = timing };
+        Assert.Equal(1575, timing.Once(1470, 630), 1e-6); // from the load on; what comes after the wait is half of 210
+
+        // Of 4 turns' bytes each wave still runs the code once: 0.75 us + launch, where a loop had the first load before it.
+        var work = new LaunchWork(kernel, 1, 1, 0, 0, 4096);
+        Assert.Equal(1, CostModel.Turns(work));
+        Assert.Equal(1575 / 2100.0 + 1.5, CostModel.Time(Gpu.Gfx942, work, Counted.Ideal).Total, 1e-6);
+    }
+
+    [Fact]
     public void Narrow_loads_take_the_time_of_the_caches()
     {
         var scales = new Instruction(0, "global_load_dword", "v4, v5, s[0:1]", null);
