@@ -254,12 +254,11 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             hasNaN |= WidenGroups<TCodes>(tail, 1, destination + full, 0);
         }
 
-        for (var i = 0; hasNaN && i < length; i++)
+        var codes = new ReadOnlySpan<byte>(source, hasNaN ? length : 0);
+        for (int next, i = 0; (next = TCodes.IndexOfNaN(codes[i..])) >= 0; i += next + 1)
         {
-            if (IsNaN<TCodes>(source[i]))
-            {
-                destination[(i / group * group) + (i % TCodes.Steps * Lanes) + (i % group / TCodes.Steps)] = float.NaN;
-            }
+            var at = i + next;
+            destination[(at / group * group) + (at % TCodes.Steps * Lanes) + (at % group / TCodes.Steps)] = float.NaN;
         }
     }
 
@@ -294,9 +293,6 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
 
         return TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
     }
-
-    private static bool IsNaN<TCodes>(byte code) where TCodes : struct, ICodes =>
-        ((code & TCodes.NaNMask) ^ TCodes.NaNFlip) == TCodes.NaNMark;
 
     /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read. True: NaN needs care and is among them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
