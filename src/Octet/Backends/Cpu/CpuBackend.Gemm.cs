@@ -5,7 +5,7 @@ namespace Octet.Backends;
 internal sealed unsafe partial class CpuBackend
 {
     // Columns of one piece: narrow enough to share one row's columns among threads, wide enough to make waking them worth it.
-    private const int GemmColumns = 48;
+    private const int GemmColumns = 128;
 
     public override void Gemm(DeviceStream stream, in GemmArgs args)
     {

@@ -20,10 +20,13 @@ internal unsafe interface ICodes
 
     static abstract byte NaNFlip { get; }
 
-    /// <summary>2^i of a raw single, so that with <see cref="Postscale"/> the product is right: what the rows of A carry.</summary>
+    /// <summary>Whether blocks have scales.</summary>
+    static abstract bool IsScaled { get; }
+
+    /// <summary>2^i: what the rows of A carry, so that times the raw values of the other side nothing overflows or underflows.</summary>
     static abstract float Prescale { get; }
 
-    /// <summary>What is left for the block's scale. Prescale times the raw value of the other side neither overflows nor underflows.</summary>
+    /// <summary>What is then left to multiply a sum by.</summary>
     static abstract float Postscale { get; }
 
     /// <summary>From a raw single to the value.</summary>
@@ -47,6 +50,8 @@ internal readonly unsafe struct OcpCodes : ICodes
     public static byte NaNMask => 0x7F;
 
     public static byte NaNFlip => 0;
+
+    public static bool IsScaled => true;
 
     public static float Prescale => 5.192296858534828e33f; // 2^112
 
@@ -73,6 +78,8 @@ internal readonly unsafe struct FnuzCodes : ICodes
 
     public static byte NaNFlip => 0x7F;
 
+    public static bool IsScaled => true;
+
     public static float Prescale => 5.192296858534828e33f; // 2^112
 
     public static float Postscale => 128f;
@@ -97,6 +104,8 @@ internal readonly unsafe struct BFloat16Codes : ICodes
     public static byte NaNMask => 0;
 
     public static byte NaNFlip => 0;
+
+    public static bool IsScaled => false;
 
     public static float Prescale => 1f;
 

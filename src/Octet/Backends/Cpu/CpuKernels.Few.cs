@@ -29,13 +29,12 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         public static int Count => 8;
     }
 
-    /// <summary>Whether every segment is whole groups, so that nothing has to be filled up, and the rows are few.</summary>
-    private static bool CanTakePairs<TCodes>(in CpuProduct product, int count) where TCodes : struct, ICodes =>
-        count <= MostFewRows && product.ScaleColumnOffset == 0 && product.K % (Lanes * TCodes.Steps) == 0;
+    /// <summary>Rows that lie interleaved where so many are left.</summary>
+    private static int Interleaved(int count) => count switch { 1 => 1, 2 => 2, <= 4 => 4, <= 6 => 6, _ => FewRows };
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MultiplyFew<TCodes>(
-        in CpuProduct product, long* rows, int count, float* a, long stride, long firstColumn, int columns, float* totals, float* result)
+        in CpuProduct product, float* a, int count, double* units, long firstColumn, int columns, float* totals, float* result)
         where TCodes : struct, ICodes
     {
         const int TileSize = FewColumns * FewRows * Lanes; // totals are [eight rows][column][row][lane]
@@ -57,8 +56,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                 for (var r = 0; r < count; r += FewRows)
                 {
                     AddFew<TCodes>(
-                        in product, rows + r, Math.Min(FewRows, count - r), a + (r * stride) + start, stride, firstColumn + column, width, start, length,
-                        totals + (r / FewRows * TileSize));
+                        in product, a + (r * product.K) + (start * Interleaved(count - r)), Math.Min(FewRows, count - r), firstColumn + column, width,
+                        start, length, totals + (r / FewRows * TileSize));
                 }
             }
 
@@ -66,53 +65,32 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             {
                 for (var c = 0; c < width; c++)
                 {
-                    result[(r * BlockColumns) + column + c] =
-                        Fold(totals + (r / FewRows * TileSize) + (((c * FewRows) + (r % FewRows)) * Lanes));
+                    var sum = Fold(totals + (r / FewRows * TileSize) + (((c * FewRows) + (r % FewRows)) * Lanes));
+                    result[(r * BlockColumns) + column + c] = (float)(sum * units[r]);
                 }
             }
         }
     }
 
     /// <summary>totals += A times some rows of B over a chunk of K.</summary>
-    [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddFew<TCodes>(
-        in CpuProduct product, long* rows, int count, float* a, long stride, long firstColumn, int width, long start, long length, float* totals)
+        in CpuProduct product, float* a, int count, long firstColumn, int width, long start, long length, float* totals)
         where TCodes : struct, ICodes
     {
-        var rowScales = stackalloc float[LongestFewChunk / Float8.Block * FewRows];
-        var scales = stackalloc float[LongestFewChunk / Float8.Block * FewRows * 2];
-        for (long k = 0; k < length; k += Float8.Block)
-        {
-            for (var r = 0; r < FewRows; r++)
-            {
-                rowScales[(k / Float8.Block * FewRows) + r] = product.AScale(rows[Math.Min(r, count - 1)], start + k);
-            }
-        }
-
         var bStride = product.BStride * TCodes.Size;
         var step = TLanes.HasManyRegisters || count <= 2 ? 2 : 1;
         for (var c = 0; c < width; c += step)
         {
             // A column that is missing repeats the one before, for nobody.
             var second = step == 2 && c + 1 < width ? 1 : 0;
-            var blocks = product.BScaleRow(firstColumn + c, start);
-            var secondBlocks = product.BScaleRow(firstColumn + c + second, start);
-            for (var segment = 0; segment * Float8.Block < length; segment++)
-            {
-                var factor = Vector256.Load(rowScales + (segment * FewRows));
-                var to = scales + (segment * 2 * FewRows);
-                (factor * Vector256.Create((blocks is null ? 1f : blocks[segment]) * TCodes.Postscale)).Store(to);
-                (factor * Vector256.Create((secondBlocks is null ? 1f : secondBlocks[segment]) * TCodes.Postscale)).Store(to + FewRows);
-            }
-
             // What is needed next: the same rows' next chunk, behind the last one the first of the rows after these.
             var codes = product.B + ((firstColumn + c) * bStride) + (start * TCodes.Size);
             var next = start + length < product.K ? length * TCodes.Size : (FewColumns * bStride) - (start * TCodes.Size);
             var sums = totals + (c * FewRows * Lanes);
             var hasNaN = step == 1
-                ? AddRows<TCodes, One>(count, a, stride, codes, 0, length, next, scales, sums)
-                : AddRows<TCodes, Two>(count, a, stride, codes, second * bStride, length, next, scales, sums);
+                ? AddRows<TCodes, One>(count, a, codes, 0, length, next, sums)
+                : AddRows<TCodes, Two>(count, a, codes, second * bStride, length, next, sums);
             for (var s = 0; hasNaN && s <= second; s++)
             {
                 if (HasNaN<TCodes>(codes + (s * bStride), length))
@@ -124,29 +102,27 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     private static bool AddRows<TCodes, TColumns>(
-        int count, float* a, long stride, byte* b, long bStride, long length, long prefetch, float* scales, float* totals)
+        int count, float* a, byte* b, long bStride, long length, long prefetch, float* totals)
         where TCodes : struct, ICodes
         where TColumns : struct, IRows => count switch
         {
-            1 => AddColumns<TCodes, One, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
-            2 => AddColumns<TCodes, Two, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
-            <= 4 => AddColumns<TCodes, Four, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
-            <= 6 => AddColumns<TCodes, Six, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
-            _ => AddColumns<TCodes, Eight, TColumns>(a, stride, b, bStride, length, prefetch, scales, totals),
+            1 => AddColumns<TCodes, One, TColumns>(a, b, bStride, length, prefetch, totals),
+            2 => AddColumns<TCodes, Two, TColumns>(a, b, bStride, length, prefetch, totals),
+            <= 4 => AddColumns<TCodes, Four, TColumns>(a, b, bStride, length, prefetch, totals),
+            <= 6 => AddColumns<TCodes, Six, TColumns>(a, b, bStride, length, prefetch, totals),
+            _ => AddColumns<TCodes, Eight, TColumns>(a, b, bStride, length, prefetch, totals),
         };
 
     /// <summary>totals += rows of A times one or two rows of B; whether one of the elements of B is NaN, which the sums do not say.</summary>
-    /// <param name="a">[Count, length] at a stride, in groups; those behind the last row can be read.</param>
-    /// <param name="stride">See <paramref name="a"/>.</param>
+    /// <param name="a">[length / lanes, Count, lanes], in groups; those behind the last row are anything.</param>
     /// <param name="b">The first row's codes.</param>
     /// <param name="bStride">To the second's, in bytes.</param>
     /// <param name="length">Whole groups.</param>
     /// <param name="prefetch">Where the codes lie that will be needed soon, from those at hand.</param>
-    /// <param name="scales">[segments, 2, FewRows].</param>
     /// <param name="totals">[2, FewRows, lanes].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool AddColumns<TCodes, TRows, TColumns>(
-        float* a, long stride, byte* b, long bStride, long length, long prefetch, float* scales, float* totals)
+        float* a, byte* b, long bStride, long length, long prefetch, float* totals)
         where TCodes : struct, ICodes
         where TRows : struct, IRows
         where TColumns : struct, IRows
@@ -157,12 +133,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var zero = TLanes.Broadcast(0f);
             var x = a + lane;
             var codes = b + (4 * lane);
-            var scale = scales;
-            for (long done = 0; done < length; done += Float8.Block, scale += 2 * FewRows)
+            for (long done = 0; done < length; done += ChunkLength)
             {
                 TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
                 TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, t4 = zero, t5 = zero, t6 = zero, t7 = zero;
-                for (var end = x + Math.Min(Float8.Block, length - done); x < end; x += Lanes * TCodes.Steps, codes += GroupBytes)
+                for (var end = x + (TRows.Count * Math.Min(ChunkLength, length - done)); x < end; x += TRows.Count * Lanes * TCodes.Steps, codes += GroupBytes)
                 {
                     if (lane == 0)
                     {
@@ -191,19 +166,19 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                         }
                     }
 
-                    AddStep<TRows, TColumns>(x, stride, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                    AddStep<TRows, TColumns>(x + Lanes, stride, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    AddStep<TRows, TColumns>(x, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    AddStep<TRows, TColumns>(x + (TRows.Count * Lanes), w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                     if (TCodes.Steps == 4)
                     {
-                        AddStep<TRows, TColumns>(x + (2 * Lanes), stride, w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                        AddStep<TRows, TColumns>(x + (3 * Lanes), stride, w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows, TColumns>(x + (2 * TRows.Count * Lanes), w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        AddStep<TRows, TColumns>(x + (3 * TRows.Count * Lanes), w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                     }
                 }
 
-                AddScaled<TRows>(totals + lane, scale, s0, s1, s2, s3, s4, s5, s6, s7);
+                AddTo<TRows>(totals + lane, s0, s1, s2, s3, s4, s5, s6, s7);
                 if (TColumns.Count > 1)
                 {
-                    AddScaled<TRows>(totals + lane + (FewRows * Lanes), scale + FewRows, t0, t1, t2, t3, t4, t5, t6, t7);
+                    AddTo<TRows>(totals + lane + (FewRows * Lanes), t0, t1, t2, t3, t4, t5, t6, t7);
                 }
             }
         }
@@ -212,32 +187,31 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddScaled<TRows>(
-        float* total, float* scale, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5, TLanes s6, TLanes s7)
+    private static void AddTo<TRows>(float* total, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5, TLanes s6, TLanes s7)
         where TRows : struct, IRows
     {
-        AddScaled(total, scale, s0);
+        TLanes.AddTo(total, s0);
         if (TRows.Count > 1)
         {
-            AddScaled(total + Lanes, scale + 1, s1);
+            TLanes.AddTo(total + Lanes, s1);
         }
 
         if (TRows.Count > 2)
         {
-            AddScaled(total + (2 * Lanes), scale + 2, s2);
-            AddScaled(total + (3 * Lanes), scale + 3, s3);
+            TLanes.AddTo(total + (2 * Lanes), s2);
+            TLanes.AddTo(total + (3 * Lanes), s3);
         }
 
         if (TRows.Count > 4)
         {
-            AddScaled(total + (4 * Lanes), scale + 4, s4);
-            AddScaled(total + (5 * Lanes), scale + 5, s5);
+            TLanes.AddTo(total + (4 * Lanes), s4);
+            TLanes.AddTo(total + (5 * Lanes), s5);
         }
 
         if (TRows.Count > 6)
         {
-            AddScaled(total + (6 * Lanes), scale + 6, s6);
-            AddScaled(total + (7 * Lanes), scale + 7, s7);
+            TLanes.AddTo(total + (6 * Lanes), s6);
+            TLanes.AddTo(total + (7 * Lanes), s7);
         }
     }
 
@@ -247,7 +221,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     {
         if (TColumns.Count == 1)
         {
-            TLanes.AddProduct(ref s, TLanes.Load(x), w);
+            TLanes.AddProduct(ref s, x, w);
             return;
         }
 
@@ -259,7 +233,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     // One element of each lane: up to sixteen sums that do not wait for each other.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddStep<TRows, TColumns>(
-        float* x, long stride, TLanes w, TLanes v,
+        float* x, TLanes w, TLanes v,
         ref TLanes s0, ref TLanes t0, ref TLanes s1, ref TLanes t1, ref TLanes s2, ref TLanes t2, ref TLanes s3, ref TLanes t3,
         ref TLanes s4, ref TLanes t4, ref TLanes s5, ref TLanes t5, ref TLanes s6, ref TLanes t6, ref TLanes s7, ref TLanes t7)
         where TRows : struct, IRows
@@ -268,25 +242,25 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         AddPair<TColumns>(x, w, v, ref s0, ref t0);
         if (TRows.Count > 1)
         {
-            AddPair<TColumns>(x + stride, w, v, ref s1, ref t1);
+            AddPair<TColumns>(x + Lanes, w, v, ref s1, ref t1);
         }
 
         if (TRows.Count > 2)
         {
-            AddPair<TColumns>(x + (2 * stride), w, v, ref s2, ref t2);
-            AddPair<TColumns>(x + (3 * stride), w, v, ref s3, ref t3);
+            AddPair<TColumns>(x + (2 * Lanes), w, v, ref s2, ref t2);
+            AddPair<TColumns>(x + (3 * Lanes), w, v, ref s3, ref t3);
         }
 
         if (TRows.Count > 4)
         {
-            AddPair<TColumns>(x + (4 * stride), w, v, ref s4, ref t4);
-            AddPair<TColumns>(x + (5 * stride), w, v, ref s5, ref t5);
+            AddPair<TColumns>(x + (4 * Lanes), w, v, ref s4, ref t4);
+            AddPair<TColumns>(x + (5 * Lanes), w, v, ref s5, ref t5);
         }
 
         if (TRows.Count > 6)
         {
-            AddPair<TColumns>(x + (6 * stride), w, v, ref s6, ref t6);
-            AddPair<TColumns>(x + (7 * stride), w, v, ref s7, ref t7);
+            AddPair<TColumns>(x + (6 * Lanes), w, v, ref s6, ref t6);
+            AddPair<TColumns>(x + (7 * Lanes), w, v, ref s7, ref t7);
         }
     }
 }

@@ -4,13 +4,15 @@ using System.Runtime.Intrinsics;
 namespace Octet.Backends;
 
 /// <summary>
-/// The inner loops for one vector width. Every product is a dot of two rows: sixteen lanes share the columns of a 128-wide block
-/// (<see cref="ICodes"/> says how), the block's sum is scaled into a second accumulator, and the lanes are folded once at the end.
+/// The inner loops for one vector width. Every product is a dot of two rows: sixteen lanes share its columns (<see cref="ICodes"/>
+/// says how), 512 columns are one sum in each lane, those sums are added in order, and the lanes are folded once at the end.
 /// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
 /// </summary>
 /// <remarks>
 /// NOTE: all of it is compiled with all optimisations at its first call. A model's first tokens would else run in code that
 /// nobody has optimised yet, and a loop that is called once per op stays there for long.
+/// The scale pairs of the 128-wide blocks are put into the elements of A, rounded once, for every row of the weight's scales anew:
+/// 1/128 of the work, where scaling each block's sums costs a tile that has one every eight steps a fifth of its time.
 /// One row (decode) takes the codes straight from memory, widened in registers: reading them is all that counts. More rows share
 /// what a few columns over half a kilobyte of K become once widened; that stays in the first-level cache, the rows come from the
 /// second, and the tile of rows and columns lives in registers.
@@ -18,23 +20,20 @@ namespace Octet.Backends;
 internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     where TLanes : unmanaged, ILanes<TLanes>
 {
-    // A chunk of K: what a tile's columns need of it fits the first-level cache.
+    // A chunk of K that is one sum: what a tile's columns need of it fits the first-level cache.
     private const int ChunkLength = 512;
 
-    // Blocks of K that a chunk can have: scale blocks of the weight that begin elsewhere than the rows' cut them in two.
-    private const int ChunkSegments = 2 * ChunkLength / Float8.Block;
+    // NOTE: rows a power of two apart would share the few sets of the caches where that much of each is kept.
+    private const int WideStride = ChunkLength;
 
     // What sixteen lanes take at a time.
     private const int GroupBytes = 64;
 
-    // Scales of a segment's columns lie this far apart.
-    private const int TileScales = 8;
-
-    // The longest rest of a row that is no whole group.
-    private const int TailBytes = Float8.Block * sizeof(ushort);
-
     // The tile: its accumulators, a step of its columns and one of a row fit the registers.
     private const int TileRows = 4;
+
+    // Columns widened at a time: what a tile of rows is multiplied with while it is in the first-level cache with them.
+    private static int WideColumns => TLanes.HasManyRegisters ? TileColumns : 3 * TileColumns;
 
     private static int TileTotals => TileRows * TileColumns * Lanes;
 
@@ -61,7 +60,6 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Multiply<TCodes>(
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
         where TCodes : struct, ICodes
@@ -71,177 +69,176 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             return;
         }
 
-        // NOTE: rows a power of two apart would share the few sets of the caches where that much of each is kept.
-        var stride = PaddedLength<TCodes>(in product) + (5 * Lanes);
-        var wideSize = TileScales * (ChunkLength + Float8.Block);
-        var a = worker.Scratch((PanelRows * stride) + wideSize + ((long)(PanelRows + 4) * (BlockColumns + TileScales) * Lanes));
-        var wide = a + (PanelRows * stride);
-        if (worker.Panel != panel)
+        // Rows lie interleaved, as many as are used side by side: [tile of rows][step][row][lane].
+        var padded = Padded<TCodes>(product.K);
+        var isFew = padded == product.K && count <= MostFewRows;
+        var a = worker.Scratch(
+            ((PanelRows + FewRows + 1) * padded) + (2 * PanelRows) + (WideColumns * WideStride) +
+            ((long)(PanelRows + TileRows) * (BlockColumns + TileColumns) * Lanes));
+        var row = a + ((PanelRows + FewRows) * padded);
+        var units = (double*)(row + padded);
+        var wide = (float*)(units + PanelRows);
+        for (int done = 0, width; done < columns; done += width)
         {
-            for (var r = 0; r < count; r++)
+            // The columns that share a row of scales share the rows of A that have them in.
+            var column = firstColumn + done;
+            width = (int)Math.Min(columns - done, product.ColumnsOfScaleRow(column));
+            var scales = (nint)product.BScaleRow(column, 0);
+            if (worker.Panel != (panel, scales))
             {
-                WidenRow<TCodes>(in product, rows[r], a + (r * stride));
+                for (var r = 0; r < count; r++)
+                {
+                    var first = isFew ? r / FewRows * FewRows : r / TileRows * TileRows;
+                    var step = Lanes * (isFew ? Interleaved(count - first) : TileRows);
+                    units[r] = WidenRow<TCodes>(in product, rows[r], column, row, a + (first * padded) + ((r - first) * Lanes), step);
+                }
+
+                worker.Panel = (panel, scales);
             }
 
-            worker.Panel = panel;
-        }
-
-        if (count == 1 && (TLanes.HasManyRegisters || !CanTakePairs<TCodes>(in product, count)))
-        {
-            for (var column = 0; column < columns; column += RowColumns)
+            if (!isFew)
             {
-                MultiplyRow<TCodes>(in product, rows[0], a, firstColumn + column, Math.Min(RowColumns, columns - column), result + column);
+                MultiplyMany<TCodes>(in product, a, padded, count, units, column, width, wide, result + done);
             }
-
-            return;
+            else if (count > 1)
+            {
+                MultiplyFew<TCodes>(in product, a, count, units, column, width, wide, result + done);
+            }
+            else
+            {
+                MultiplyOne<TCodes>(in product, a, *units, column, width, result + done);
+            }
         }
+    }
 
-        if (CanTakePairs<TCodes>(in product, count))
-        {
-            MultiplyFew<TCodes>(in product, rows, count, a, stride, firstColumn, columns, wide + wideSize, result);
-            return;
-        }
-
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void MultiplyMany<TCodes>(
+        in CpuProduct product, float* a, long stride, int count, double* units, long firstColumn, int columns, float* wide, float* result)
+        where TCodes : struct, ICodes
+    {
         // A chunk of the rows is used for all columns while it is cached. The totals of a tile lie together,
         // [column tile, row tile][row, column][lane].
-        var totals = wide + wideSize;
+        var totals = wide + (WideColumns * WideStride);
         var rowTiles = (count + TileRows - 1) / TileRows;
         new Span<float>(totals, (columns + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
-        AddProducts<TCodes>(in product, rows, count, firstColumn, columns, a, stride, wide, totals);
+        for (long start = 0; start < product.K; start += ChunkLength)
+        {
+            var length = (int)Math.Min(ChunkLength, product.K - start);
+            var padded = Padded<TCodes>(length);
+            for (var c = 0; c < columns; c += WideColumns)
+            {
+                var width = Math.Min(WideColumns, columns - c);
+                WidenColumns<TCodes>(in product, firstColumn + c, width, start, length, wide);
+                for (var r = 0; r < count; r += TileRows)
+                {
+                    for (var t = 0; t < width; t += TileColumns)
+                    {
+                        AddTile(
+                            Math.Min(TileRows, count - r), a + (r * stride) + (start * TileRows), wide + (t * WideStride), padded,
+                            totals + (((((c + t) / TileColumns) * rowTiles) + (r / TileRows)) * TileTotals));
+                    }
+                }
+            }
+        }
+
         for (var c = 0; c < columns; c++)
         {
             var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Lanes);
             for (var r = 0; r < count; r++)
             {
-                result[(r * BlockColumns) + c] = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
+                var sum = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
+                result[(r * BlockColumns) + c] = (float)(sum * units[r]);
             }
         }
     }
 
-    /// <summary>totals += A times some rows of B, a chunk of K at a time.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddProducts<TCodes>(
-        in CpuProduct product, long* rows, int count, long firstColumn, int width, float* a, long stride, float* wide, float* totals)
+    /// <summary>Elements start to start + length - 1 of a few rows of B as raw singles.</summary>
+    /// <remarks>NOTE: a column beyond the last is what lies there from an earlier tile: finite or not, nobody reads its totals.</remarks>
+    private static void WidenColumns<TCodes>(in CpuProduct product, long firstColumn, int width, long start, int length, float* wide)
         where TCodes : struct, ICodes
     {
-        var lengths = stackalloc int[ChunkSegments + 1];
-        var rowScales = stackalloc float[ChunkSegments * PanelRows];
-        var columnScales = stackalloc float[ChunkSegments * TileScales];
-        for (long start = 0, padded = 0, next; start < product.K; start = next)
-        {
-            var (segments, chunk) = (0, 0);
-            for (next = start; next < product.K && segments < ChunkSegments; segments++)
-            {
-                var length = product.SegmentLength(next);
-                lengths[segments] = (int)Padded<TCodes>(length);
-                if (chunk + lengths[segments] > ChunkLength && segments > 0)
-                {
-                    break;
-                }
-
-                for (var r = 0; r < count; r++)
-                {
-                    rowScales[(segments * PanelRows) + r] = product.AScale(rows[r], next);
-                }
-
-                chunk += lengths[segments];
-                next += length;
-            }
-
-            var tileTotals = totals;
-            for (var c = 0; c < width; c += TileColumns)
-            {
-                var tileWidth = Math.Min(TileColumns, width - c);
-                WidenColumns<TCodes>(in product, firstColumn + c, tileWidth, start, next, wide, columnScales);
-                for (var r = 0; r < count; r += TileRows)
-                {
-                    var tile = new CpuTile
-                    {
-                        A = a + (r * stride) + padded,
-                        AStride = stride,
-                        B = wide,
-                        BStride = ChunkLength + Float8.Block,
-                        Segments = segments,
-                        Lengths = lengths,
-                        RowScales = rowScales + r,
-                        ColumnScales = columnScales,
-                        Totals = tileTotals,
-                    };
-                    AddTile(Math.Min(TileRows, count - r), in tile);
-                    tileTotals += TileTotals;
-                }
-            }
-
-            padded += chunk;
-        }
-    }
-
-    /// <summary>Columns start to end-1 of a few rows of B as raw singles, and their scales; the last row stands for those a tile has beyond.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void WidenColumns<TCodes>(
-        in CpuProduct product, long firstColumn, int width, long start, long end, float* wide, float* columnScales)
-        where TCodes : struct, ICodes
-    {
+        // What is needed next: more of the same row, or the same of the row after these.
+        var end = start + length;
+        var next = (end < product.K ? length : (WideColumns * product.BStride) - start) * TCodes.Size;
         for (var c = 0; c < width; c++)
         {
-            var codes = product.B + ((firstColumn + c) * product.BStride * TCodes.Size);
-            var destination = wide + (c * (ChunkLength + Float8.Block));
-            var blocks = product.BScaleRow(firstColumn + c, start);
-            var segment = 0;
-            for (long k = start; k < end; k += product.SegmentLength(k), segment++)
-            {
-                columnScales[(segment * TileScales) + c] = (blocks is null ? 1f : blocks[product.BlocksFrom(start, k)]) * TCodes.Postscale;
-            }
+            var codes = product.B + ((((firstColumn + c) * product.BStride) + start) * TCodes.Size);
+            WidenRaw<TCodes>(codes, length, wide + (c * WideStride), next);
+        }
+    }
 
-            // What is needed next: more of the same row, or the same of the row after these.
-            var next = (end < product.K ? end - start : (TileColumns * product.BStride) - start) * TCodes.Size;
-            if (product.ScaleColumnOffset == 0)
+    /// <summary>
+    /// A row of A as singles in groups, filled up with zeros, each times its scale pair in units of a power of two near the largest of
+    /// them: so neither these nor their products overflow, or underflow unless they are 2^-100 of what is beside them.
+    /// </summary>
+    /// <param name="product">The operands.</param>
+    /// <param name="row">The row of A.</param>
+    /// <param name="column">A row of B with the scales.</param>
+    /// <param name="raw">Room for the row.</param>
+    /// <param name="destination">Gets what lanes take in a step; that of the next step lies <paramref name="step"/> further.</param>
+    /// <param name="step">See <paramref name="destination"/>.</param>
+    /// <returns>What the sums of its products with raw singles are to be multiplied by.</returns>
+    private static double WidenRow<TCodes>(in CpuProduct product, long row, long column, float* raw, float* destination, int step)
+        where TCodes : struct, ICodes
+    {
+        WidenRaw<TCodes>(product.A + (row * product.AStride * TCodes.Size), product.K, raw, 0);
+        var largest = 0.0;
+        for (long k = 0; k < product.K; k += product.SegmentLength(k))
+        {
+            var scale = Math.Abs(product.ScalePair(row, column, k));
+            largest = double.IsFinite(scale) ? Math.Max(largest, scale) : largest;
+        }
+
+        for (var last = product.K / Lanes / TCodes.Steps * TCodes.Steps; last < Padded<TCodes>(product.K) / Lanes; last++)
+        {
+            new Span<float>(destination + (last * step), Lanes).Clear();
+        }
+
+        var unit = Math.ScaleB(1, largest > 0 ? Math.ILogB(largest) : 0);
+        for (long k = 0, length; k < product.K; k += length)
+        {
+            length = product.SegmentLength(k);
+            var factor = (float)(product.ScalePair(row, column, k) / unit * TCodes.Prescale);
+            Scale<TCodes>(raw, k, length, factor, destination, step);
+        }
+
+        return unit * TCodes.Postscale;
+    }
+
+    /// <summary>Elements first to first + count - 1 of a row of raw singles in groups become their values times a factor.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scale<TCodes>(float* raw, long first, long count, float factor, float* destination, int step) where TCodes : struct, ICodes
+    {
+        var group = Lanes * TCodes.Steps;
+        var (rebias, factors) = (TLanes.Broadcast(TCodes.Rebias), TLanes.Broadcast(factor));
+        for (var (k, end) = (first, first + count); k < end;)
+        {
+            var from = raw + (k / group * group);
+            var to = destination + (k / group * TCodes.Steps * step);
+            if (k % group == 0 && k + group <= end)
             {
-                WidenRaw<TCodes>(codes + (start * TCodes.Size), (int)(end - start), destination, next);
+                for (var s = 0; s < TCodes.Steps; s++, to += step, from += Lanes)
+                {
+                    for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+                    {
+                        TLanes.Store(to + lane, TLanes.Multiply(TLanes.Multiply(TLanes.Load(from + lane), rebias), factors));
+                    }
+                }
+
+                k += group;
                 continue;
             }
 
-            for (long k = start, length; k < end; k += length)
-            {
-                length = product.SegmentLength(k);
-                WidenRaw<TCodes>(codes + (k * TCodes.Size), (int)length, destination, next);
-                destination += Padded<TCodes>(length);
-            }
-        }
-
-        for (var c = width; c < TileColumns; c++)
-        {
-            // NOTE: a column beyond the last repeats what lies there from an earlier tile: finite or not, nobody reads its totals.
-            for (var segment = 0; segment < ChunkSegments; segment++)
-            {
-                columnScales[(segment * TileScales) + c] = 0f;
-            }
-        }
-    }
-
-    /// <summary>A row of A as singles times Prescale, each segment filled up with zeros to a whole group.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void WidenRow<TCodes>(in CpuProduct product, long row, float* destination) where TCodes : struct, ICodes
-    {
-        var codes = product.A + (row * product.AStride * TCodes.Size);
-        for (long start = 0, length; start < product.K; start += length)
-        {
-            length = product.SegmentLength(start);
-            WidenRaw<TCodes>(codes + (start * TCodes.Size), (int)length, destination, 0);
-            var padded = (int)Padded<TCodes>(length);
-            for (var i = 0; i < padded && TCodes.Rebias != 1f; i += TLanes.Count)
-            {
-                var value = TLanes.Multiply(TLanes.Load(destination + i), TLanes.Broadcast(TCodes.Rebias));
-                TLanes.Store(destination + i, TLanes.Multiply(value, TLanes.Broadcast(TCodes.Prescale)));
-            }
-
-            destination += padded;
+            // A group that is cut by an end of the scales or of the row.
+            var (j, i) = (k % TCodes.Steps, k % group / TCodes.Steps);
+            to[(j * step) + i] = from[(j * Lanes) + i] * TCodes.Rebias * factor;
+            k++;
         }
     }
 
     /// <summary>Elements as raw singles in groups, with zeros up to a whole group; nothing behind the last element is read.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void WidenRaw<TCodes>(byte* source, int length, float* destination, long prefetch) where TCodes : struct, ICodes
+    private static void WidenRaw<TCodes>(byte* source, long length, float* destination, long prefetch) where TCodes : struct, ICodes
     {
         var group = Lanes * TCodes.Steps;
         var full = length / group * group;
@@ -254,7 +251,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             hasNaN |= WidenGroups<TCodes>(tail, 1, destination + full, 0);
         }
 
-        var codes = new ReadOnlySpan<byte>(source, hasNaN ? length : 0);
+        var codes = new ReadOnlySpan<byte>(source, hasNaN ? checked((int)length) : 0);
         for (int next, i = 0; (next = TCodes.IndexOfNaN(codes[i..])) >= 0; i += next + 1)
         {
             var at = i + next;
@@ -264,7 +261,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
 
     /// <summary>Whole groups, fetching as many at an offset for later; whether one of the elements is NaN, which the raw singles do not say.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool WidenGroups<TCodes>(byte* source, int groups, float* destination, long prefetch) where TCodes : struct, ICodes
+    private static bool WidenGroups<TCodes>(byte* source, long groups, float* destination, long prefetch) where TCodes : struct, ICodes
     {
         // NOTE: no call in here, or the mark would go through memory in every turn.
         var mark = TLanes.Broadcast(0f);
@@ -344,22 +341,4 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
 
     private static long Padded<TCodes>(long length) where TCodes : struct, ICodes =>
         (length + (Lanes * TCodes.Steps) - 1) / (Lanes * TCodes.Steps) * (Lanes * TCodes.Steps);
-
-    /// <summary>Floats of a row once it is widened.</summary>
-    private static long PaddedLength<TCodes>(in CpuProduct product) where TCodes : struct, ICodes
-    {
-        if (product.ScaleColumnOffset == 0)
-        {
-            return Padded<TCodes>(product.K);
-        }
-
-        long padded = 0;
-        for (long start = 0, length; start < product.K; start += length)
-        {
-            length = product.SegmentLength(start);
-            padded += Padded<TCodes>(length);
-        }
-
-        return padded;
-    }
 }

@@ -35,101 +35,82 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         public static int Count => 4;
     }
 
-    private static void AddTile(int rows, in CpuTile tile)
+    private static void AddTile(int rows, float* a, float* b, long length, float* totals)
     {
         switch (rows)
         {
             case 1:
-                AddTile<One>(in tile);
+                AddTile<One>(a, b, length, totals);
                 break;
             case 2:
-                AddTile<Two>(in tile);
+                AddTile<Two>(a, b, length, totals);
                 break;
             case 3:
-                AddTile<Three>(in tile);
+                AddTile<Three>(a, b, length, totals);
                 break;
             default:
-                AddTile<Four>(in tile);
+                AddTile<Four>(a, b, length, totals);
                 break;
         }
     }
 
-    /// <summary>totals += scaled products of the tile's rows and columns over its segments; what the tile has not is compiled away.</summary>
-    [SkipLocalsInit]
+    /// <summary>totals += the products of the tile's rows and columns over a chunk of K; what the tile has not is compiled away.</summary>
+    /// <param name="a">[length / lanes, TileRows, lanes], in groups.</param>
+    /// <param name="b">[TileColumns, length] at <see cref="WideStride"/>.</param>
+    /// <param name="length">Whole groups.</param>
+    /// <param name="totals">[rows, TileColumns, lanes].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddTile<TRows>(in CpuTile tile) where TRows : struct, IRows
+    private static void AddTile<TRows>(float* a, float* b, long length, float* totals) where TRows : struct, IRows
     {
-        var (stride, bStride) = (tile.AStride, tile.BStride);
-        var zero = TLanes.Broadcast(0f);
-
-        // The scale pairs beforehand, so that the multiply-add units are left to the sums.
-        var scales = stackalloc float[ChunkSegments * 4 * TileScales];
-        for (var segment = 0; segment < tile.Segments; segment++)
-        {
-            var columns = tile.ColumnScales + (segment * TileScales);
-            for (var r = 0; r < TRows.Count; r++)
-            {
-                var row = Vector256.Create(tile.RowScales[(segment * PanelRows) + r]);
-                (row * Vector256.Load(columns)).Store(scales + (((segment * 4) + r) * TileScales));
-            }
-        }
-
         for (var lane = 0; lane < Lanes; lane += TLanes.Count)
         {
-            var a = tile.A + lane;
-            var b = tile.B + lane;
-            for (var segment = 0; segment < tile.Segments; segment++)
+            var zero = TLanes.Broadcast(0f);
+            TLanes s00 = zero, s01 = zero, s02 = zero, s03 = zero, s04 = zero, s05 = zero;
+            TLanes s10 = zero, s11 = zero, s12 = zero, s13 = zero, s14 = zero, s15 = zero;
+            TLanes s20 = zero, s21 = zero, s22 = zero, s23 = zero, s24 = zero, s25 = zero;
+            TLanes s30 = zero, s31 = zero, s32 = zero, s33 = zero, s34 = zero, s35 = zero;
+            var x = a + lane;
+            var w = b + lane;
+            for (var end = w + length; w < end; w += Lanes, x += TileRows * Lanes)
             {
-                TLanes s00 = zero, s01 = zero, s02 = zero, s03 = zero, s04 = zero, s05 = zero;
-                TLanes s10 = zero, s11 = zero, s12 = zero, s13 = zero, s14 = zero, s15 = zero;
-                TLanes s20 = zero, s21 = zero, s22 = zero, s23 = zero, s24 = zero, s25 = zero;
-                TLanes s30 = zero, s31 = zero, s32 = zero, s33 = zero, s34 = zero, s35 = zero;
-                for (var end = a + tile.Lengths[segment]; a < end; a += Lanes, b += Lanes)
-                {
-                    var w0 = TLanes.Load(b);
-                    var w1 = TLanes.Load(b + bStride);
-                    var w2 = TLanes.Load(b + (2 * bStride));
-                    var w3 = TLanes.HasManyRegisters ? TLanes.Load(b + (3 * bStride)) : w0;
-                    var w4 = TLanes.HasManyRegisters ? TLanes.Load(b + (4 * bStride)) : w0;
-                    var w5 = TLanes.HasManyRegisters ? TLanes.Load(b + (5 * bStride)) : w0;
-                    AddRow(TLanes.Load(a), w0, w1, w2, w3, w4, w5, ref s00, ref s01, ref s02, ref s03, ref s04, ref s05);
-                    if (TRows.Count > 1)
-                    {
-                        AddRow(TLanes.Load(a + stride), w0, w1, w2, w3, w4, w5, ref s10, ref s11, ref s12, ref s13, ref s14, ref s15);
-                    }
-
-                    if (TRows.Count > 2)
-                    {
-                        AddRow(TLanes.Load(a + (2 * stride)), w0, w1, w2, w3, w4, w5, ref s20, ref s21, ref s22, ref s23, ref s24, ref s25);
-                    }
-
-                    if (TRows.Count > 3)
-                    {
-                        AddRow(TLanes.Load(a + (3 * stride)), w0, w1, w2, w3, w4, w5, ref s30, ref s31, ref s32, ref s33, ref s34, ref s35);
-                    }
-                }
-
-                var scale = scales + (segment * 4 * TileScales);
-                var total = tile.Totals + lane;
-                AddScaled(total, scale, s00, s01, s02, s03, s04, s05);
-
+                var w0 = TLanes.Load(w);
+                var w1 = TLanes.Load(w + WideStride);
+                var w2 = TLanes.Load(w + (2 * WideStride));
+                var w3 = TLanes.HasManyRegisters ? TLanes.Load(w + (3 * WideStride)) : w0;
+                var w4 = TLanes.HasManyRegisters ? TLanes.Load(w + (4 * WideStride)) : w0;
+                var w5 = TLanes.HasManyRegisters ? TLanes.Load(w + (5 * WideStride)) : w0;
+                AddRow(TLanes.Load(x), w0, w1, w2, w3, w4, w5, ref s00, ref s01, ref s02, ref s03, ref s04, ref s05);
                 if (TRows.Count > 1)
                 {
-                    total += TileColumns * Lanes;
-                    AddScaled(total, scale + TileScales, s10, s11, s12, s13, s14, s15);
+                    AddRow(TLanes.Load(x + Lanes), w0, w1, w2, w3, w4, w5, ref s10, ref s11, ref s12, ref s13, ref s14, ref s15);
                 }
 
                 if (TRows.Count > 2)
                 {
-                    total += TileColumns * Lanes;
-                    AddScaled(total, scale + (2 * TileScales), s20, s21, s22, s23, s24, s25);
+                    AddRow(TLanes.Load(x + (2 * Lanes)), w0, w1, w2, w3, w4, w5, ref s20, ref s21, ref s22, ref s23, ref s24, ref s25);
                 }
 
                 if (TRows.Count > 3)
                 {
-                    total += TileColumns * Lanes;
-                    AddScaled(total, scale + (3 * TileScales), s30, s31, s32, s33, s34, s35);
+                    AddRow(TLanes.Load(x + (3 * Lanes)), w0, w1, w2, w3, w4, w5, ref s30, ref s31, ref s32, ref s33, ref s34, ref s35);
                 }
+            }
+
+            var total = totals + lane;
+            AddTo(total, s00, s01, s02, s03, s04, s05);
+            if (TRows.Count > 1)
+            {
+                AddTo(total + (TileColumns * Lanes), s10, s11, s12, s13, s14, s15);
+            }
+
+            if (TRows.Count > 2)
+            {
+                AddTo(total + (2 * TileColumns * Lanes), s20, s21, s22, s23, s24, s25);
+            }
+
+            if (TRows.Count > 3)
+            {
+                AddTo(total + (3 * TileColumns * Lanes), s30, s31, s32, s33, s34, s35);
             }
         }
     }
@@ -152,63 +133,50 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddScaled(float* total, float* scale, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5)
+    private static void AddTo(float* total, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5)
     {
-        AddScaled(total, scale, s0);
-        AddScaled(total + Lanes, scale + 1, s1);
-        AddScaled(total + (2 * Lanes), scale + 2, s2);
+        TLanes.AddTo(total, s0);
+        TLanes.AddTo(total + Lanes, s1);
+        TLanes.AddTo(total + (2 * Lanes), s2);
         if (TLanes.HasManyRegisters)
         {
-            AddScaled(total + (3 * Lanes), scale + 3, s3);
-            AddScaled(total + (4 * Lanes), scale + 4, s4);
-            AddScaled(total + (5 * Lanes), scale + 5, s5);
+            TLanes.AddTo(total + (3 * Lanes), s3);
+            TLanes.AddTo(total + (4 * Lanes), s4);
+            TLanes.AddTo(total + (5 * Lanes), s5);
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddScaled(float* total, float* scale, TLanes sum) =>
-        TLanes.AddScaled(total, *scale, sum);
-
-    /// <summary>One widened row of A times a few rows of B (at most <see cref="RowColumns"/>), widened in registers, from end to end.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MultiplyRow<TCodes>(in CpuProduct product, long row, float* a, long column, int width, float* result)
+    private static void MultiplyOne<TCodes>(in CpuProduct product, float* a, double unit, long firstColumn, int columns, float* result)
         where TCodes : struct, ICodes
     {
-        var tails = stackalloc byte[RowColumns * TailBytes];
-        var scales = stackalloc float[RowColumns];
+        for (var column = 0; column < columns; column += RowColumns)
+        {
+            MultiplyRow<TCodes>(in product, a, unit, firstColumn + column, Math.Min(RowColumns, columns - column), result + column);
+        }
+    }
+
+    /// <summary>One row of A times a few rows of B (at most <see cref="RowColumns"/>), widened in registers, from end to end.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void MultiplyRow<TCodes>(in CpuProduct product, float* a, double unit, long column, int width, float* result)
+        where TCodes : struct, ICodes
+    {
         var totals = stackalloc float[RowColumns * Lanes];
         var stride = product.BStride * TCodes.Size;
         var first = product.B + (column * stride);
         var zero = TLanes.Broadcast(0f);
         var isNaN = false;
+
+        // Rows that are missing repeat the first, for nobody.
+        var (b1, b2, b3) = (width > 1 ? stride : 0, width > 2 ? 2 * stride : 0, width > 3 ? 3 * stride : 0);
         for (var lane = 0; lane < Lanes; lane += TLanes.Count)
         {
             TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, mark = zero;
             var x = a + lane;
-            for (long start = 0, length; start < product.K; start += length)
+            var b = first + (4 * lane);
+            for (var k = product.K; k > 0; k -= ChunkLength)
             {
-                length = product.SegmentLength(start);
-                var padded = Padded<TCodes>(length);
-                var b = first + (start * TCodes.Size);
-                var step = stride;
-                if (padded != length)
-                {
-                    CopyTails(b, stride, width, length * TCodes.Size, tails);
-                    b = tails;
-                    step = TailBytes;
-                }
-
-                var scale = product.AScale(row, start);
-                for (var c = 0; c < RowColumns; c++)
-                {
-                    scales[c] = scale * (product.BScale(column + Math.Min(c, width - 1), start) * TCodes.Postscale);
-                }
-
-                // Rows that are missing repeat the first, for nobody.
-                var (b1, b2, b3) = (width > 1 ? step : 0, width > 2 ? 2 * step : 0, width > 3 ? 3 * step : 0);
-                var end = x + padded;
                 TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero;
-                for (b += 4 * lane; x < end; x += Lanes * TCodes.Steps, b += 4 * Lanes)
+                for (var end = x + Math.Min(ChunkLength, k); x < end; x += Lanes * TCodes.Steps, b += GroupBytes)
                 {
                     if (lane == 0)
                     {
@@ -239,12 +207,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                     }
                 }
 
-                // The widened row goes on behind the padding of this segment.
-                x = end;
-                TLanes.AddProduct(ref t0, s0, TLanes.Broadcast(scales[0]));
-                TLanes.AddProduct(ref t1, s1, TLanes.Broadcast(scales[1]));
-                TLanes.AddProduct(ref t2, s2, TLanes.Broadcast(scales[2]));
-                TLanes.AddProduct(ref t3, s3, TLanes.Broadcast(scales[3]));
+                (t0, t1) = (TLanes.Add(t0, s0), TLanes.Add(t1, s1));
+                (t2, t3) = (TLanes.Add(t2, s2), TLanes.Add(t3, s3));
             }
 
             TLanes.Store(totals + lane, t0);
@@ -256,7 +220,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
         for (var c = 0; c < width; c++)
         {
-            result[c] = isNaN && HasNaN<TCodes>(first + (c * stride), product.K) ? float.NaN : Fold(totals + (c * Lanes));
+            result[c] = isNaN && HasNaN<TCodes>(first + (c * stride), product.K) ? float.NaN : (float)(Fold(totals + (c * Lanes)) * unit);
         }
     }
 
@@ -277,16 +241,6 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         TLanes.WidenPairs(b, out var w0, out var w1);
         TLanes.AddProduct(ref sum, x0, w0);
         TLanes.AddProduct(ref sum, x1, w1);
-    }
-
-    // Nothing behind the last element is read: what is left of the rows gets zeros behind it.
-    private static void CopyTails(byte* source, long stride, int count, long size, byte* tails)
-    {
-        new Span<byte>(tails, RowColumns * TailBytes).Clear();
-        for (var c = 0; c < count; c++)
-        {
-            Buffer.MemoryCopy(source + (c * stride), tails + (c * TailBytes), TailBytes, size);
-        }
     }
 
     private static bool HasNaN<TCodes>(byte* codes, long count) where TCodes : struct, ICodes =>

@@ -22,13 +22,16 @@ internal unsafe struct CpuProduct
         return (int)Math.Min(Math.Min(toOwnBlock, toWeightBlock), K - start);
     }
 
-    public readonly float AScale(long row, long start) =>
+    private readonly float AScale(long row, long start) =>
         AScales is null ? 1f : AScales[(row * AScaleStride) + (start / Float8.Block)];
 
-    public readonly float BScale(long column, long start) => BScales is null ? 1f : *BScaleRow(column, start);
+    /// <summary>What a product of elements of a row of A and of B at a place is multiplied by.</summary>
+    public readonly double ScalePair(long row, long column, long k) =>
+        (double)AScale(row, k) * (BScales is null ? 1f : *BScaleRow(column, k));
 
-    /// <summary>Scale blocks of the weight between two places of a row.</summary>
-    public readonly long BlocksFrom(long start, long k) => ((ScaleColumnOffset + k) / Float8.Block) - ((ScaleColumnOffset + start) / Float8.Block);
+    /// <summary>Rows of B from <paramref name="column"/> on that share their scales.</summary>
+    public readonly long ColumnsOfScaleRow(long column) =>
+        BScales is null ? long.MaxValue : Float8.Block - ((ScaleRowOffset + column) % Float8.Block);
 
     /// <summary>The scales of a column's blocks from <paramref name="start"/> on; null: all are 1.</summary>
     public readonly float* BScaleRow(long column, long start) =>
@@ -57,24 +60,6 @@ internal unsafe struct CpuAttention
     /// <summary>Context positions that any of the queries at firstPosition to lastPosition sees.</summary>
     public readonly (long First, long End) Visible(long firstPosition, long lastPosition) =>
         (Window > 0 ? Math.Max(0, firstPosition - Window + 1) : 0, Math.Min(lastPosition + 1, MaxContext));
-}
-
-/// <summary>A few rows of A by a few rows of B over some segments, both widened, added to sixteen lanes of totals for each pair.</summary>
-internal unsafe struct CpuTile
-{
-    public float* A, B;
-
-    /// <summary>Of each segment: those of the rows, <see cref="CpuKernels.PanelRows"/> apart, and those of the columns.</summary>
-    public float* RowScales, ColumnScales;
-
-    /// <summary>[rows, columns, lanes].</summary>
-    public float* Totals;
-
-    public long AStride, BStride;
-    public int Segments;
-
-    /// <summary>Of each segment, whole lanes.</summary>
-    public int* Lengths;
 }
 
 /// <summary>The inner loops, for one vector width; see <see cref="CpuKernels{TLanes}"/>.</summary>

@@ -20,8 +20,11 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>sum += a * b, rounded once. NOTE: written in place, for else the compiler moves some of a loop's sums from register to register.</summary>
     static abstract void AddProduct(ref TSelf sum, TSelf a, TSelf b);
 
-    /// <summary>total[i] += sum[i] * scale, rounded once.</summary>
-    static abstract void AddScaled(float* total, float scale, TSelf sum);
+    /// <summary>The same for what is used once, straight from memory.</summary>
+    static abstract void AddProduct(ref TSelf sum, float* a, TSelf b);
+
+    /// <summary>total[i] += sum[i].</summary>
+    static abstract void AddTo(float* total, TSelf sum);
 
     static abstract TSelf Multiply(TSelf a, TSelf b);
 

@@ -29,8 +29,11 @@ internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
         sum._value = Vector128.FusedMultiplyAdd(a._value, b._value, sum._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddScaled(float* total, float scale, Lanes128 sum) =>
-        Vector128.FusedMultiplyAdd(sum._value, Vector128.Create(scale), Vector128.Load(total)).Store(total);
+    public static void AddTo(float* total, Lanes128 sum) => (Vector128.Load(total) + sum._value).Store(total);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes128 sum, float* a, Lanes128 b) =>
+        sum._value = Vector128.FusedMultiplyAdd(b._value, Vector128.Load(a), sum._value);
 
     public static Lanes128 Multiply(Lanes128 a, Lanes128 b) => new(a._value * b._value);
 

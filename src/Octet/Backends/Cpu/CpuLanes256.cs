@@ -29,8 +29,11 @@ internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
         sum._value = Vector256.FusedMultiplyAdd(a._value, b._value, sum._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddScaled(float* total, float scale, Lanes256 sum) =>
-        Vector256.FusedMultiplyAdd(sum._value, Vector256.Create(scale), Vector256.Load(total)).Store(total);
+    public static void AddTo(float* total, Lanes256 sum) => (Vector256.Load(total) + sum._value).Store(total);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes256 sum, float* a, Lanes256 b) =>
+        sum._value = Vector256.FusedMultiplyAdd(b._value, Vector256.Load(a), sum._value);
 
     public static Lanes256 Multiply(Lanes256 a, Lanes256 b) => new(a._value * b._value);
 

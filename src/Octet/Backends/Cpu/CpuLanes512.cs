@@ -29,8 +29,11 @@ internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
         sum._value = Vector512.FusedMultiplyAdd(a._value, b._value, sum._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddScaled(float* total, float scale, Lanes512 sum) =>
-        Vector512.FusedMultiplyAdd(sum._value, Vector512.Create(scale), Vector512.Load(total)).Store(total);
+    public static void AddTo(float* total, Lanes512 sum) => (Vector512.Load(total) + sum._value).Store(total);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddProduct(ref Lanes512 sum, float* a, Lanes512 b) =>
+        sum._value = Vector512.FusedMultiplyAdd(b._value, Vector512.Load(a), sum._value);
 
     public static Lanes512 Multiply(Lanes512 a, Lanes512 b) => new(a._value * b._value);
 

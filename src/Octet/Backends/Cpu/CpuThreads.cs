@@ -17,8 +17,11 @@ internal sealed unsafe class CpuWorker(CpuKernels kernels)
     /// <summary>The inner loops for this machine.</summary>
     public CpuKernels Kernels { get; } = kernels;
 
-    /// <summary>The panel of rows widened into the scratch memory, so that the next piece can use it again; -1: none.</summary>
-    public long Panel { get; set; } = -1;
+    /// <summary>The rows in the scratch memory, and the scales they have in, so that the next piece can use them again.</summary>
+    public (long Rows, nint Scales) Panel { get; set; } = NoPanel;
+
+    /// <summary>Nothing that a piece could use again.</summary>
+    public static (long Rows, nint Scales) NoPanel => (-1, 0);
 
     /// <summary>Scratch of at least this many floats, aligned to 256 bytes. A larger request than before loses the contents.</summary>
     public float* Scratch(long floats)
@@ -28,6 +31,7 @@ internal sealed unsafe class CpuWorker(CpuKernels kernels)
             Free();
             _scratch = (float*)System.Runtime.InteropServices.NativeMemory.AlignedAlloc(checked((nuint)(floats * sizeof(float))), 256);
             _capacity = floats;
+            Panel = NoPanel;
         }
 
         return _scratch;
@@ -102,7 +106,7 @@ internal sealed unsafe class CpuThreads : IDisposable
             ObjectDisposedException.ThrowIf(_stopped, this);
             foreach (var worker in _workers)
             {
-                worker.Panel = -1;
+                worker.Panel = CpuWorker.NoPanel;
             }
 
             if (count <= 1 || steps < WorthWaking || _workers.Length == 1)
