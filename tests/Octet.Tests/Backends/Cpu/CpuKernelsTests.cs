@@ -69,6 +69,40 @@ public sealed class CpuKernelsTests
     }
 
     [Theory]
+    [InlineData(1, 384, 1e-30f, 1f)]
+    [InlineData(3, 320, 1e30f, 1e-35f)]
+    [InlineData(20, 384, 1e-38f, 1e-3f)]
+    [InlineData(1, 300, 3e38f, 1e-38f)]
+    [InlineData(20, 200, 0f, 1e38f)]
+    [InlineData(2, 256, -1e30f, 1e-30f)]
+    public void Scales_may_be_far_apart(int m, int k, float first, float last)
+    {
+        // A row's first block has one scale and the others another, a weight's the other way round but for a factor.
+        const int N = 6;
+        using var device = CpuDevices.Open(0, 2);
+        var blocks = (k + 127) / 128;
+        var random = new Random(m + k);
+        var a = Array.ConvertAll(new byte[m * k], _ => Float8E4M3.FromCode((byte)(random.Next(0x7F) | (random.Next(2) << 7))));
+        var b = Array.ConvertAll(new byte[N * k], _ => Float8E4M3.FromCode((byte)(random.Next(0x7F) | (random.Next(2) << 7))));
+        var rowScales = Enumerable.Range(0, m * blocks).Select(i => i % blocks == 0 ? first : last).ToArray();
+        var blockScales = Enumerable.Range(0, blocks).Select(i => i == 0 ? last * 0.7f : MathF.Min(MathF.Abs(first), 1e37f) * 1.3f).ToArray();
+        using var aTensor = Tensor.From<Float8E4M3>(device, a, m, k);
+        using var aScales = Tensor.From<float>(device, rowScales, m, blocks);
+        using var values = Tensor.From<Float8E4M3>(device, b, N, k);
+        using var scales = Tensor.From<float>(device, blockScales, 1, blocks);
+        using var output = Tensor.Create(device, DType.Float32, m, N);
+        Ops.Gemm(device.Stream, new GemmArgs { A = aTensor, AScales = aScales, B = new Weight { Values = values, Scales = scales }, Output = output });
+        var actual = output.ToArray<float>();
+        for (var i = 0; i < m * N; i++)
+        {
+            var (row, column) = (i / N, i % N);
+            var terms = Enumerable.Range(0, k).Select(x => (double)(float)a[(row * k) + x] * (float)b[(column * k) + x] *
+                rowScales[(row * blocks) + (x / 128)] * blockScales[x / 128]).ToArray();
+            Assert.InRange(Math.Abs(actual[i] - terms.Sum()), 0, 2e-6 * terms.Sum(Math.Abs));
+        }
+    }
+
+    [Theory]
     [InlineData(DType.Float8E4M3, 64, 4, 2, 16, 0, false)]
     [InlineData(DType.Float8E4M3, 128, 16, 1, 64, 0, true)]
     [InlineData(DType.BFloat16, 64, 3, 1, 32, 0, false)]
