@@ -117,7 +117,8 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         where TCodes : struct, ICodes
     {
         // A chunk of the rows is used for all columns while it is cached. The totals of a tile lie together,
-        // [column tile, row tile][row, column][lane].
+        // [column tile, row tile][row, column][lane]. NOTE: a column beyond the last is what lies there from an earlier tile: finite or
+        // not, nobody reads its totals.
         var totals = wide + (WideColumns * WideStride);
         var rowTiles = (count + TileRows - 1) / TileRows;
         new Span<float>(totals, (columns + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
@@ -128,7 +129,17 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             for (var c = 0; c < columns; c += WideColumns)
             {
                 var width = Math.Min(WideColumns, columns - c);
-                WidenColumns<TCodes>(in product, firstColumn + c, width, start, length, wide);
+
+                // What is needed next: the rows after these, behind the last of them the first ones' next chunk, at the end what comes after all.
+                var next = c + WideColumns < columns ? WideColumns * product.BStride
+                    : start + ChunkLength < product.K ? ChunkLength - (c * product.BStride)
+                    : (WideColumns * product.BStride) - start;
+                for (var i = 0; i < width; i++)
+                {
+                    var codes = product.B + ((((firstColumn + c + i) * product.BStride) + start) * TCodes.Size);
+                    WidenRaw<TCodes>(codes, length, wide + (i * WideStride), next * TCodes.Size);
+                }
+
                 for (var r = 0; r < count; r += TileRows)
                 {
                     for (var t = 0; t < width; t += TileColumns)
@@ -149,21 +160,6 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                 var sum = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
                 result[(r * BlockColumns) + c] = (float)(sum * units[r]);
             }
-        }
-    }
-
-    /// <summary>Elements start to start + length - 1 of a few rows of B as raw singles.</summary>
-    /// <remarks>NOTE: a column beyond the last is what lies there from an earlier tile: finite or not, nobody reads its totals.</remarks>
-    private static void WidenColumns<TCodes>(in CpuProduct product, long firstColumn, int width, long start, int length, float* wide)
-        where TCodes : struct, ICodes
-    {
-        // What is needed next: more of the same row, or the same of the row after these.
-        var end = start + length;
-        var next = (end < product.K ? length : (WideColumns * product.BStride) - start) * TCodes.Size;
-        for (var c = 0; c < width; c++)
-        {
-            var codes = product.B + ((((firstColumn + c) * product.BStride) + start) * TCodes.Size);
-            WidenRaw<TCodes>(codes, length, wide + (c * WideStride), next);
         }
     }
 
