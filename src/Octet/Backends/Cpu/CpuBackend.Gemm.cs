@@ -4,24 +4,31 @@ namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
 {
-    // Columns of one piece: narrow enough to share one row's columns among threads, wide enough to make waking them worth it.
-    private const int GemmColumns = 128;
-
     public override void Gemm(DeviceStream stream, in GemmArgs args)
     {
         var (m, n, k) = (args.A.Shape[0], args.B.N, args.B.K);
+        var panels = (m + CpuKernels.PanelRows - 1) / CpuKernels.PanelRows;
+
+        // Columns of one piece: a row of scales, for which the rows of A are made ready, unless some threads would have none.
+        var columns = CpuKernels.BlockColumns;
+        while (columns > CpuKernels.BlockColumns / 4 && panels * (n / columns) < 4 * threads.Count)
+        {
+            columns /= 2;
+        }
+
         var task = new GemmTask
         {
             Product = Product(args.A, args.AScales, args.B),
             M = m,
             N = n,
-            ColumnBlocks = (n + GemmColumns - 1) / GemmColumns,
+            Columns = columns,
+            ColumnBlocks = (n + columns - 1) / columns,
             Bias = Pointer<BFloat16>(args.Bias),
             Output = Pointer<byte>(args.Output),
             OutputStride = args.Output.Strides[0],
             OutputIsFloat32 = args.Output.DType == DType.Float32,
         };
-        threads.For((m + CpuKernels.PanelRows - 1) / CpuKernels.PanelRows * task.ColumnBlocks, m * n * k, task);
+        threads.For(panels * task.ColumnBlocks, m * n * k, task);
     }
 
     public override long GemmWorkspace(in GemmArgs args) => 0;
@@ -47,6 +54,7 @@ internal sealed unsafe partial class CpuBackend
     {
         public CpuProduct Product;
         public long M, N, ColumnBlocks, OutputStride;
+        public int Columns;
         public BFloat16* Bias;
         public byte* Output;
         public bool OutputIsFloat32;
@@ -56,9 +64,9 @@ internal sealed unsafe partial class CpuBackend
         public readonly void Run(long index, CpuWorker worker)
         {
             var (panel, block) = (index / ColumnBlocks, index % ColumnBlocks);
-            var (first, column) = (panel * CpuKernels.PanelRows, block * GemmColumns);
+            var (first, column) = (panel * CpuKernels.PanelRows, block * Columns);
             var count = (int)Math.Min(CpuKernels.PanelRows, M - first);
-            var columns = (int)Math.Min(GemmColumns, N - column);
+            var columns = (int)Math.Min(Columns, N - column);
             var rows = stackalloc long[CpuKernels.PanelRows];
             for (var r = 0; r < count; r++)
             {

@@ -181,9 +181,9 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             odd = TLanes.Add(odd, TLanes.Subtract(y, y));
         }
 
-        var lanes = stackalloc float[Lanes];
-        new Span<float>(lanes, Lanes).Clear();
-        TLanes.Store(lanes, TLanes.Add(even, odd));
+        var lanes = stackalloc float[Totals];
+        new Span<float>(lanes, Totals).Clear();
+        TLanes.AddTo(lanes, TLanes.Add(even, odd));
         return !float.IsNaN(Fold(lanes));
     }
 

@@ -13,9 +13,6 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     // Rows of A that share a pair of columns: sixteen sums, eight unpacked registers and the constants fill the 32.
     private const int FewRows = 8;
 
-    // A chunk of one row or two is as large in memory as one of eight.
-    private const int LongestFewChunk = 4 * ChunkLength;
-
     // Columns that pass over a chunk of the rows while it is in the first-level cache.
     private const int FewColumns = 16;
 
@@ -37,8 +34,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         in CpuProduct product, float* a, int count, double* units, long firstColumn, int columns, float* totals, float* result)
         where TCodes : struct, ICodes
     {
-        const int TileSize = FewColumns * FewRows * Lanes; // totals are [eight rows][column][row][lane]
-        var chunk = count <= 2 ? LongestFewChunk : ChunkLength;
+        const int TileSize = FewColumns * FewRows * Totals; // [eight rows][column][row][total]
         for (var column = 0; column < columns; column += FewColumns)
         {
             var width = Math.Min(FewColumns, columns - column);
@@ -46,13 +42,13 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             {
                 for (var c = 0; c < width; c++)
                 {
-                    new Span<float>(totals + (tile * TileSize) + (c * FewRows * Lanes), Math.Min(FewRows, count - (tile * FewRows)) * Lanes).Clear();
+                    new Span<float>(totals + (tile * TileSize) + (c * FewRows * Totals), Math.Min(FewRows, count - (tile * FewRows)) * Totals).Clear();
                 }
             }
 
-            for (long start = 0; start < product.K; start += chunk)
+            for (long start = 0; start < product.K; start += ChunkLength)
             {
-                var length = Math.Min(chunk, product.K - start);
+                var length = Math.Min(ChunkLength, product.K - start);
                 for (var r = 0; r < count; r += FewRows)
                 {
                     AddFew<TCodes>(
@@ -65,7 +61,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             {
                 for (var c = 0; c < width; c++)
                 {
-                    var sum = Fold(totals + (r / FewRows * TileSize) + (((c * FewRows) + (r % FewRows)) * Lanes));
+                    var sum = Fold(totals + (r / FewRows * TileSize) + (((c * FewRows) + (r % FewRows)) * Totals));
                     result[(r * BlockColumns) + column + c] = (float)(sum * units[r]);
                 }
             }
@@ -87,7 +83,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             // What is needed next: the same rows' next chunk, behind the last one the first of the rows after these.
             var codes = product.B + ((firstColumn + c) * bStride) + (start * TCodes.Size);
             var next = start + length < product.K ? length * TCodes.Size : (FewColumns * bStride) - (start * TCodes.Size);
-            var sums = totals + (c * FewRows * Lanes);
+            var sums = totals + (c * FewRows * Totals);
             var hasNaN = step == 1
                 ? AddRows<TCodes, One>(count, a, codes, 0, length, next, sums)
                 : AddRows<TCodes, Two>(count, a, codes, second * bStride, length, next, sums);
@@ -95,7 +91,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             {
                 if (HasNaN<TCodes>(codes + (s * bStride), length))
                 {
-                    new Span<float>(sums + (s * FewRows * Lanes), FewRows * Lanes).Fill(float.NaN);
+                    new Span<float>(sums + (s * FewRows * Totals), FewRows * Totals).Fill(float.NaN);
                 }
             }
         }
@@ -119,7 +115,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     /// <param name="bStride">To the second's, in bytes.</param>
     /// <param name="length">Whole groups.</param>
     /// <param name="prefetch">Where the codes lie that will be needed soon, from those at hand.</param>
-    /// <param name="totals">[2, FewRows, lanes].</param>
+    /// <param name="totals">[2, FewRows, Totals].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool AddColumns<TCodes, TRows, TColumns>(
         float* a, byte* b, long bStride, long length, long prefetch, float* totals)
@@ -133,53 +129,50 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var zero = TLanes.Broadcast(0f);
             var x = a + lane;
             var codes = b + (4 * lane);
-            for (long done = 0; done < length; done += ChunkLength)
+            TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
+            TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, t4 = zero, t5 = zero, t6 = zero, t7 = zero;
+            for (var end = x + (TRows.Count * length); x < end; x += TRows.Count * Lanes * TCodes.Steps, codes += GroupBytes)
             {
-                TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero, s7 = zero;
-                TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, t4 = zero, t5 = zero, t6 = zero, t7 = zero;
-                for (var end = x + (TRows.Count * Math.Min(ChunkLength, length - done)); x < end; x += TRows.Count * Lanes * TCodes.Steps, codes += GroupBytes)
+                if (lane == 0)
                 {
-                    if (lane == 0)
+                    Prefetch(codes + prefetch);
+                    if (TColumns.Count > 1)
                     {
-                        Prefetch(codes + prefetch);
-                        if (TColumns.Count > 1)
-                        {
-                            Prefetch(codes + bStride + prefetch);
-                        }
-                    }
-
-                    TLanes w0, w1, w2 = zero, w3 = zero, v0 = zero, v1 = zero, v2 = zero, v3 = zero;
-                    if (TCodes.Steps == 4)
-                    {
-                        TLanes.WidenRaw(codes, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out w0, out w1, out w2, out w3);
-                        if (TColumns.Count > 1)
-                        {
-                            TLanes.WidenRaw(codes + bStride, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out v0, out v1, out v2, out v3);
-                        }
-                    }
-                    else
-                    {
-                        TLanes.WidenPairs(codes, out w0, out w1);
-                        if (TColumns.Count > 1)
-                        {
-                            TLanes.WidenPairs(codes + bStride, out v0, out v1);
-                        }
-                    }
-
-                    AddStep<TRows, TColumns>(x, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                    AddStep<TRows, TColumns>(x + (TRows.Count * Lanes), w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                    if (TCodes.Steps == 4)
-                    {
-                        AddStep<TRows, TColumns>(x + (2 * TRows.Count * Lanes), w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                        AddStep<TRows, TColumns>(x + (3 * TRows.Count * Lanes), w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                        Prefetch(codes + bStride + prefetch);
                     }
                 }
 
-                AddTo<TRows>(totals + lane, s0, s1, s2, s3, s4, s5, s6, s7);
-                if (TColumns.Count > 1)
+                TLanes w0, w1, w2 = zero, w3 = zero, v0 = zero, v1 = zero, v2 = zero, v3 = zero;
+                if (TCodes.Steps == 4)
                 {
-                    AddTo<TRows>(totals + lane + (FewRows * Lanes), t0, t1, t2, t3, t4, t5, t6, t7);
+                    TLanes.WidenRaw(codes, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out w0, out w1, out w2, out w3);
+                    if (TColumns.Count > 1)
+                    {
+                        TLanes.WidenRaw(codes + bStride, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out v0, out v1, out v2, out v3);
+                    }
                 }
+                else
+                {
+                    TLanes.WidenPairs(codes, out w0, out w1);
+                    if (TColumns.Count > 1)
+                    {
+                        TLanes.WidenPairs(codes + bStride, out v0, out v1);
+                    }
+                }
+
+                AddStep<TRows, TColumns>(x, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                AddStep<TRows, TColumns>(x + (TRows.Count * Lanes), w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                if (TCodes.Steps == 4)
+                {
+                    AddStep<TRows, TColumns>(x + (2 * TRows.Count * Lanes), w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    AddStep<TRows, TColumns>(x + (3 * TRows.Count * Lanes), w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                }
+            }
+
+            AddTo<TRows>(totals + (lane % Totals), s0, s1, s2, s3, s4, s5, s6, s7);
+            if (TColumns.Count > 1)
+            {
+                AddTo<TRows>(totals + (lane % Totals) + (FewRows * Totals), t0, t1, t2, t3, t4, t5, t6, t7);
             }
         }
 
@@ -193,25 +186,25 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         TLanes.AddTo(total, s0);
         if (TRows.Count > 1)
         {
-            TLanes.AddTo(total + Lanes, s1);
+            TLanes.AddTo(total + Totals, s1);
         }
 
         if (TRows.Count > 2)
         {
-            TLanes.AddTo(total + (2 * Lanes), s2);
-            TLanes.AddTo(total + (3 * Lanes), s3);
+            TLanes.AddTo(total + (2 * Totals), s2);
+            TLanes.AddTo(total + (3 * Totals), s3);
         }
 
         if (TRows.Count > 4)
         {
-            TLanes.AddTo(total + (4 * Lanes), s4);
-            TLanes.AddTo(total + (5 * Lanes), s5);
+            TLanes.AddTo(total + (4 * Totals), s4);
+            TLanes.AddTo(total + (5 * Totals), s5);
         }
 
         if (TRows.Count > 6)
         {
-            TLanes.AddTo(total + (6 * Lanes), s6);
-            TLanes.AddTo(total + (7 * Lanes), s7);
+            TLanes.AddTo(total + (6 * Totals), s6);
+            TLanes.AddTo(total + (7 * Totals), s7);
         }
     }
 

@@ -5,7 +5,7 @@ namespace Octet.Backends;
 
 /// <summary>
 /// The inner loops for one vector width. Every product is a dot of two rows: sixteen lanes share its columns (<see cref="ICodes"/>
-/// says how), 512 columns are one sum in each lane, those sums are added in order, and the lanes are folded once at the end.
+/// says how), 512 columns are one sum in each lane, those sums are added to eight totals in order, and these are folded once at the end.
 /// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
 /// </summary>
 /// <remarks>
@@ -26,6 +26,9 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     // NOTE: rows a power of two apart would share the few sets of the caches where that much of each is kept.
     private const int WideStride = ChunkLength;
 
+    // Of every pair of a row and a column: one of two lanes.
+    private const int Totals = 8;
+
     // What sixteen lanes take at a time.
     private const int GroupBytes = 64;
 
@@ -35,7 +38,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     // Columns widened at a time: what a tile of rows is multiplied with while it is in the first-level cache with them.
     private static int WideColumns => TLanes.HasManyRegisters ? TileColumns : 3 * TileColumns;
 
-    private static int TileTotals => TileRows * TileColumns * Lanes;
+    private static int TileTotals => TileRows * TileColumns * Totals;
 
     private static int TileColumns
     {
@@ -117,7 +120,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         where TCodes : struct, ICodes
     {
         // A chunk of the rows is used for all columns while it is cached. The totals of a tile lie together,
-        // [column tile, row tile][row, column][lane]. NOTE: a column beyond the last is what lies there from an earlier tile: finite or
+        // [column tile, row tile][row, column][total]. NOTE: a column beyond the last is what lies there from an earlier tile: finite or
         // not, nobody reads its totals.
         var totals = wide + (WideColumns * WideStride);
         var rowTiles = (count + TileRows - 1) / TileRows;
@@ -154,10 +157,10 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
 
         for (var c = 0; c < columns; c++)
         {
-            var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Lanes);
+            var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Totals);
             for (var r = 0; r < count; r++)
             {
-                var sum = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Lanes));
+                var sum = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Totals));
                 result[(r * BlockColumns) + c] = (float)(sum * units[r]);
             }
         }
@@ -327,11 +330,11 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         _ => Widen<OcpCodes>(source + index, length, destination),
     };
 
-    /// <summary>The sum of sixteen lanes: i and i + 8, then 4 further, 2 further and 1 further, at every width.</summary>
+    /// <summary>The sum of the totals: i and i + 4, then 2 further and 1 further, at every width.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Fold(float* lanes)
+    private static float Fold(float* totals)
     {
-        var four = (Vector128.Load(lanes) + Vector128.Load(lanes + 8)) + (Vector128.Load(lanes + 4) + Vector128.Load(lanes + 12));
+        var four = Vector128.Load(totals) + Vector128.Load(totals + 4);
         return (four.GetElement(0) + four.GetElement(2)) + (four.GetElement(1) + four.GetElement(3));
     }
 

@@ -58,7 +58,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     /// <param name="a">[length / lanes, TileRows, lanes], in groups.</param>
     /// <param name="b">[TileColumns, length] at <see cref="WideStride"/>.</param>
     /// <param name="length">Whole groups.</param>
-    /// <param name="totals">[rows, TileColumns, lanes].</param>
+    /// <param name="totals">[rows, TileColumns, Totals].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddTile<TRows>(float* a, float* b, long length, float* totals) where TRows : struct, IRows
     {
@@ -96,21 +96,21 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                 }
             }
 
-            var total = totals + lane;
+            var total = totals + (lane % Totals);
             AddTo(total, s00, s01, s02, s03, s04, s05);
             if (TRows.Count > 1)
             {
-                AddTo(total + (TileColumns * Lanes), s10, s11, s12, s13, s14, s15);
+                AddTo(total + (TileColumns * Totals), s10, s11, s12, s13, s14, s15);
             }
 
             if (TRows.Count > 2)
             {
-                AddTo(total + (2 * TileColumns * Lanes), s20, s21, s22, s23, s24, s25);
+                AddTo(total + (2 * TileColumns * Totals), s20, s21, s22, s23, s24, s25);
             }
 
             if (TRows.Count > 3)
             {
-                AddTo(total + (3 * TileColumns * Lanes), s30, s31, s32, s33, s34, s35);
+                AddTo(total + (3 * TileColumns * Totals), s30, s31, s32, s33, s34, s35);
             }
         }
     }
@@ -136,13 +136,13 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     private static void AddTo(float* total, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5)
     {
         TLanes.AddTo(total, s0);
-        TLanes.AddTo(total + Lanes, s1);
-        TLanes.AddTo(total + (2 * Lanes), s2);
+        TLanes.AddTo(total + Totals, s1);
+        TLanes.AddTo(total + (2 * Totals), s2);
         if (TLanes.HasManyRegisters)
         {
-            TLanes.AddTo(total + (3 * Lanes), s3);
-            TLanes.AddTo(total + (4 * Lanes), s4);
-            TLanes.AddTo(total + (5 * Lanes), s5);
+            TLanes.AddTo(total + (3 * Totals), s3);
+            TLanes.AddTo(total + (4 * Totals), s4);
+            TLanes.AddTo(total + (5 * Totals), s5);
         }
     }
 
@@ -160,23 +160,24 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     private static void MultiplyRow<TCodes>(in CpuProduct product, float* a, double unit, long column, int width, float* result)
         where TCodes : struct, ICodes
     {
-        var totals = stackalloc float[RowColumns * Lanes];
+        var totals = stackalloc float[RowColumns * Totals];
+        new Span<float>(totals, RowColumns * Totals).Clear();
         var stride = product.BStride * TCodes.Size;
         var first = product.B + (column * stride);
         var zero = TLanes.Broadcast(0f);
-        var isNaN = false;
+        var mark = zero;
 
         // Rows that are missing repeat the first, for nobody.
         var (b1, b2, b3) = (width > 1 ? stride : 0, width > 2 ? 2 * stride : 0, width > 3 ? 3 * stride : 0);
-        for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+        for (long start = 0; start < product.K; start += ChunkLength)
         {
-            TLanes t0 = zero, t1 = zero, t2 = zero, t3 = zero, mark = zero;
-            var x = a + lane;
-            var b = first + (4 * lane);
-            for (var k = product.K; k > 0; k -= ChunkLength)
+            var length = Math.Min(ChunkLength, product.K - start);
+            for (var lane = 0; lane < Lanes; lane += TLanes.Count)
             {
                 TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero;
-                for (var end = x + Math.Min(ChunkLength, k); x < end; x += Lanes * TCodes.Steps, b += GroupBytes)
+                var x = a + start + lane;
+                var b = first + (start * TCodes.Size) + (4 * lane);
+                for (var end = x + length; x < end; x += Lanes * TCodes.Steps, b += GroupBytes)
                 {
                     if (lane == 0)
                     {
@@ -207,20 +208,18 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                     }
                 }
 
-                (t0, t1) = (TLanes.Add(t0, s0), TLanes.Add(t1, s1));
-                (t2, t3) = (TLanes.Add(t2, s2), TLanes.Add(t3, s3));
+                var total = totals + (lane % Totals);
+                TLanes.AddTo(total, s0);
+                TLanes.AddTo(total + Totals, s1);
+                TLanes.AddTo(total + (2 * Totals), s2);
+                TLanes.AddTo(total + (3 * Totals), s3);
             }
-
-            TLanes.Store(totals + lane, t0);
-            TLanes.Store(totals + Lanes + lane, t1);
-            TLanes.Store(totals + (2 * Lanes) + lane, t2);
-            TLanes.Store(totals + (3 * Lanes) + lane, t3);
-            isNaN |= TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
         }
 
+        var hasNaN = TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
         for (var c = 0; c < width; c++)
         {
-            result[c] = isNaN && HasNaN<TCodes>(first + (c * stride), product.K) ? float.NaN : (float)(Fold(totals + (c * Lanes)) * unit);
+            result[c] = hasNaN && HasNaN<TCodes>(first + (c * stride), product.K) ? float.NaN : (float)(Fold(totals + (c * Totals)) * unit);
         }
     }
 

@@ -23,7 +23,7 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>The same for what is used once, straight from memory.</summary>
     static abstract void AddProduct(ref TSelf sum, float* a, TSelf b);
 
-    /// <summary>total[i] += sum[i].</summary>
+    /// <summary>total[i] += sum[i]; sixteen lanes are two of eight, added one after the other.</summary>
     static abstract void AddTo(float* total, TSelf sum);
 
     static abstract TSelf Multiply(TSelf a, TSelf b);
