@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
@@ -32,6 +34,7 @@ internal sealed unsafe partial class CpuBackend
         public long Columns, GateStride, UpStride, OutputStride, ScaleStride;
         public DType OutputType;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var y = worker.Scratch(Columns);

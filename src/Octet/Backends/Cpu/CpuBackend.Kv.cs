@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
@@ -42,6 +44,7 @@ internal sealed unsafe partial class CpuBackend
         public long* Slots;
         public long KStride, VStride;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var dim = Cache.HeadDim;

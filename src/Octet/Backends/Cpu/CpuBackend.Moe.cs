@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
@@ -93,6 +95,7 @@ internal sealed unsafe partial class CpuBackend
     private static int LocalExpert(int id, int first, int local) => id >= first && id < first + local ? id - first : -1;
 
     /// <summary>sum += weights[c] * y[pairSlots[c]] over a token's choices in order; one outside the slots adds nothing.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddSlots(
         BFloat16* y, long stride, int* pairSlots, float* weights, int topK, long slots, long hidden, float* sum)
     {
@@ -120,6 +123,7 @@ internal sealed unsafe partial class CpuBackend
         public int Segments, Experts, TopK;
         public bool Renormalize;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var logits = stackalloc float[MaxExperts];
@@ -183,6 +187,7 @@ internal sealed unsafe partial class CpuBackend
         public long Slots, Hidden, YStride, OutputStride;
         public int TopK;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var sum = worker.Scratch(Hidden);

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
@@ -32,6 +34,7 @@ internal sealed unsafe partial class CpuBackend
     }
 
     /// <summary>1 / sqrt(mean(x^2) + eps), summed in f64: one order, and closer than f32 to what the formula says.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float InverseRootMeanSquare(float* x, long count, float eps)
     {
         var sum = 0.0;
@@ -56,6 +59,7 @@ internal sealed unsafe partial class CpuBackend
         public float Eps;
         public DType Float8;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var h = worker.Scratch(Hidden);
@@ -88,6 +92,7 @@ internal sealed unsafe partial class CpuBackend
         }
 
         // x of a token, rounded to BF16 where it is a sum.
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void Load(long token, float* x)
         {
             if (Partials is null && PairSlots is null)

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Octet.Backends;
 
 internal sealed unsafe partial class CpuBackend
@@ -38,6 +40,7 @@ internal sealed unsafe partial class CpuBackend
         public long QStride, KStride, VStride, QOutputStride, QHeads, MaxPosition;
         public float Eps;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var dim = Cache.HeadDim;
