@@ -36,17 +36,22 @@ OCTET_INLINE void load_columns(const float* row, int64_t column, int64_t count, 
   }
 }
 
-OCTET_INLINE void store_columns(uint16_t* row, int64_t column, int64_t count, bool aligned, const float (&x)[8]) {
-  if (aligned && count >= 8) {
-    u32x4 packed;
+// A run of neighbouring bf16: 8 or 4.
+template <int run>
+using Bf16Run = uint32_t __attribute__((ext_vector_type(run / 2)));
+
+template <int run>
+OCTET_INLINE void store_columns(uint16_t* row, int64_t column, int64_t count, bool aligned, const float (&x)[run]) {
+  if (aligned && count >= run) {
+    Bf16Run<run> packed;
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < run / 2; i++) {
       packed[i] = f32_to_bf16(x[2 * i]) | static_cast<uint32_t>(f32_to_bf16(x[2 * i + 1])) << 16;
     }
-    *reinterpret_cast<u32x4*>(row + column) = packed;
+    *reinterpret_cast<Bf16Run<run>*>(row + column) = packed;
   } else {
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < run; i++) {
       if (i < count) row[column + i] = f32_to_bf16(x[i]);
     }
   }
@@ -59,9 +64,7 @@ OCTET_INLINE float block_scale(const float (&x)[8]) {
   float amax = 0.0f;
 #pragma unroll
   for (int i = 0; i < 8; i++) amax = is_finite(x[i]) ? __builtin_fmaxf(amax, __builtin_fabsf(x[i])) : amax;
-#pragma unroll
-  for (int mask = 8; mask > 0; mask /= 2) amax = __builtin_fmaxf(amax, __shfl_xor(amax, mask));
-  return fp8_scale<E>(amax);
+  return fp8_scale<E>(group_max<16>(amax));
 }
 
 template <Fp8 E>

@@ -78,9 +78,8 @@ OCTET_INLINE float bits_float(uint32_t x) { return __builtin_bit_cast(float, x);
 // bf16 is carried as its 16 bits. Narrowing is to nearest even; NaN stays NaN.
 OCTET_INLINE float bf16_to_f32(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
 OCTET_INLINE uint16_t f32_to_bf16(float x) {
-  const uint32_t bits = float_bits(x);
-  if (x != x) return static_cast<uint16_t>((bits >> 16) | 0x40);
-  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+  const uint32_t bits = float_bits(x), rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, nan = (bits >> 16) | 0x40;
+  return static_cast<uint16_t>(x != x ? nan : rounded);
 }
 
 // The upper half of the result is the nearest bf16 (ties away from 0; a NaN may become anything).
@@ -93,6 +92,22 @@ OCTET_INLINE float wave_sum(float x) {
 }
 OCTET_INLINE float wave_max(float x) {
   for (int mask = wave_size / 2; mask > 0; mask /= 2) x = __builtin_fmaxf(x, __shfl_xor(x, mask));
+  return x;
+}
+
+// The largest of each group of so many neighbouring lanes, the same in all of them. Three exchanges are on their way
+// together: two latencies for 16 lanes, where a butterfly has four.
+OCTET_INLINE float larger(float a, float b) { return __builtin_fmaxf(a, b); }
+OCTET_INLINE uint32_t larger(uint32_t a, uint32_t b) { return max_of(a, b); }
+template <int lanes, class T>
+OCTET_INLINE T group_max(T x) {
+#pragma unroll
+  for (int step = 1; step < lanes; step *= 4) {
+    const T second = __shfl_xor(x, step);
+    if (2 * step == lanes) return larger(x, second);
+    const T third = __shfl_xor(x, 2 * step), fourth = __shfl_xor(x, 3 * step);
+    x = larger(larger(x, second), larger(third, fourth));
+  }
   return x;
 }
 

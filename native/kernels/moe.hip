@@ -51,7 +51,6 @@ OCTET_MOE_GATE_UP_CONFIGS(OCTET_MOE_TILE)
 OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_TILE)
 
 constexpr int max_experts = 512;
-constexpr int quantize_waves = 4;
 
 #if !defined(OCTET_HOST)
 // Tile number `tile` of those that cut every expert's slots into tiles of m, experts in order. Each wave finds it by
@@ -167,20 +166,39 @@ OCTET_INLINE void moe_gate_up_kernel(const MoeGateUpParams& p) {
   }
 }
 
-// The codes and scales of what blocks of 16 columns left: 16 lanes to a slot's 128 columns.
-OCTET_KERNEL(moe_gate_up_quantize, MoeGateUpParams, (quantize_waves * wave_size)) {
+// The codes and scales of what blocks of 16 columns left. A block is a wave and has one scale: with more columns a lane
+// more divisions would follow each other.
+OCTET_KERNEL(moe_gate_up_quantize, MoeGateUpParams, wave_size) {
+  constexpr int run = OCTET_SCALE_BLOCK / wave_size;
+  using Run = float __attribute__((ext_vector_type(run)));
+  using Codes = uint8_t __attribute__((ext_vector_type(run)));
   const auto& p = params;
-  const int64_t blocks = ceil_div(p.gate.n, OCTET_SCALE_BLOCK);
-  const int64_t run = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 16;
-  const int64_t slot = run / blocks, column = run % blocks * OCTET_SCALE_BLOCK + threadIdx.x % 16 * 8;
-  const int64_t slots = min_of<int64_t>(p.expert_offsets[p.gate.experts], p.tokens * p.top_k);
-  const bool here = slot < slots && token_of(p, slot) >= 0;
-  const int64_t count = here ? p.gate.n - column : 0;
-  float y[8];
-  load_columns(p.y + slot * p.y_stride, column, count, true, y);
-  const float scale = block_scale<native_fp8>(y);
-  if (count > 0 && threadIdx.x % 16 == 0) p.scales[slot * p.scale_stride + column / OCTET_SCALE_BLOCK] = scale;
-  store_codes<native_fp8>(p.output + slot * p.output_stride, column, count, p.output_stride % 8 == 0, y, scale);
+  const int64_t slot = blockIdx.x >> p.scale_shift;
+  const int64_t scale_block = blockIdx.x - (slot << p.scale_shift);
+  const int64_t column = scale_block * OCTET_SCALE_BLOCK + threadIdx.x * run, count = p.gate.n - column;
+  const int used = p.expert_offsets[p.gate.experts];
+  if (!has_pair(p, slot) || slot >= used || scale_block * OCTET_SCALE_BLOCK >= p.gate.n) return;
+  Run y{};
+  if (count > 0) y = *reinterpret_cast<const Run*>(p.y + slot * p.y_stride + column);  // rows end on eight columns
+  float amax = 0.0f;
+#pragma unroll
+  for (int i = 0; i < run; i++) {
+    amax = is_finite(y[i]) && i < count ? __builtin_fmaxf(amax, __builtin_fabsf(y[i])) : amax;
+  }
+  const float scale = fp8_scale<native_fp8>(group_max<wave_size>(amax));
+  Codes codes;
+#pragma unroll
+  for (int i = 0; i < run; i++) codes[i] = f32_to_fp8<native_fp8>(y[i] / scale);
+  if (lane_index() == 0) p.scales[slot * p.scale_stride + scale_block] = scale;
+  uint8_t* to = p.output + slot * p.output_stride + column;
+  if (count >= run && p.output_stride % run == 0) {
+    *reinterpret_cast<Codes*>(to) = codes;
+  } else {
+#pragma unroll
+    for (int i = 0; i < run; i++) {
+      if (i < count) to[i] = codes[i];
+    }
+  }
 }
 
 template <TileConfig C>
@@ -221,6 +239,7 @@ OCTET_MOE_DOWN_CONFIGS(OCTET_MOE_DOWN_KERNEL)
 
 #if defined(OCTET_HOST)
 #include <algorithm>
+#include <bit>
 
 #include "../runtime/check.h"
 #include "../runtime/driver.h"
@@ -454,13 +473,12 @@ extern "C" octet_status octet_moe_gate_up(const octet_moe_gate_up_args* pointer,
         .y_stride = y_stride(args.gate.n),
         .top_k = args.top_k,
         .slot_tiles = static_cast<uint32_t>(plan.slot_tiles),
+        .scale_shift = static_cast<uint32_t>(std::bit_width(static_cast<uint64_t>(scale_columns(args.gate.n) - 1))),
     };
     launch_grouped(stream, op, plan, args.gate.n, params);
     if (plan.quantizes) {
       // narrow_slots bounds the slots here, so the blocks always fit a launch.
-      const int64_t runs = shape.slots * ceil_div(args.gate.n, OCTET_SCALE_BLOCK);
-      const int64_t blocks = ceil_div(runs * 16, quantize_waves * facts(stream).wave_size);
-      launch(stream, "moe_gate_up_quantize", Grid{static_cast<uint32_t>(blocks)}, quantize_waves, 0, params);
+      launch(stream, "moe_gate_up_quantize", Grid{static_cast<uint32_t>(shape.slots) << params.scale_shift}, 1, 0, params);
     }
   });
 }

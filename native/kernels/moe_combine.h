@@ -16,7 +16,7 @@ struct PairSum {
   // That row may hold anything: its bits are cleared and so is the weight, and adding 0 changes no bit of a sum that
   // began at 0.
   struct Choices {
-    int32_t slot;
+    int64_t row;  // y_stride times the slot
     float weight;
     uint32_t here;  // one bit for each choice that has a slot of its own, the same in every lane
   };
@@ -25,36 +25,37 @@ struct PairSum {
     const int64_t pair = token * top_k + choice;
     const int32_t slot = pair_slots[pair];
     const float weight = weights[pair];
-    const bool here = lane_index() == choice && slot >= 0 && slot < tokens * top_k;
+    const bool here = lane_index() == choice && static_cast<uint32_t>(slot) < static_cast<uint32_t>(tokens * top_k);
     const uint32_t all = static_cast<uint32_t>(__ballot(here));
     if (all == 0) return {};
     const int32_t some = wave_broadcast(slot, __builtin_ctz(all));
-    return {here ? slot : some, here ? weight : 0.0f, all};
+    return {(here ? slot : some) * y_stride, here ? weight : 0.0f, all};
   }
 
-  // Eight columns of the token, as columns.h has them. Every lane of the wave takes part.
-  OCTET_INLINE void load(const Choices& c, int64_t column, int64_t count, bool aligned, float (&sum)[8]) const {
+  // Eight columns of the token, or another run, as columns.h has them. Every lane of the wave takes part.
+  template <int run>
+  OCTET_INLINE void load(const Choices& c, int64_t column, int64_t count, bool aligned, float (&sum)[run]) const {
 #pragma unroll
-    for (int i = 0; i < 8; i++) sum[i] = 0.0f;
+    for (int i = 0; i < run; i++) sum[i] = 0.0f;
     if (c.here == 0) return;
     constexpr int batch = 8;  // rows on their way together
-    const bool whole = aligned && count >= 8;
+    const bool whole = aligned && count >= run;
     for (int first = 0; first < top_k; first += batch) {
-      uint32_t slot[batch];
+      const uint16_t* row[batch];
       float weight[batch];
 #pragma unroll
       for (int i = 0; i < batch; i++) {
-        slot[i] = static_cast<uint32_t>(wave_broadcast(c.slot, first + i));
+        row[i] = row_of(c, first + i);
         weight[i] = wave_broadcast(c.weight, first + i);
       }
       if (!whole) continue;
-      u32x4 packed[batch];
+      Bf16Run<run> packed[batch];
 #pragma unroll
-      for (int i = 0; i < batch; i++) packed[i] = *reinterpret_cast<const u32x4*>(y + slot[i] * y_stride + column);
+      for (int i = 0; i < batch; i++) packed[i] = *reinterpret_cast<const Bf16Run<run>*>(row[i] + column);
 #pragma unroll
       for (int i = 0; i < batch; i++) {
 #pragma unroll
-        for (int pair = 0; pair < 4; pair++) {
+        for (int pair = 0; pair < run / 2; pair++) {
           const uint32_t bits = packed[i][pair] & mask_of(c, first + i);
           sum[2 * pair] += weight[i] * bits_float(bits << 16);
           sum[2 * pair + 1] += weight[i] * bits_float(bits & 0xFFFF0000u);
@@ -63,18 +64,22 @@ struct PairSum {
     }
     if (__ballot(!whole && count > 0) == 0) return;
     for (int choice = 0; choice < top_k; choice++) {
-      const uint32_t slot = static_cast<uint32_t>(wave_broadcast(c.slot, choice));
+      const uint16_t* row = row_of(c, choice);
       const float weight = wave_broadcast(c.weight, choice);
       if (whole) continue;
 #pragma unroll
-      for (int e = 0; e < 8; e++) {
+      for (int e = 0; e < run; e++) {
         if (e >= count) continue;
-        const uint32_t bits = static_cast<uint32_t>(y[slot * y_stride + column + e]) << 16;
+        const uint32_t bits = static_cast<uint32_t>(row[column + e]) << 16;
         sum[e] += weight * bits_float(bits & mask_of(c, choice));
       }
     }
   }
 
  private:
+  OCTET_INLINE const uint16_t* row_of(const Choices& c, int choice) const {
+    const uint32_t low = wave_broadcast(static_cast<int>(c.row), choice);
+    return y + (static_cast<int64_t>(wave_broadcast(static_cast<int>(c.row >> 32), choice)) << 32 | low);
+  }
   OCTET_INLINE static uint32_t mask_of(const Choices& c, int choice) { return 0u - (c.here >> choice & 1); }
 };

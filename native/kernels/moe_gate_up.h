@@ -21,6 +21,7 @@ struct MoeGateUpParams {
   int64_t x_stride, x_scale_stride, output_stride, scale_stride, y_stride;
   int32_t top_k;
   uint32_t slot_tiles;
+  uint32_t scale_shift;  // moe_gate_up_quantize: 1 << scale_shift blocks to a slot, no fewer than it has scales
 };
 
 // How often a block of gate_up walks k for its columns: 128 of gate and of up by 128 slots are more than the registers
@@ -50,6 +51,11 @@ struct SlotTile {
 OCTET_INLINE int token_of(const MoeGateUpParams& p, int64_t slot) {
   const int pair = p.slot_pairs[slot];
   return pair >= 0 && pair / p.top_k < p.tokens ? pair / p.top_k : -1;
+}
+
+OCTET_INLINE bool has_pair(const MoeGateUpParams& p, int64_t slot) {
+  const int pair = p.slot_pairs[slot];
+  return pair >= 0 && pair < p.tokens * p.top_k;
 }
 
 // y of one block: both factors of each are in one lane.
@@ -147,7 +153,7 @@ struct GateUpResult {
     __syncthreads();
     for (int at = static_cast<int>(threadIdx.x); at < C.m; at += C.threads()) {
       const int64_t slot = slots.first + at;
-      lds.y.here[at] = slot <= slots.last && token_of(p, slot) >= 0;
+      lds.y.here[at] = slot <= slots.last && has_pair(p, slot);
     }
   }
 

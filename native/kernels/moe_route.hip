@@ -12,10 +12,14 @@
 // rank of a pair among those of its wave comes from ballots, not from atomics, so it is stable. What the other chunks
 // hold, every block counts again for itself (LDS atomics: integers, in any order): no block waits for another.
 //
-// route and sort of at most 64 tokens and 128 experts are one launch of one block: its teams route, then it sorts.
+// route and sort of at most 64 tokens and 128 experts are one launch of one block, whose every wave sorts the pairs it
+// routed: it counts for each expert how many of them have a lower one. With what all waves counted a pair's slot is a
+// sum over the waves: one barrier. One or two tokens (decode) have a wave each that ranks: of 32 experts it finds the
+// rank of every one by counting those that are better. First of the best ones of four, for the eight best experts lie in
+// the eight fours with the best; then of those. Meanwhile another wave adds up the softmax.
 //
 // combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16.
-// A thread takes eight columns of a token. norm does the same sum on its way in (moe_combine.h).
+// A thread takes eight columns of a token, or four of a decode step's. norm does the same sum on its way in (moe_combine.h).
 //
 // Floors at Qwen3-235B: 64 tokens, route and sort: 39 KB, launch latency. 16,384 tokens: route 9.4 MB; sort 16 blocks
 // that read 0.5 MB each from L2 and write 1 MB in all; combine 1.21 GB (8 rows of 4,096 bf16 in, one out), 249 us at
@@ -27,7 +31,8 @@ constexpr int route_waves = 4;  // of a block that only routes
 constexpr int max_experts = 512;
 constexpr int sort_waves = 16;
 constexpr int sort_chunk = 8192;  // pairs; a multiple of sort_waves * 64
-constexpr int combine_threads = 256;
+constexpr int combine_threads = 256, combine_run = 8;  // columns a thread
+constexpr int combine_few_run = 4;                     // of a decode step, in blocks of one wave
 
 // Lanes that route a token of so many experts at most: 8 or 16 experts a lane stay in registers.
 constexpr int route_team(int bound) { return bound <= 128 ? 16 : 32; }
@@ -56,6 +61,9 @@ struct MoeRouteSortParams {
   MoeSortParams sort;
 };
 
+constexpr int max_top_k = 16;
+constexpr int few_experts = 128;  // up to which one block routes and sorts
+
 struct MoeSortLds {
   int32_t next[sort_waves][max_experts];  // pairs of each expert in the wave's part, then the next slot for one
   int32_t before[max_experts];            // in the chunks before this one
@@ -63,13 +71,18 @@ struct MoeSortLds {
   int32_t begins[max_experts + 1];
 };
 
-// Tokens that one block routes and sorts at once: more of them would keep the other CUs waiting.
-constexpr int fused_tokens = 64;
-constexpr int max_top_k = 16;
-
 struct MoeRouteSortLds {
-  MoeSortLds sort;
-  int32_t ids[fused_tokens * max_top_k];  // handed on by the routing: its stores need not come back from memory
+  int32_t lower[sort_waves][few_experts + 1];  // of a wave's pairs those whose expert is lower than e; in the end all
+};
+
+constexpr int ranked_tokens = 2, ranked_top_k = 8, ranked = 32;  // tokens at most, choices at most, experts at once
+
+struct MoeRankSortLds {
+  struct {
+    int64_t best[ranked];     // of every four experts; the better one is the larger number
+    int64_t kept[ranked];     // the fours with the best
+    int64_t ordered[ranked];  // the same in descending order
+  } token[ranked_tokens];
 };
 
 struct MoeCombineParams {
@@ -80,7 +93,7 @@ struct MoeCombineParams {
   int64_t tokens, hidden;
   int64_t y_stride, output_stride;
   int32_t top_k;
-  uint32_t column_blocks;  // blocks to a token
+  uint32_t column_shift;  // 1 << column_shift blocks to a token: a power of two, so that none has to divide
   bool aligned;
 };
 
@@ -96,12 +109,6 @@ OCTET_INLINE uint32_t order_bits(float x) {
 }
 OCTET_INLINE float ordered_float(uint32_t order) { return bits_float(order >> 31 ? order & 0x7FFFFFFFu : ~order); }
 
-template <int team>
-OCTET_INLINE uint32_t team_max(uint32_t x) {
-#pragma unroll
-  for (int mask = team / 2; mask > 0; mask /= 2) x = max_of(x, __shfl_xor(x, mask));
-  return x;
-}
 template <int team>
 OCTET_INLINE float team_sum(float x) {
 #pragma unroll
@@ -150,41 +157,79 @@ OCTET_INLINE void load_logits(const MoeRouteParams& p, int64_t token, int first,
   }
 }
 
+// Order-preserving bits of a logit that may be NaN, which counts as -inf.
+OCTET_INLINE uint32_t logit_order(float x) {
+  // NOTE: adding +0 makes -0 the +0 it ties with.
+  return order_bits(x != x ? -__builtin_inff() : x + 0.0f);
+}
+
+// A lane's neighbouring experts of a token, 0 where there are none.
+template <int per_lane>
+OCTET_INLINE void load_orders(const MoeRouteParams& p, int64_t token, int first, uint32_t (&order)[per_lane]) {
+  f32x4 logits[per_lane / 4];
+  load_logits(p, token, first, logits);
+#pragma unroll
+  for (int i = 0; i < per_lane; i++) order[i] = first + i < p.experts ? logit_order(logits[i / 4][i % 4]) : 0;
+}
+
+// The softmax of a token, whose experts a team holds.
+struct Softmax {
+  uint32_t largest;
+  float sum;
+
+  template <int team, int per_lane>
+  OCTET_INLINE static Softmax of(const uint32_t (&order)[per_lane]) {
+    uint32_t largest = order[0];
+#pragma unroll
+    for (int i = 1; i < per_lane; i++) largest = max_of(largest, order[i]);
+    Softmax result{group_max<team>(largest), 0.0f};
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < per_lane; i++) sum += order[i] != 0 ? result.exponential(order[i]) : 0.0f;
+    result.sum = team_sum<team>(sum);
+    return result;
+  }
+
+  OCTET_INLINE float probability(uint32_t order) const { return exponential(order) / sum; }
+
+ private:
+  // NOTE: exp2 of 0 is 1 everywhere; what is chosen is the distance, so that no lane branches around an exponential.
+  OCTET_INLINE float exponential(uint32_t order) const {
+    return exp_fast(order == largest ? 0.0f : ordered_float(order) - ordered_float(largest));
+  }
+};
+
+// The weight of choice c in lane c of a team, of its probability; lanes beyond the last choice give 0.
+template <int team>
+OCTET_INLINE float choice_weight(const MoeRouteParams& p, float probability) {
+  const int team_begin = lane_index() - lane_index() % team;
+  float sum = 0.0f;  // of the chosen, in order
+#pragma unroll
+  for (int choice = 0; choice < max_top_k; choice++) sum += __shfl(probability, team_begin + choice);
+  return p.renormalize ? probability / sum : probability;
+}
+
+// Lane c of a team has choice c of its token.
+struct Choice {
+  int64_t pair;  // -1: none
+  int id;
+};
+
 // Routes a token by each team of the block, from `base` on; every lane of a wave takes part. bound: experts at most.
-// Teams whose token lies beyond the end work on the last one and store nothing. chosen(pair, id) is told of every
-// choice.
-template <int bound, class Chosen>
-OCTET_INLINE void route(const MoeRouteParams& p, int64_t base, const Chosen& chosen) {
+// Teams whose token lies beyond the end work on the last one and store nothing.
+template <int bound>
+OCTET_INLINE Choice route(const MoeRouteParams& p, int64_t base) {
   constexpr int team = route_team(bound), per_lane = bound / team;
   const int team_lane = lane_index() % team, team_begin = lane_index() - team_lane;
   const int64_t wanted = base + static_cast<int>(threadIdx.x) / team;
   const int64_t token = min_of(wanted, p.tokens - 1);
   const int first = team_lane * per_lane;
 
-  // The logits in order-preserving bits; experts that do not exist, and later those already chosen, are 0.
-  uint32_t order[per_lane];
-  uint32_t largest = 0;
-  f32x4 logits[per_lane / 4];
-  load_logits(p, token, first, logits);
-#pragma unroll
-  for (int i = 0; i < per_lane; i++) {
-    const float x = logits[i / 4][i % 4];
-    // NOTE: adding +0 makes -0 the +0 it ties with.
-    const float logit = x != x ? -__builtin_inff() : x + 0.0f;
-    order[i] = first + i < p.experts ? order_bits(logit) : 0;
-    largest = max_of(largest, order[i]);
-  }
-  largest = team_max<team>(largest);
+  uint32_t order[per_lane];  // those already chosen become 0
+  load_orders(p, token, first, order);
+  const Softmax softmax = Softmax::of<team>(order);
 
-  const auto exponential = [&](uint32_t x) {
-    return x == largest ? 1.0f : exp_fast(ordered_float(x) - ordered_float(largest));
-  };
-  float sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < per_lane; i++) sum += order[i] != 0 ? exponential(order[i]) : 0.0f;
-  sum = team_sum<team>(sum);
-
-  float chosen_sum = 0.0f, weight = 0.0f;  // lane c of the team keeps choice c
+  uint32_t kept = 0;  // lane c of the team keeps choice c
   int id = 0;
   for (int choice = 0; choice < p.top_k; choice++) {
     uint32_t best = 0;
@@ -196,24 +241,23 @@ OCTET_INLINE void route(const MoeRouteParams& p, int64_t base, const Chosen& cho
         at = i;
       }
     }
-    const uint32_t top = team_max<team>(best);
+    const uint32_t top = group_max<team>(best);
     const int owner = __builtin_ctz(static_cast<uint32_t>(__ballot(best == top) >> team_begin));
     const int expert = owner * per_lane + __shfl(at, team_begin + owner);
 #pragma unroll
     for (int i = 0; i < per_lane; i++) order[i] = first + i == expert ? 0 : order[i];
-    const float probability = exponential(top) / sum;
-    chosen_sum += probability;
     if (team_lane == choice) {
-      weight = probability;
+      kept = top;
       id = expert;
     }
   }
-  if (wanted < p.tokens && team_lane < p.top_k) {
-    const int64_t pair = token * p.top_k + team_lane;
-    p.ids[pair] = id;
-    chosen(pair, id);
-    p.weights[pair] = p.renormalize ? weight / chosen_sum : weight;
-  }
+  const bool chooses = team_lane < p.top_k;
+  const float weight = choice_weight<team>(p, chooses ? softmax.probability(kept) : 0.0f);
+  if (wanted >= p.tokens || !chooses) return {-1, 0};
+  const int64_t pair = token * p.top_k + team_lane;
+  p.ids[pair] = id;
+  p.weights[pair] = weight;
+  return {pair, id};
 }
 
 // Tokens that a block routes at once.
@@ -223,10 +267,10 @@ OCTET_INLINE int64_t block_teams() {
 }
 
 OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) {
-  route<128>(params, blockIdx.x * block_teams<128>(), [](int64_t, int) {});
+  route<few_experts>(params, blockIdx.x * block_teams<few_experts>());
 }
 OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) {
-  route<max_experts>(params, blockIdx.x * block_teams<max_experts>(), [](int64_t, int) {});
+  route<max_experts>(params, blockIdx.x * block_teams<max_experts>());
 }
 
 // ---- sort ----
@@ -240,9 +284,8 @@ OCTET_INLINE int local_expert(const MoeSortParams& p, int id) {
 // The pairs of a wave, 64 or 32 at a time.
 struct SortPairs {
   const MoeSortParams& p;
-  const int32_t* ids;  // of the pairs
   int begin, end;
-  OCTET_INLINE SortPairs(const MoeSortParams& p, const int32_t* ids, int chunk_begin, int chunk_end) : p(p), ids(ids) {
+  OCTET_INLINE SortPairs(const MoeSortParams& p, int chunk_begin, int chunk_end) : p(p) {
     const int waves = static_cast<int>(blockDim.x) / wave_size;
     const int steps = static_cast<int>(ceil_div(chunk_end - chunk_begin, waves * wave_size));
     begin = chunk_begin + wave_index() * steps * wave_size;
@@ -255,7 +298,7 @@ struct SortPairs {
   OCTET_INLINE void each_step(const Visit& visit) const {
     for (int step = begin; step < end; step += wave_size) {
       const int pair = step + lane_index();
-      const int expert = pair < end ? local_expert(p, ids[pair]) : p.local_experts;
+      const int expert = pair < end ? local_expert(p, p.ids[pair]) : p.local_experts;
       uint64_t same = __ballot(true);
       for (int bit = 1; bit <= p.local_experts; bit *= 2) {
         const uint64_t ones = __ballot((expert & bit) != 0);
@@ -296,21 +339,20 @@ OCTET_INLINE void count_others(const MoeSortParams& p, MoeSortLds& lds, int begi
   }
 }
 
-// Sorts the chunk's pairs into their slots. alone: there is no other chunk. ids: those of p, or the same in LDS.
-template <bool alone>
-OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, const int32_t* ids, MoeSortLds& lds, int chunk) {
+OCTET_KERNEL(moe_sort_pairs, MoeSortParams, (sort_waves * wave_size)) {
+  const auto& p = params;
+  auto& lds = OCTET_LDS(MoeSortLds);
+  const int chunk = static_cast<int>(blockIdx.x);
   const int experts = p.local_experts, waves = static_cast<int>(blockDim.x) / wave_size;
   const int begin = chunk * sort_chunk, end = min_of(begin + sort_chunk, p.pairs);
   auto& next = lds.next[wave_index()];
-  const SortPairs pairs(p, ids, begin, end);
+  const SortPairs pairs(p, begin, end);
 
   // Phase 1: pairs of each expert in each wave's part, and in the other chunks.
   for (int e = lane_index(); e < experts; e += wave_size) next[e] = 0;
-  if constexpr (!alone) {
-    for (int e = threadIdx.x; e < experts; e += blockDim.x) lds.before[e] = lds.after[e] = 0;
-  }
+  for (int e = threadIdx.x; e < experts; e += blockDim.x) lds.before[e] = lds.after[e] = 0;
   __syncthreads();
-  if (!alone && (begin > 0 || end < p.pairs)) count_others(p, lds, begin, end);
+  if (begin > 0 || end < p.pairs) count_others(p, lds, begin, end);
   pairs.each_step([&](int, int expert, int rank, int count) {
     if (rank == 0 && expert < experts) next[expert] += count;
     wave_sync();
@@ -320,7 +362,7 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, const int32_t* ids, M
   // Phase 2: the exclusive sum over the experts, by one wave: a lane adds neighbouring experts, the wave adds the
   // lanes.
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
-    int total = alone ? 0 : lds.before[e] + lds.after[e];
+    int total = lds.before[e] + lds.after[e];
     for (int wave = 0; wave < waves; wave++) total += lds.next[wave][e];
     lds.begins[e] = total;
   }
@@ -347,7 +389,7 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, const int32_t* ids, M
 
   // Phase 3: the first slot of each expert in each wave's part.
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
-    int slot = lds.begins[e] + (alone ? 0 : lds.before[e]);
+    int slot = lds.begins[e] + lds.before[e];
     for (int wave = 0; wave < waves; wave++) {
       const int count = lds.next[wave][e];
       lds.next[wave][e] = slot;
@@ -374,31 +416,186 @@ OCTET_INLINE void sort_chunk_pairs(const MoeSortParams& p, const int32_t* ids, M
   });
 }
 
-OCTET_KERNEL(moe_sort_pairs, MoeSortParams, (sort_waves * wave_size)) {
-  sort_chunk_pairs<false>(params, params.ids, OCTET_LDS(MoeSortLds), static_cast<int>(blockIdx.x));
-}
-
 // ---- route and sort in one block ----
 
-OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) {
-  auto& lds = OCTET_LDS(MoeRouteSortLds);
-  for (int64_t base = 0; base < params.route.tokens; base += block_teams<128>()) {
-    route<128>(params.route, base, [&](int64_t pair, int id) { lds.ids[pair] = id; });
+// A wave's pairs by expert, lane by lane: a pair of a lower lane comes first among equals.
+struct WaveSort {
+  static constexpr int steps = few_experts / wave_size;
+  int expert;        // local; local_experts: this lane has no pair, or one without a slot here
+  int rank;          // of this lane's pair among those of the wave
+  int lower[steps];  // pairs whose expert is lower than lane_index() + i * wave_size
+  int pairs;
+
+  OCTET_INLINE WaveSort(const MoeSortParams& p, const Choice& choice) : rank(0), lower{} {
+    expert = choice.pair >= 0 ? local_expert(p, choice.id) : p.local_experts;
+    const int key = expert * wave_size + lane_index();
+    const uint64_t here = __ballot(expert < p.local_experts);
+    pairs = __builtin_popcountll(here);
+    constexpr int batch = 8;  // lanes; a team's choices lie in one or two
+    int first;
+    for (uint64_t left = here; left != 0; left &= ~(uint64_t{0xFF} << first)) {
+      first = __builtin_ctzll(left) / batch * batch;
+#pragma unroll
+      for (int i = 0; i < batch; i++) {
+        const int other = wave_broadcast(key, first + i);
+        rank += other < key;
+#pragma unroll
+        for (int step = 0; step < steps; step++) lower[step] += other < (lane_index() + step * wave_size) * wave_size;
+      }
+    }
   }
-  sort_chunk_pairs<true>(params.sort, lds.ids, lds.sort, 0);
+};
+
+OCTET_INLINE void store_slot(const MoeSortParams& p, int64_t pair, int slot, int slots) {
+  if (pair < 0) return;
+  p.pair_slots[pair] = slot;
+  if (slot >= 0) p.slot_pairs[slot] = static_cast<int32_t>(pair);
+  if (pair >= slots) p.slot_pairs[pair] = -1;
+}
+
+OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) {
+  const MoeSortParams& p = params.sort;
+  auto& lds = OCTET_LDS(MoeRouteSortLds);
+  const int experts = p.local_experts, wave = wave_index();
+  constexpr int wave_batch = 4;  // whose counts are on their way together
+  const Choice choice = route<few_experts>(params.route, 0);
+  const WaveSort sort(p, choice);
+#pragma unroll
+  for (int step = 0; step < WaveSort::steps; step++) {
+    lds.lower[wave][lane_index() + step * wave_size] = sort.lower[step];
+  }
+  if (lane_index() == 0) lds.lower[wave][few_experts] = sort.pairs;
+  __syncthreads();
+
+  // Before a pair come those of all waves with a lower expert, and those of the waves before with the same one.
+  const int waves = static_cast<int>(blockDim.x) / wave_size;
+  int slot = sort.rank, slots = 0;
+  for (int first = 0; first < waves; first += wave_batch) {
+#pragma unroll
+    for (int i = 0; i < wave_batch; i++) {
+      const int other = min_of(first + i, waves - 1);
+      const int before = lds.lower[other][min_of(sort.expert + (other < wave), experts)];
+      slot += other == wave || first + i >= waves ? 0 : before;
+      slots += first + i >= waves ? 0 : lds.lower[other][few_experts];
+    }
+  }
+  for (int e = threadIdx.x; e <= experts; e += blockDim.x) {
+    int offset = 0;
+    for (int first = 0; first < waves; first += wave_batch) {
+#pragma unroll
+      for (int i = 0; i < wave_batch; i++) {
+        const int pairs = lds.lower[min_of(first + i, waves - 1)][e < experts ? e : few_experts];
+        offset += first + i >= waves ? 0 : pairs;
+      }
+    }
+    p.expert_offsets[e] = offset;
+  }
+  store_slot(p, choice.pair, sort.expert < experts ? slot : -1, slots);
+}
+
+// How many of 32 keys are larger. The halves of a wave of 64 lanes share the work; lane l and l + 32 ask for the same.
+OCTET_INLINE int rank_of(int64_t key, const int64_t (&keys)[ranked]) {
+  constexpr int halves = wave_size / ranked, share = ranked / halves;
+  const int64_t* others = keys + lane_index() / ranked * share;
+  int rank = 0;
+#pragma unroll
+  for (int i = 0; i < share; i++) rank += others[i] > key;
+  if constexpr (halves == 2) rank += __shfl_xor(rank, ranked);
+  return rank;
+}
+
+// Leaves the best experts of a token in order, at least ranked_top_k of them.
+OCTET_INLINE void rank_experts(const MoeRouteParams& p, int64_t token, MoeRankSortLds& lds) {
+  static_assert(few_experts == 4 * ranked && 4 * ranked_top_k == ranked);
+  auto& own = lds.token[token];
+  const int lane = lane_index() % ranked, first = 4 * lane;
+  uint32_t order[4];
+  load_orders(p, token, first, order);
+  int64_t keys[4], best = INT64_MIN;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    // Of equals the lower expert is better. The sign makes a signed number of the unsigned one.
+    keys[i] = static_cast<int64_t>(uint64_t{order[i] ^ 0x80000000u} << 32) | (few_experts - 1 - first - i);
+    best = max_of(best, keys[i]);
+  }
+  if (lane_index() < ranked) own.best[lane] = best;
+  wave_sync();
+  const int four = rank_of(best, own.best);
+  if (lane_index() < ranked && four < ranked_top_k) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) own.kept[4 * four + i] = keys[i];
+  }
+  wave_sync();
+  const int64_t key = own.kept[lane];
+  const int rank = rank_of(key, own.kept);
+  if (lane_index() < ranked) own.ordered[rank] = key;
+}
+
+// What lane c of a team works on after the ranking: choice c of the team's token.
+struct RankedChoice {
+  Choice choice;
+  uint32_t order;  // its logit
+  OCTET_INLINE RankedChoice(const MoeRouteParams& p, const MoeRankSortLds& lds) {
+    constexpr int team = route_team(few_experts);
+    const int token = lane_index() / team, team_lane = lane_index() % team, tokens = static_cast<int>(p.tokens);
+    const int64_t key = lds.token[min_of(token, tokens - 1)].ordered[team_lane];
+    const bool chooses = token < tokens && team_lane < p.top_k;
+    choice = {chooses ? token * p.top_k + team_lane : -1, few_experts - 1 - static_cast<int>(key & (few_experts - 1))};
+    order = static_cast<uint32_t>(key >> 32) ^ 0x80000000u;
+  }
+};
+
+// At most ranked_tokens tokens of ranked_top_k choices, by a wave each and one more.
+OCTET_KERNEL(moe_rank_sort_e128, MoeRouteSortParams, ((ranked_tokens + 1) * wave_size)) {
+  constexpr int team = route_team(few_experts), per_lane = few_experts / team;
+  static_assert(ranked_tokens * team <= wave_size);
+  const MoeRouteParams& p = params.route;
+  auto& lds = OCTET_LDS(MoeRankSortLds);
+  const int wave = wave_index(), tokens = static_cast<int>(p.tokens);
+  if (wave == tokens) {
+    uint32_t order[per_lane];
+    load_orders(p, min_of(lane_index() / team, tokens - 1), lane_index() % team * per_lane, order);
+    const Softmax softmax = Softmax::of<team>(order);
+    __syncthreads();
+    const RankedChoice ranked(p, lds);
+    const bool chooses = ranked.choice.pair >= 0;
+    const float weight = choice_weight<team>(p, chooses ? softmax.probability(ranked.order) : 0.0f);
+    if (chooses) p.weights[ranked.choice.pair] = weight;
+    return;
+  }
+  rank_experts(p, wave, lds);
+  __syncthreads();
+  if (wave != 0) return;
+  const RankedChoice ranked(p, lds);
+  const Choice& choice = ranked.choice;
+  const int experts = params.sort.local_experts;
+  const WaveSort sort(params.sort, choice);
+  if (choice.pair >= 0) p.ids[choice.pair] = choice.id;
+  store_slot(params.sort, choice.pair, sort.expert < experts ? sort.rank : -1, sort.pairs);
+#pragma unroll
+  for (int step = 0; step < WaveSort::steps; step++) {
+    const int e = lane_index() + step * wave_size;
+    if (e < experts) params.sort.expert_offsets[e] = sort.lower[step];
+  }
+  if (lane_index() == 0) params.sort.expert_offsets[experts] = sort.pairs;
 }
 
 // ---- combine ----
 
-OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) {
-  const int64_t token = blockIdx.x / params.column_blocks;
-  const int64_t column = (blockIdx.x % params.column_blocks * blockDim.x + threadIdx.x) * int64_t{8};
+template <int run>
+OCTET_INLINE void moe_combine_kernel(const MoeCombineParams& params) {
+  const int64_t token = blockIdx.x >> params.column_shift;
+  const uint32_t column_block = blockIdx.x - (static_cast<uint32_t>(token) << params.column_shift);
+  const int64_t column = (column_block * blockDim.x + threadIdx.x) * int64_t{run};
   const int64_t count = params.hidden - column;
   const PairSum pairs{params.y, params.pair_slots, params.weights, params.tokens, params.y_stride, params.top_k};
-  float sum[8];
+  float sum[run];
   pairs.load(pairs.choices(token), column, count, params.aligned, sum);
   store_columns(params.output + token * params.output_stride, column, count, params.aligned, sum);
 }
+
+OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) { moe_combine_kernel<combine_run>(params); }
+OCTET_KERNEL(moe_combine_few, MoeCombineParams, wave_size) { moe_combine_kernel<combine_few_run>(params); }
 #endif
 
 #if defined(OCTET_HOST)
@@ -410,7 +607,8 @@ OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) {
 namespace octet {
 namespace {
 
-// Elements of the combined output up to which a block is one wave, so that a decode step has more of them.
+// Elements of the combined output up to which moe_combine_few serves: a decode step leaves CUs idle in any case, and
+// what a lane does for its columns is the length of the launch.
 constexpr int64_t combine_few = 64 * 4096;
 
 // Pairs are numbered in 32 bits.
@@ -498,13 +696,18 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
         .first_expert = args.first_expert,
         .local_experts = args.local_experts,
     };
-    const bool few_experts = args.experts <= 128;
-    if (sorts && few_experts && args.tokens <= fused_tokens) {
-      launch(stream, "moe_route_sort_e128", Grid{}, sort_block_waves(args.tokens * team, wave_size),
-             sizeof(MoeRouteSortLds), MoeRouteSortParams{route, sort});
+    const bool few = args.experts <= few_experts;
+    if (sorts && few && args.tokens > 0 && args.tokens * team <= sort_waves * wave_size) {
+      const MoeRouteSortParams both{route, sort};
+      if (args.tokens <= ranked_tokens && args.top_k <= ranked_top_k) {
+        launch(stream, "moe_rank_sort_e128", Grid{}, static_cast<int>(args.tokens) + 1, sizeof(MoeRankSortLds), both);
+      } else {
+        launch(stream, "moe_route_sort_e128", Grid{}, sort_block_waves(args.tokens * team, wave_size), sizeof(MoeRouteSortLds),
+               both);
+      }
       return;
     }
-    launch(stream, few_experts ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)}, route_waves,
+    launch(stream, few ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)}, route_waves,
            0, route);
     if (sorts) {
       launch(stream, "moe_sort_pairs", Grid{sort_chunks(sort.pairs)}, sort_block_waves(sort.pairs, wave_size),
@@ -561,9 +764,11 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
     require_range(op, "y_stride", args.y_stride, args.hidden, max_stride);
     require_range(op, "output_stride", args.output_stride, args.hidden, max_stride);
     const int wave_size = facts(stream).wave_size;
-    const int threads = args.tokens * args.hidden <= combine_few ? wave_size : combine_threads;
-    const int64_t column_blocks = (args.hidden + 8 * threads - 1) / (8 * threads);
-    const int64_t blocks = args.tokens * column_blocks;
+    const bool few = args.tokens * args.hidden <= combine_few;
+    const int threads = few ? wave_size : combine_threads;
+    int column_shift = 0;
+    while (args.hidden > int64_t{few ? combine_few_run : combine_run} * threads << column_shift) column_shift++;
+    const int64_t blocks = args.hidden == 0 ? 0 : args.tokens << column_shift;
     require(blocks <= max_blocks(threads), "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
             static_cast<long long>(args.tokens), static_cast<long long>(args.hidden));
     if (blocks == 0) return;
@@ -581,10 +786,10 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
         .y_stride = args.y_stride,
         .output_stride = args.output_stride,
         .top_k = args.top_k,
-        .column_blocks = static_cast<uint32_t>(column_blocks),
+        .column_shift = static_cast<uint32_t>(column_shift),
         .aligned = args.y_stride % 8 == 0 && args.output_stride % 8 == 0,
     };
-    launch(stream, "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, threads / wave_size, 0, params);
+    launch(stream, few ? "moe_combine_few" : "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, threads / wave_size, 0, params);
   });
 }
 #endif

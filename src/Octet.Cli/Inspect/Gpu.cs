@@ -25,6 +25,9 @@ internal sealed record Gpu(
     /// <summary>Of a load that hits in L2 or Infinity Cache, under load.</summary>
     public const double CacheMicroseconds = 0.3;
 
+    /// <summary>Of an LDS access or an exchange between lanes whose banks are free. Assumed, from what is told of GCN; llvm-mca counts 20 and says "between 2 and 64 passes".</summary>
+    public const double LdsClocks = 64;
+
     /// <summary>MI325X: 1,409 TFLOP/s of FP8 and 81 % of 6.0 TB/s are published; the L2s give 2 KiB per clock and XCD.</summary>
     public static readonly Gpu Gfx942 = new("gfx942", 304, 64 << 10, 2.1, 1409, 4.86, 34.4);
 

@@ -15,7 +15,7 @@ internal static class InspectCommand
         var noSim = new Option<bool>("--no-sim") { Description = "Leave the simulator's counts of small shapes out: transactions and bank conflicts count as ideal" };
         var json = new Option<bool>("--json") { Description = "One JSON object" };
         var compare = new Option<FileInfo?>("--compare") { Description = "Print what got better or worse than in this --json output; exit code 1 on a regression" };
-        var threshold = new Option<double>("--threshold") { Description = "With --compare: share by which a figure may get worse", DefaultValueFactory = _ => 0.02 };
+        var threshold = NumberOption.Create("--threshold", "With --compare: share by which a figure may get worse", 0.02, "a number of at least 0", x => x >= 0);
         var report = new Option<FileInfo?>("--report") { Description = "Write the tables as Markdown to this file" };
         foreach (var option in (Option[])[target, op, noSim, json, compare, threshold, report])
         {

@@ -18,6 +18,9 @@ internal sealed partial record KernelCost(
 
     public string Name => Resources.Name;
 
+    /// <summary>The kernel's cost where a launch of it is laid out as a whole, by the turns of its loops (<see cref="WholeRun"/>).</summary>
+    public Func<IReadOnlyList<int>, KernelCost>? LaidOut { get; init; }
+
     /// <summary>Clocks LDS needs for a turn of four waves, one on each SIMD: their bytes / 128.</summary>
     public double LdsClocks => (double)SimdsPerCu * Mix.LdsBytes / LdsBytesPerClock;
 
@@ -37,7 +40,7 @@ internal sealed partial record KernelCost(
         var functions = tools.Disassemble(code);
         var kernels = CodeObject.Read(code);
         var loops = kernels.ConvertAll(k => HotLoop.Find(functions[k.Name]));
-        var mca = tools.Analyze(target, [.. loops.SelectMany(l => new[] { Lines(l, LoopTiming.Keep), Lines(l, LoopTiming.WithoutMemoryWaits) })]);
+        var mca = tools.Analyze(target, [.. loops.SelectMany(l => new[] { Lines(l.Instructions, LoopTiming.Keep), Lines(l.Instructions, LoopTiming.WithoutMemoryWaits) })]);
         var costs = new List<KernelCost>();
         for (var k = 0; k < kernels.Count; k++)
         {
@@ -45,10 +48,47 @@ internal sealed partial record KernelCost(
             costs.Add(new(
                 op, target, kernels[k], InstructionMix.Count(turn), loops[k].IsLoop, mca[2 * k].Clocks, mca[2 * k].MatrixClocks,
                 new(turn, mca[2 * k + 1].Clocks)));
+            costs[k] = costs[k] with { LaidOut = Layouts(costs[k], functions[kernels[k].Name], tools) };
         }
 
         return costs;
     }
 
-    private static List<string> Lines(HotLoop loop, Func<Instruction, string?> text) => [.. loop.Instructions.Select(text).OfType<string>()];
+    // Each layout once: many shapes share one.
+    private static Func<IReadOnlyList<int>, KernelCost> Layouts(KernelCost kernel, List<Instruction> code, LlvmTools tools)
+    {
+        var known = new Dictionary<string, KernelCost>();
+        return turns =>
+        {
+            var key = string.Join(' ', turns);
+            if (!known.TryGetValue(key, out var cost))
+            {
+                known[key] = cost = LayOut(kernel, code, turns, tools);
+            }
+
+            return cost;
+        };
+    }
+
+    private static KernelCost LayOut(KernelCost kernel, List<Instruction> code, IReadOnlyList<int> turns, LlvmTools tools)
+    {
+        try
+        {
+            var run = WholeRun.Of(code, turns);
+            var clocks = tools.Analyze(kernel.Target, [.. run.Pieces.Select(p => Lines(p, LoopTiming.WithoutWaits))]).Select(m => m.Clocks).ToList();
+            return kernel with
+            {
+                Mix = InstructionMix.Count(run.Order.SelectMany(p => run.Pieces[p])),
+                IsLoop = false,
+                Clocks = run.Order.Sum(p => clocks[p]),
+                Timing = new(run, clocks),
+            };
+        }
+        catch (ArgumentException error)
+        {
+            throw new ArgumentException($"inspect: {kernel.Name} of {kernel.Target}: {error.Message}");
+        }
+    }
+
+    private static List<string> Lines(IEnumerable<Instruction> run, Func<Instruction, string?> text) => [.. run.Select(text).OfType<string>()];
 }

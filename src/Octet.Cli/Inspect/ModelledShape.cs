@@ -74,6 +74,7 @@ internal sealed record ModelledShape(
             var blocks = isWorker && step.WorkingBlocks is { } working ? working(kernel, launch, workspace) : launch.Blocks;
             var bytes = isWorker ? (step.HbmBytes + (others > 0 ? workspace : 0)) / workers.Count : (double)workspace / others;
             var loads = IsMatrix(launch) && step.Loads is { } loaded ? loaded(launch) / workers.Count : 0;
+            kernel = step.Turns?.Invoke(launch) is { } turns ? kernel.LaidOut!(turns) : kernel;
             yield return new(kernel, blocks, launch.Threads / 64, launch.LdsBytes, macs, bytes, loads);
         }
     }

@@ -8,9 +8,11 @@ namespace Octet.Cli.Inspect;
 /// <param name="Macs">Multiply-adds a kernel makes of it, the padding of its tiles included; null: no matrix work.</param>
 /// <param name="WorkingBlocks">Blocks of a launch that have work; null: all.</param>
 /// <param name="Loads">Bytes the waves of a launch load in their hot loops by the widest loads; null: it follows from Macs or HbmBytes.</param>
+/// <param name="Turns">Of every loop of a launch's kernel, where all that it runs is laid out (<see cref="WholeRun"/>); null: its hot loop tells its time.</param>
 internal sealed record Step(
     string Op, Func<OpSession, long> Run, double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null,
-    Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null, Func<PlannedLaunch, double>? Loads = null)
+    Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null, Func<PlannedLaunch, double>? Loads = null,
+    Func<PlannedLaunch, IReadOnlyList<int>?>? Turns = null)
 {
     private const int ScaleBlock = 128, SmallestTile = 16, TopK = 8, Experts = 128;
 
@@ -27,27 +29,37 @@ internal sealed record Step(
         2.0 * m * n * k, GemmBytes(m, n, k, bfloat16), kernel => GemmMacs(kernel, m, n, k));
 
     /// <summary>A product and the norm behind it, which adds up the product's partial sums where it is split.</summary>
-    public static Step GemmAndNorm(long m, long n, long k, bool output) => new(
-        "gemm",
-        plan =>
-        {
-            var sums = GemmForNext(plan, NewGemm(plan, m, n, k, bfloat16: false));
-            var norm = Norm(m, n, output);
-            Norm(plan, m, n, output, sums);
-            return sums.SizeInBytes + (long)norm.HbmBytes - 2 * m * n;
-        },
-        2.0 * m * n * k, GemmBytes(m, n, k, bfloat16: false), kernel => GemmMacs(kernel, m, n, k));
+    public static Step GemmAndNorm(long m, long n, long k, bool output)
+    {
+        var segments = 0L; // planning tells
+        return new(
+            "gemm",
+            plan =>
+            {
+                var sums = GemmForNext(plan, NewGemm(plan, m, n, k, bfloat16: false), out segments);
+                var norm = Norm(m, n, output);
+                Norm(plan, m, n, output, sums);
+                return sums.SizeInBytes + (long)norm.HbmBytes - 2 * m * n;
+            },
+            2.0 * m * n * k, GemmBytes(m, n, k, bfloat16: false), kernel => GemmMacs(kernel, m, n, k),
+            Turns: l => LoopTurns.Norm(l.Kernel, n, segments));
+    }
 
     /// <summary>The router and the routing behind it, which adds up the partial sums of the logits and sorts.</summary>
-    public static Step RouterAndRoute(long m, long k, int local) => new(
-        "gemm",
-        plan =>
-        {
-            var sums = GemmForNext(plan, NewGemm(plan, m, Experts, k, bfloat16: true));
-            Route(plan, m, local, sums);
-            return sums.SizeInBytes;
-        },
-        2.0 * m * Experts * k, GemmBytes(m, Experts, k, bfloat16: true), kernel => GemmMacs(kernel, m, Experts, k));
+    public static Step RouterAndRoute(long m, long k, int local)
+    {
+        var segments = 0L; // planning tells
+        return new(
+            "gemm",
+            plan =>
+            {
+                var sums = GemmForNext(plan, NewGemm(plan, m, Experts, k, bfloat16: true), out segments);
+                Route(plan, m, local, sums);
+                return sums.SizeInBytes;
+            },
+            2.0 * m * Experts * k, GemmBytes(m, Experts, k, bfloat16: true), kernel => GemmMacs(kernel, m, Experts, k),
+            Turns: l => LoopTurns.Route(l.Kernel, m, segments));
+    }
 
     /// <summary>silu(x gate^T) * (x up^T) of every slot, quantised.</summary>
     public static Step MoeGateUp(long tokens, int local, long hidden, long intermediate, int all = Experts) => new(
@@ -72,7 +84,7 @@ internal sealed record Step(
         4.0 * LocalPairs(tokens, local, all) * intermediate * hidden,
         CostModel.DistinctExperts(all, local, TopK, tokens) * 2 * intermediate * hidden + (double)tokens * hidden + LocalPairs(tokens, local, all) * intermediate,
         kernel => 2.0 * PaddedSlots(kernel, tokens, local, all) * intermediate * hidden,
-        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, intermediate, 2));
+        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, intermediate, 2), Turns: l => LoopTurns.GateUp(l.Kernel));
 
     /// <summary>x down^T of every slot.</summary>
     public static Step MoeDown(long tokens, int local, long hidden, long intermediate, int all = Experts) => new(
@@ -101,7 +113,7 @@ internal sealed record Step(
     public static Step MoeRoute(long tokens, int local) => new(
         "moe_route",
         plan => Route(plan, tokens, local, plan.New(DType.Float32, tokens, Experts)),
-        0, 4.0 * tokens * (Experts + 4 * TopK));
+        0, 4.0 * tokens * (Experts + 4 * TopK), Turns: l => LoopTurns.Route(l.Kernel, tokens, segments: 0));
 
     /// <summary>The sorting alone.</summary>
     public static Step MoeSort(long tokens, int local) => new(
@@ -136,13 +148,14 @@ internal sealed record Step(
             });
             return 0;
         },
-        2.0 * LocalPairs(tokens, local) * hidden, 2.0 * (LocalPairs(tokens, local) + tokens) * hidden);
+        2.0 * LocalPairs(tokens, local) * hidden, 2.0 * (LocalPairs(tokens, local) + tokens) * hidden, Turns: l => LoopTurns.Combine(l.Kernel));
 
     /// <summary>Residual add, RMSNorm and quantisation; before the router also the BF16 output. Of plain rows, or of the weighted sums of slots.</summary>
     public static Step Norm(long tokens, long hidden, bool output, int slotsOf = 0) => new(
         "norm",
         plan => Norm(plan, tokens, hidden, output, plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden), slotsOf > 0),
-        0, ((output ? 7.0 : 5.0) * tokens + 2 * (slotsOf > 0 ? LocalPairs(tokens, slotsOf) : tokens)) * hidden);
+        0, ((output ? 7.0 : 5.0) * tokens + 2 * (slotsOf > 0 ? LocalPairs(tokens, slotsOf) : tokens)) * hidden,
+        Turns: l => LoopTurns.Norm(l.Kernel, hidden, segments: 0));
 
     /// <summary>Rows to FP8 blocks.</summary>
     public static Step Quantize(long rows, long columns) => new(
@@ -167,9 +180,9 @@ internal sealed record Step(
     }
 
     // Partial sums where the product is split, else the product.
-    private static Tensor GemmForNext(OpSession plan, GemmArgs args)
+    private static Tensor GemmForNext(OpSession plan, GemmArgs args, out long segments)
     {
-        var segments = Ops.GemmSegments(plan.Device, args);
+        segments = Ops.GemmSegments(plan.Device, args);
         var sums = segments == 0 ? args.Output : plan.New(DType.Float32, segments, args.Output.Shape[0], args.Output.Shape[1]);
         args = args with { Output = sums };
         Ops.Gemm(plan.Stream, args with { Workspace = plan.Workspace(Ops.GemmWorkspace(plan.Device, args)) });
