@@ -78,8 +78,9 @@ OCTET_INLINE float bits_float(uint32_t x) { return __builtin_bit_cast(float, x);
 // bf16 is carried as its 16 bits. Narrowing is to nearest even; NaN stays NaN.
 OCTET_INLINE float bf16_to_f32(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
 OCTET_INLINE uint16_t f32_to_bf16(float x) {
-  const uint32_t bits = float_bits(x), rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, nan = (bits >> 16) | 0x40;
-  return static_cast<uint16_t>(x != x ? nan : rounded);
+  const uint32_t bits = float_bits(x);
+  if (x != x) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
 // The upper half of the result is the nearest bf16 (ties away from 0; a NaN may become anything).

@@ -38,20 +38,23 @@ OCTET_INLINE float fp8_to_f32(uint8_t code) {
 // Narrowing to nearest even, saturated at fp8_limit; NaN and inf give the NaN code.
 template <Fp8 E>
 OCTET_INLINE uint8_t f32_to_fp8(float x) {
-  // NOTE: every case is worked out and one is chosen: lanes that need another would make the wave go both ways.
+  if (!is_finite(x)) return fp8_nan<E>;
   constexpr int bias = E == Fp8::ocp ? 7 : 8;
   constexpr float smallest_normal = E == Fp8::ocp ? 0x1p-6f : 0x1p-7f;
   const float magnitude = __builtin_fminf(__builtin_fabsf(x), fp8_limit<E>);
-  // Adding 2^23 units of the subnormal step rounds to nearest even in the last mantissa bits.
-  constexpr float anchor = smallest_normal * 0x1p20f;
-  const uint32_t subnormal = float_bits(magnitude + anchor) - float_bits(anchor);
-  const uint32_t bits = float_bits(magnitude);
-  const uint32_t rounded = bits + 0x7FFFF + ((bits >> 20) & 1);
-  const uint32_t normal = (rounded >> 20) - (static_cast<uint32_t>(127 - bias) << 3);
-  const uint32_t code = magnitude < smallest_normal ? subnormal : normal;
+  uint32_t code;
+  if (magnitude < smallest_normal) {
+    // Adding 2^23 units of the subnormal step rounds to nearest even in the last mantissa bits.
+    constexpr float anchor = smallest_normal * 0x1p20f;
+    code = float_bits(magnitude + anchor) - float_bits(anchor);
+  } else {
+    const uint32_t bits = float_bits(magnitude);
+    const uint32_t rounded = bits + 0x7FFFF + ((bits >> 20) & 1);
+    code = (rounded >> 20) - (static_cast<uint32_t>(127 - bias) << 3);
+  }
   const uint32_t sign = float_bits(x) >> 24 & 0x80;
-  const uint32_t with_sign = E == Fp8::fnuz && code == 0 ? 0 : code | sign;  // FNUZ has no -0: its code is the NaN
-  return static_cast<uint8_t>(is_finite(x) ? with_sign : fp8_nan<E>);
+  if (E == Fp8::fnuz && code == 0) return 0;  // FNUZ has no -0: its code is the NaN
+  return static_cast<uint8_t>(code | sign);
 }
 
 // scale = amax/limit, 1 where that is 0.

@@ -87,7 +87,7 @@ internal static class AttentionSteps
             });
             return 0;
         },
-        0, tokens * HeadDim * (4.0 * queryHeads + 6.0 * kvHeads), Turns: l => LoopTurns.Rope(l.Kernel));
+        0, tokens * HeadDim * (4.0 * queryHeads + 6.0 * kvHeads));
 
     // Blocks of an op's first launch: they tell what it leaves for the second, which may be less than the workspace holds. Only a
     // planned device tells, and tells once: so the op is called again.

@@ -23,9 +23,6 @@ internal static class LoopTurns
     /// <summary>The codes of what narrow blocks of gate_up leave.</summary>
     public static IReadOnlyList<int>? GateUp(string kernel) => kernel == "moe_gate_up_quantize" ? [] : null;
 
-    /// <summary>QK-norm, rotary embedding and the write into the cache: of heads of Q and K; the loop stores byte by byte.</summary>
-    public static IReadOnlyList<int>? Rope(string kernel) => kernel == "rope_d128" ? [0] : null;
-
     /// <summary>Norm with a residual: what x is made of is loaded in the first phase only.</summary>
     public static IReadOnlyList<int>? Norm(string kernel, long hidden, long segments)
     {
