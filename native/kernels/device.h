@@ -115,13 +115,16 @@ OCTET_INLINE T group_max(T x) {
 OCTET_INLINE int lane_index() { return static_cast<int>(threadIdx.x) % wave_size; }
 OCTET_INLINE int wave_index() { return wave_uniform(static_cast<int>(threadIdx.x) / wave_size); }
 
-// Sum over the block, the same in every thread. scratch: one float per wave, in LDS; free again after the next barrier.
+// Sum over a block of so many threads, the same in every one; the waves' sums are read together. scratch: one float per
+// wave, in LDS; free again after the next barrier.
+template <int threads>
 OCTET_INLINE float block_sum(float x, float* scratch) {
   x = wave_sum(x);
   if (lane_index() == 0) scratch[wave_index()] = x;
   __syncthreads();
   float total = 0.0f;
-  for (int i = 0; i < static_cast<int>(blockDim.x) / wave_size; i++) total += scratch[i];
+#pragma unroll
+  for (int i = 0; i < threads / wave_size; i++) total += scratch[i];
   return total;
 }
 OCTET_INLINE float block_max(float x, float* scratch) {

@@ -6,7 +6,7 @@ namespace Octet.Cli.Inspect;
 /// </summary>
 internal static class LoopTurns
 {
-    private const int TopK = 8, NormStep = 2048, NormWaves = 4, CombinedRows = 8, TeamsOfAWave = 4;
+    private const int TopK = 8, NormStep = 4096, CombinedRows = 8, TeamsOfAWave = 4;
 
     /// <summary>Routing, and sorting in the same launch. segments: partial sums of the logits; 0: they are whole.</summary>
     public static IReadOnlyList<int>? Route(string kernel, long tokens, long segments) => kernel switch
@@ -23,15 +23,17 @@ internal static class LoopTurns
     /// <summary>The codes of what narrow blocks of gate_up leave.</summary>
     public static IReadOnlyList<int>? GateUp(string kernel) => kernel == "moe_gate_up_quantize" ? [] : null;
 
-    /// <summary>Norm with a residual: what x is made of is loaded in the first phase only.</summary>
+    /// <summary>Norm with a residual: what x is made of is loaded in the first phase only. The first columns of both phases are no loop.</summary>
     public static IReadOnlyList<int>? Norm(string kernel, long hidden, long segments)
     {
-        var turns = (int)((hidden + NormStep - 1) / NormStep);
+        var further = (int)((hidden - 1) / NormStep);
+        var inFurther = Math.Min(further, 1);
+        const int Rows = TopK / CombinedRows;
         return kernel switch
         {
-            "norm_row" => [turns, 0, NormWaves, turns],
-            "norm_row_slots" => [turns, TopK / CombinedRows, 0, 0, NormWaves, turns, 0, 0],
-            "norm_row_partials" => [turns, Batches(segments, 4), 0, NormWaves, turns, 0],
+            "norm_row" => [further, further],
+            "norm_row_slots" => [Rows, 0, further, inFurther * Rows, 0, further, 0, 0],
+            "norm_row_partials" => [Batches(segments, 4), further, inFurther * Batches(segments, 4), further, 0],
             _ => null,
         };
     }
