@@ -78,6 +78,7 @@ constexpr int combine_items(int sets) { return combine_threads(sets) / (sets * c
 struct AttentionCombineLds {
   alignas(16) float o[32][2][combine_lanes][4];
   float sum[32][combine_lanes];
+  float largest[32][combine_lanes];
 };
 
 #if !defined(OCTET_HOST)
@@ -497,11 +498,17 @@ OCTET_INLINE void attention_combine(const AttentionDecodeParams& params) {
   // Phase 1: the groups of the set, relative to the largest score of all. No load is under a condition: what is
   // not there is read as the last part, and left out.
   float largest = -__builtin_inff();
-  for (int part = first + lane % head_lanes; part < end; part += head_lanes) {
+  for (int part = first + set * head_lanes + lane % head_lanes; part < end; part += sets * head_lanes) {
     largest = __builtin_fmaxf(largest, softmax[part][0]);
   }
   for (int mask = head_lanes / 2; mask > 0; mask /= 2) {
     largest = __builtin_fmaxf(largest, __shfl_xor(largest, mask));
+  }
+  if constexpr (sets > 1) {
+    auto& lds = OCTET_LDS(AttentionCombineLds);
+    lds.largest[set][lane] = largest;
+    __syncthreads();
+    for (int s = 0; s < sets; s++) largest = __builtin_fmaxf(largest, lds.largest[s][lane]);
   }
   const float base = largest == -__builtin_inff() ? 0.0f : largest;
   float sum = 0.0f;
