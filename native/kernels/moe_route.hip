@@ -552,19 +552,24 @@ OCTET_KERNEL(moe_rank_sort_e128, MoeRouteSortParams, ((ranked_tokens + 1) * wave
   const MoeRouteParams& p = params.route;
   auto& lds = OCTET_LDS(MoeRankSortLds);
   const int wave = wave_index(), tokens = static_cast<int>(p.tokens);
-  if (wave == tokens) {
+  const bool weighs = wave == tokens;
+  Softmax softmax{};
+  if (weighs) {
     uint32_t order[per_lane];
     load_orders(p, min_of(lane_index() / team, tokens - 1), lane_index() % team * per_lane, order);
-    const Softmax softmax = Softmax::of<team>(order);
-    __syncthreads();
+    softmax = Softmax::of<team>(order);
+  } else {
+    rank_experts(p, wave, lds);
+  }
+  __syncthreads();
+  if (weighs) {
     const RankedChoice ranked(p, lds);
     const bool chooses = ranked.choice.pair >= 0;
-    const float weight = choice_weight<team>(p, chooses ? softmax.probability(ranked.order) : 0.0f);
+    const float probability = softmax.probability(ranked.order);  // of a lane without a choice: of some expert
+    const float weight = choice_weight<team>(p, chooses ? probability : 0.0f);
     if (chooses) p.weights[ranked.choice.pair] = weight;
     return;
   }
-  rank_experts(p, wave, lds);
-  __syncthreads();
   if (wave != 0) return;
   const RankedChoice ranked(p, lds);
   const Choice& choice = ranked.choice;

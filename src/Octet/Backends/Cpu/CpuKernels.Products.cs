@@ -23,9 +23,6 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     // A chunk of K that is one sum: what a tile's columns need of it fits the first-level cache.
     private const int ChunkLength = 512;
 
-    // NOTE: rows a power of two apart would share the few sets of the caches where that much of each is kept.
-    private const int WideStride = ChunkLength;
-
     // Of every pair of a row and a column: one of two lanes.
     private const int Totals = 8;
 
@@ -76,8 +73,8 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         var padded = Padded<TCodes>(product.K);
         var isFew = padded == product.K && count <= MostFewRows;
         var a = worker.Scratch(
-            ((PanelRows + FewRows + 1) * padded) + (2 * PanelRows) + (WideColumns * WideStride) +
-            ((long)(PanelRows + TileRows) * (BlockColumns + TileColumns) * Lanes));
+            ((PanelRows + FewRows + 1) * padded) + (2 * PanelRows) + (WideColumns * ChunkLength) +
+            ((long)(PanelRows + TileRows) * (BlockColumns + TileColumns) * Totals));
         var row = a + ((PanelRows + FewRows) * padded);
         var units = (double*)(row + padded);
         var wide = (float*)(units + PanelRows);
@@ -122,7 +119,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         // A chunk of the rows is used for all columns while it is cached. The totals of a tile lie together,
         // [column tile, row tile][row, column][total]. NOTE: a column beyond the last is what lies there from an earlier tile: finite or
         // not, nobody reads its totals.
-        var totals = wide + (WideColumns * WideStride);
+        var totals = wide + (WideColumns * ChunkLength);
         var rowTiles = (count + TileRows - 1) / TileRows;
         new Span<float>(totals, (columns + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
         for (long start = 0; start < product.K; start += ChunkLength)
@@ -140,7 +137,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                 for (var i = 0; i < width; i++)
                 {
                     var codes = product.B + ((((firstColumn + c + i) * product.BStride) + start) * TCodes.Size);
-                    WidenRaw<TCodes>(codes, length, wide + (i * WideStride), next * TCodes.Size);
+                    WidenRaw<TCodes>(codes, length, wide + (i * ChunkLength), next * TCodes.Size);
                 }
 
                 for (var r = 0; r < count; r += TileRows)
@@ -148,7 +145,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                     for (var t = 0; t < width; t += TileColumns)
                     {
                         AddTile(
-                            Math.Min(TileRows, count - r), a + (r * stride) + (start * TileRows), wide + (t * WideStride), padded,
+                            Math.Min(TileRows, count - r), a + (r * stride) + (start * TileRows), wide + (t * ChunkLength), padded,
                             totals + (((((c + t) / TileColumns) * rowTiles) + (r / TileRows)) * TileTotals));
                     }
                 }

@@ -56,7 +56,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
     /// <summary>totals += the products of the tile's rows and columns over a chunk of K; what the tile has not is compiled away.</summary>
     /// <param name="a">[length / lanes, TileRows, lanes], in groups.</param>
-    /// <param name="b">[TileColumns, length] at <see cref="WideStride"/>.</param>
+    /// <param name="b">[TileColumns, length] at <see cref="ChunkLength"/>.</param>
     /// <param name="length">Whole groups.</param>
     /// <param name="totals">[rows, TileColumns, Totals].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -74,11 +74,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             for (var end = w + length; w < end; w += Lanes, x += TileRows * Lanes)
             {
                 var w0 = TLanes.Load(w);
-                var w1 = TLanes.Load(w + WideStride);
-                var w2 = TLanes.Load(w + (2 * WideStride));
-                var w3 = TLanes.HasManyRegisters ? TLanes.Load(w + (3 * WideStride)) : w0;
-                var w4 = TLanes.HasManyRegisters ? TLanes.Load(w + (4 * WideStride)) : w0;
-                var w5 = TLanes.HasManyRegisters ? TLanes.Load(w + (5 * WideStride)) : w0;
+                var w1 = TLanes.Load(w + ChunkLength);
+                var w2 = TLanes.Load(w + (2 * ChunkLength));
+                var w3 = TLanes.HasManyRegisters ? TLanes.Load(w + (3 * ChunkLength)) : w0;
+                var w4 = TLanes.HasManyRegisters ? TLanes.Load(w + (4 * ChunkLength)) : w0;
+                var w5 = TLanes.HasManyRegisters ? TLanes.Load(w + (5 * ChunkLength)) : w0;
                 AddRow(TLanes.Load(x), w0, w1, w2, w3, w4, w5, ref s00, ref s01, ref s02, ref s03, ref s04, ref s05);
                 if (TRows.Count > 1)
                 {
