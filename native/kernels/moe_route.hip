@@ -554,12 +554,12 @@ OCTET_KERNEL(moe_rank_sort_e128, MoeRouteSortParams, ((ranked_tokens + 1) * wave
   const int wave = wave_index(), tokens = static_cast<int>(p.tokens);
   const bool weighs = wave == tokens;
   Softmax softmax{};
-  if (weighs) {
+  if (!weighs) {
+    rank_experts(p, wave, lds);
+  } else {
     uint32_t order[per_lane];
     load_orders(p, min_of(lane_index() / team, tokens - 1), lane_index() % team * per_lane, order);
     softmax = Softmax::of<team>(order);
-  } else {
-    rank_experts(p, wave, lds);
   }
   __syncthreads();
   if (weighs) {

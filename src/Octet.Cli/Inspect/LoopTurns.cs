@@ -11,7 +11,7 @@ internal static class LoopTurns
     /// <summary>Routing, and sorting in the same launch. segments: partial sums of the logits; 0: they are whole.</summary>
     public static IReadOnlyList<int>? Route(string kernel, long tokens, long segments) => kernel switch
     {
-        "moe_rank_sort_e128" => [Batches(segments, 8), 0, Batches(segments, 16), 0, (int)tokens],
+        "moe_rank_sort_e128" => [Batches(segments, 16), 0, Batches(segments, 8), 0, (int)tokens],
         "moe_route_sort_e128" => [Batches(segments, 8), 0, TopK, (int)Math.Min(tokens, TeamsOfAWave), WaveBatches(tokens), 1, WaveBatches(tokens)],
         "moe_route_e128" => [Batches(segments, 8), 0, TopK],
         _ => null,
