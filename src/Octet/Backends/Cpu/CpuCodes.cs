@@ -20,9 +20,6 @@ internal unsafe interface ICodes
 
     static abstract byte NaNFlip { get; }
 
-    /// <summary>Whether blocks have scales.</summary>
-    static abstract bool IsScaled { get; }
-
     /// <summary>2^i: what the rows of A carry, so that times the raw values of the other side nothing overflows or underflows.</summary>
     static abstract float Prescale { get; }
 
@@ -51,8 +48,6 @@ internal readonly unsafe struct OcpCodes : ICodes
 
     public static byte NaNFlip => 0;
 
-    public static bool IsScaled => true;
-
     public static float Prescale => 5.192296858534828e33f; // 2^112
 
     public static float Postscale => 256f;
@@ -78,8 +73,6 @@ internal readonly unsafe struct FnuzCodes : ICodes
 
     public static byte NaNFlip => 0x7F;
 
-    public static bool IsScaled => true;
-
     public static float Prescale => 5.192296858534828e33f; // 2^112
 
     public static float Postscale => 128f;
@@ -104,8 +97,6 @@ internal readonly unsafe struct BFloat16Codes : ICodes
     public static byte NaNMask => 0;
 
     public static byte NaNFlip => 0;
-
-    public static bool IsScaled => false;
 
     public static float Prescale => 1f;
 
