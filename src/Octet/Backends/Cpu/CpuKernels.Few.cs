@@ -160,12 +160,12 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                     }
                 }
 
-                AddStep<TRows, TColumns>(x, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                AddStep<TRows, TColumns>(x + (TRows.Count * Lanes), w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                AddStep<TRows, TColumns>(x, 0, w0, v0, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                AddStep<TRows, TColumns>(x, TRows.Count * Lanes, w1, v1, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                 if (TCodes.Steps == 4)
                 {
-                    AddStep<TRows, TColumns>(x + (2 * TRows.Count * Lanes), w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
-                    AddStep<TRows, TColumns>(x + (3 * TRows.Count * Lanes), w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    AddStep<TRows, TColumns>(x, 2 * TRows.Count * Lanes, w2, v2, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
+                    AddStep<TRows, TColumns>(x, 3 * TRows.Count * Lanes, w3, v3, ref s0, ref t0, ref s1, ref t1, ref s2, ref t2, ref s3, ref t3, ref s4, ref t4, ref s5, ref t5, ref s6, ref t6, ref s7, ref t7);
                 }
             }
 
@@ -210,15 +210,15 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
     // One row's element of each lane.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddPair<TColumns>(float* x, TLanes w, TLanes v, ref TLanes s, ref TLanes t) where TColumns : struct, IRows
+    private static void AddPair<TColumns>(float* x, int offset, TLanes w, TLanes v, ref TLanes s, ref TLanes t) where TColumns : struct, IRows
     {
         if (TColumns.Count == 1)
         {
-            TLanes.AddProduct(ref s, x, w);
+            TLanes.AddProduct(ref s, x, offset, w);
             return;
         }
 
-        var value = TLanes.Load(x);
+        var value = TLanes.Load(x + offset);
         TLanes.AddProduct(ref s, value, w);
         TLanes.AddProduct(ref t, value, v);
     }
@@ -226,34 +226,34 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     // One element of each lane: up to sixteen sums that do not wait for each other.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddStep<TRows, TColumns>(
-        float* x, TLanes w, TLanes v,
+        float* x, int offset, TLanes w, TLanes v,
         ref TLanes s0, ref TLanes t0, ref TLanes s1, ref TLanes t1, ref TLanes s2, ref TLanes t2, ref TLanes s3, ref TLanes t3,
         ref TLanes s4, ref TLanes t4, ref TLanes s5, ref TLanes t5, ref TLanes s6, ref TLanes t6, ref TLanes s7, ref TLanes t7)
         where TRows : struct, IRows
         where TColumns : struct, IRows
     {
-        AddPair<TColumns>(x, w, v, ref s0, ref t0);
+        AddPair<TColumns>(x, offset, w, v, ref s0, ref t0);
         if (TRows.Count > 1)
         {
-            AddPair<TColumns>(x + Lanes, w, v, ref s1, ref t1);
+            AddPair<TColumns>(x, offset + Lanes, w, v, ref s1, ref t1);
         }
 
         if (TRows.Count > 2)
         {
-            AddPair<TColumns>(x + (2 * Lanes), w, v, ref s2, ref t2);
-            AddPair<TColumns>(x + (3 * Lanes), w, v, ref s3, ref t3);
+            AddPair<TColumns>(x, offset + (2 * Lanes), w, v, ref s2, ref t2);
+            AddPair<TColumns>(x, offset + (3 * Lanes), w, v, ref s3, ref t3);
         }
 
         if (TRows.Count > 4)
         {
-            AddPair<TColumns>(x + (4 * Lanes), w, v, ref s4, ref t4);
-            AddPair<TColumns>(x + (5 * Lanes), w, v, ref s5, ref t5);
+            AddPair<TColumns>(x, offset + (4 * Lanes), w, v, ref s4, ref t4);
+            AddPair<TColumns>(x, offset + (5 * Lanes), w, v, ref s5, ref t5);
         }
 
         if (TRows.Count > 6)
         {
-            AddPair<TColumns>(x + (6 * Lanes), w, v, ref s6, ref t6);
-            AddPair<TColumns>(x + (7 * Lanes), w, v, ref s7, ref t7);
+            AddPair<TColumns>(x, offset + (6 * Lanes), w, v, ref s6, ref t6);
+            AddPair<TColumns>(x, offset + (7 * Lanes), w, v, ref s7, ref t7);
         }
     }
 }

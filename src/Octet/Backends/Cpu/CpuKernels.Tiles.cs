@@ -188,23 +188,19 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                         Prefetch(b + (RowColumns * stride) + b3);
                     }
 
-                    var x0 = TLanes.Load(x);
-                    var x1 = TLanes.Load(x + Lanes);
                     if (TCodes.Steps == 4)
                     {
-                        var x2 = TLanes.Load(x + (2 * Lanes));
-                        var x3 = TLanes.Load(x + (3 * Lanes));
-                        AddFour<TCodes>(b, x0, x1, x2, x3, ref s0, ref mark);
-                        AddFour<TCodes>(b + b1, x0, x1, x2, x3, ref s1, ref mark);
-                        AddFour<TCodes>(b + b2, x0, x1, x2, x3, ref s2, ref mark);
-                        AddFour<TCodes>(b + b3, x0, x1, x2, x3, ref s3, ref mark);
+                        AddFour<TCodes>(b, x, ref s0, ref mark);
+                        AddFour<TCodes>(b + b1, x, ref s1, ref mark);
+                        AddFour<TCodes>(b + b2, x, ref s2, ref mark);
+                        AddFour<TCodes>(b + b3, x, ref s3, ref mark);
                     }
                     else
                     {
-                        AddTwo(b, x0, x1, ref s0);
-                        AddTwo(b + b1, x0, x1, ref s1);
-                        AddTwo(b + b2, x0, x1, ref s2);
-                        AddTwo(b + b3, x0, x1, ref s3);
+                        AddTwo(b, x, ref s0);
+                        AddTwo(b + b1, x, ref s1);
+                        AddTwo(b + b2, x, ref s2);
+                        AddTwo(b + b3, x, ref s3);
                     }
                 }
 
@@ -224,22 +220,22 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddFour<TCodes>(byte* b, TLanes x0, TLanes x1, TLanes x2, TLanes x3, ref TLanes sum, ref TLanes mark)
+    private static void AddFour<TCodes>(byte* b, float* x, ref TLanes sum, ref TLanes mark)
         where TCodes : struct, ICodes
     {
         TLanes.WidenRaw(b, TCodes.NaNMask, TCodes.NaNFlip, ref mark, out var w0, out var w1, out var w2, out var w3);
-        TLanes.AddProduct(ref sum, x0, w0);
-        TLanes.AddProduct(ref sum, x1, w1);
-        TLanes.AddProduct(ref sum, x2, w2);
-        TLanes.AddProduct(ref sum, x3, w3);
+        TLanes.AddProduct(ref sum, x, 0, w0);
+        TLanes.AddProduct(ref sum, x, Lanes, w1);
+        TLanes.AddProduct(ref sum, x, 2 * Lanes, w2);
+        TLanes.AddProduct(ref sum, x, 3 * Lanes, w3);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddTwo(byte* b, TLanes x0, TLanes x1, ref TLanes sum)
+    private static void AddTwo(byte* b, float* x, ref TLanes sum)
     {
         TLanes.WidenPairs(b, out var w0, out var w1);
-        TLanes.AddProduct(ref sum, x0, w0);
-        TLanes.AddProduct(ref sum, x1, w1);
+        TLanes.AddProduct(ref sum, x, 0, w0);
+        TLanes.AddProduct(ref sum, x, Lanes, w1);
     }
 
     private static bool HasNaN<TCodes>(byte* codes, long count) where TCodes : struct, ICodes =>

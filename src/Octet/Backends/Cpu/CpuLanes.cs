@@ -20,8 +20,8 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>sum += a * b, rounded once. NOTE: written in place, for else the compiler moves some of a loop's sums from register to register.</summary>
     static abstract void AddProduct(ref TSelf sum, TSelf a, TSelf b);
 
-    /// <summary>The same for what is used once, straight from memory.</summary>
-    static abstract void AddProduct(ref TSelf sum, float* a, TSelf b);
+    /// <summary>The same for what is used once, straight from memory. NOTE: a + offset is added up in here, or the compiler does it beforehand.</summary>
+    static abstract void AddProduct(ref TSelf sum, float* a, int offset, TSelf b);
 
     /// <summary>total[i] += sum[i]; sixteen lanes are two of eight, added one after the other.</summary>
     static abstract void AddTo(float* total, TSelf sum);

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -32,8 +33,8 @@ internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
     public static void AddTo(float* total, Lanes128 sum) => (Vector128.Load(total) + sum._value).Store(total);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddProduct(ref Lanes128 sum, float* a, Lanes128 b) =>
-        sum._value = Vector128.FusedMultiplyAdd(b._value, Vector128.Load(a), sum._value);
+    public static void AddProduct(ref Lanes128 sum, float* a, int offset, Lanes128 b) =>
+        sum._value = Vector128.FusedMultiplyAdd(b._value, Vector128.Load(a + offset), sum._value);
 
     public static Lanes128 Multiply(Lanes128 a, Lanes128 b) => new(a._value * b._value);
 
@@ -90,17 +91,21 @@ internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
     public static void WidenRaw(
         byte* codes, byte mask, byte flip, ref Lanes128 mark, out Lanes128 w0, out Lanes128 w1, out Lanes128 w2, out Lanes128 w3)
     {
-        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        // Two codes to a word: sign, exponent and mantissa to where a BF16 has them; then each BF16 to the upper half of a single.
         var pairs = Vector128.Load((short*)codes);
         mark = new(Vector128.Max(mark._value.AsByte(), (pairs.AsByte() & Vector128.Create(mask)) ^ Vector128.Create(flip)).AsSingle());
-        var odd = Vector128.ShiftRightArithmetic(pairs, 4) & Vector128.Create(unchecked((short)0x87F0));
-        var even = Vector128.ShiftRightArithmetic(Vector128.ShiftLeft(pairs, 8), 4) & Vector128.Create(unchecked((short)0x87F0));
-        var upper = Vector128.Create(unchecked((int)0xFFFF0000));
-        w0 = new(Vector128.ShiftLeft(even.AsInt32(), 16).AsSingle());
-        w1 = new(Vector128.ShiftLeft(odd.AsInt32(), 16).AsSingle());
-        w2 = new((even.AsInt32() & upper).AsSingle());
-        w3 = new((odd.AsInt32() & upper).AsSingle());
+        var odd = Vector128.ShiftRightArithmetic(pairs, 4).AsInt32();
+        var even = Vector128.ShiftRightArithmetic(BytesUp(pairs.AsInt32(), 1).AsInt16(), 4).AsInt32();
+        w0 = new((BytesUp(even, 2) & Vector128.Create(unchecked((int)0x87F00000))).AsSingle());
+        w1 = new((BytesUp(odd, 2) & Vector128.Create(unchecked((int)0x87F00000))).AsSingle());
+        w2 = new((even & Vector128.Create(unchecked((int)0x87F00000))).AsSingle());
+        w3 = new((odd & Vector128.Create(unchecked((int)0x87F00000))).AsSingle());
     }
+
+    // Whatever comes into the lower bytes. A shuffle where there is one: some processors have one port for shifts, and two for shuffles.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<int> BytesUp(Vector128<int> value, [ConstantExpected] byte bytes) =>
+        Sse2.IsSupported ? Sse2.ShiftLeftLogical128BitLane(value, bytes) : Vector128.ShiftLeft(value, 8 * bytes);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void WidenPairs(byte* values, out Lanes128 w0, out Lanes128 w1)

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -32,8 +33,8 @@ internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
     public static void AddTo(float* total, Lanes256 sum) => (Vector256.Load(total) + sum._value).Store(total);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddProduct(ref Lanes256 sum, float* a, Lanes256 b) =>
-        sum._value = Vector256.FusedMultiplyAdd(b._value, Vector256.Load(a), sum._value);
+    public static void AddProduct(ref Lanes256 sum, float* a, int offset, Lanes256 b) =>
+        sum._value = Vector256.FusedMultiplyAdd(b._value, Vector256.Load(a + offset), sum._value);
 
     public static Lanes256 Multiply(Lanes256 a, Lanes256 b) => new(a._value * b._value);
 
@@ -110,17 +111,21 @@ internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
     public static void WidenRaw(
         byte* codes, byte mask, byte flip, ref Lanes256 mark, out Lanes256 w0, out Lanes256 w1, out Lanes256 w2, out Lanes256 w3)
     {
-        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        // Two codes to a word: sign, exponent and mantissa to where a BF16 has them; then each BF16 to the upper half of a single.
         var pairs = Vector256.Load((short*)codes);
         mark = new(Vector256.Max(mark._value.AsByte(), (pairs.AsByte() & Vector256.Create(mask)) ^ Vector256.Create(flip)).AsSingle());
-        var odd = Vector256.ShiftRightArithmetic(pairs, 4) & Vector256.Create(unchecked((short)0x87F0));
-        var even = Vector256.ShiftRightArithmetic(Vector256.ShiftLeft(pairs, 8), 4) & Vector256.Create(unchecked((short)0x87F0));
-        var upper = Vector256.Create(unchecked((int)0xFFFF0000));
-        w0 = new(Vector256.ShiftLeft(even.AsInt32(), 16).AsSingle());
-        w1 = new(Vector256.ShiftLeft(odd.AsInt32(), 16).AsSingle());
-        w2 = new((even.AsInt32() & upper).AsSingle());
-        w3 = new((odd.AsInt32() & upper).AsSingle());
+        var odd = Vector256.ShiftRightArithmetic(pairs, 4).AsInt32();
+        var even = Vector256.ShiftRightArithmetic(BytesUp(pairs.AsInt32(), 1).AsInt16(), 4).AsInt32();
+        w0 = new((BytesUp(even, 2) & Vector256.Create(unchecked((int)0x87F00000))).AsSingle());
+        w1 = new((BytesUp(odd, 2) & Vector256.Create(unchecked((int)0x87F00000))).AsSingle());
+        w2 = new((even & Vector256.Create(unchecked((int)0x87F00000))).AsSingle());
+        w3 = new((odd & Vector256.Create(unchecked((int)0x87F00000))).AsSingle());
     }
+
+    // Whatever comes into the lower bytes. A shuffle where there is one: some processors have one port for shifts, and two for shuffles.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<int> BytesUp(Vector256<int> value, [ConstantExpected] byte bytes) =>
+        Avx2.IsSupported ? Avx2.ShiftLeftLogical128BitLane(value, bytes) : Vector256.ShiftLeft(value, 8 * bytes);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void WidenPairs(byte* values, out Lanes256 w0, out Lanes256 w1)

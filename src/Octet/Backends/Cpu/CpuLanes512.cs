@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -33,8 +34,8 @@ internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
         ((Vector256.Load(total) + sum._value.GetLower()) + sum._value.GetUpper()).Store(total);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddProduct(ref Lanes512 sum, float* a, Lanes512 b) =>
-        sum._value = Vector512.FusedMultiplyAdd(b._value, Vector512.Load(a), sum._value);
+    public static void AddProduct(ref Lanes512 sum, float* a, int offset, Lanes512 b) =>
+        sum._value = Vector512.FusedMultiplyAdd(b._value, Vector512.Load(a + offset), sum._value);
 
     public static Lanes512 Multiply(Lanes512 a, Lanes512 b) => new(a._value * b._value);
 
@@ -108,17 +109,21 @@ internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
     public static void WidenRaw(
         byte* codes, byte mask, byte flip, ref Lanes512 mark, out Lanes512 w0, out Lanes512 w1, out Lanes512 w2, out Lanes512 w3)
     {
-        // Sign, exponent and mantissa to where a BF16 has them, the odd bytes of each pair and the even ones; then BF16 to singles.
+        // Two codes to a word: sign, exponent and mantissa to where a BF16 has them; then each BF16 to the upper half of a single.
         var pairs = Vector512.Load((short*)codes);
         mark = new(Vector512.Max(mark._value.AsByte(), (pairs.AsByte() & Vector512.Create(mask)) ^ Vector512.Create(flip)).AsSingle());
-        var odd = Vector512.ShiftRightArithmetic(pairs, 4) & Vector512.Create(unchecked((short)0x87F0));
-        var even = Vector512.ShiftRightArithmetic(Vector512.ShiftLeft(pairs, 8), 4) & Vector512.Create(unchecked((short)0x87F0));
-        var upper = Vector512.Create(unchecked((int)0xFFFF0000));
-        w0 = new(Vector512.ShiftLeft(even.AsInt32(), 16).AsSingle());
-        w1 = new(Vector512.ShiftLeft(odd.AsInt32(), 16).AsSingle());
-        w2 = new((even.AsInt32() & upper).AsSingle());
-        w3 = new((odd.AsInt32() & upper).AsSingle());
+        var odd = Vector512.ShiftRightArithmetic(pairs, 4).AsInt32();
+        var even = Vector512.ShiftRightArithmetic(BytesUp(pairs.AsInt32(), 1).AsInt16(), 4).AsInt32();
+        w0 = new((BytesUp(even, 2) & Vector512.Create(unchecked((int)0x87F00000))).AsSingle());
+        w1 = new((BytesUp(odd, 2) & Vector512.Create(unchecked((int)0x87F00000))).AsSingle());
+        w2 = new((even & Vector512.Create(unchecked((int)0x87F00000))).AsSingle());
+        w3 = new((odd & Vector512.Create(unchecked((int)0x87F00000))).AsSingle());
     }
+
+    // Whatever comes into the lower bytes. A shuffle where there is one: some processors have one port for shifts, and two for shuffles.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<int> BytesUp(Vector512<int> value, [ConstantExpected] byte bytes) =>
+        Avx512BW.IsSupported ? Avx512BW.ShiftLeftLogical128BitLane(value.AsByte(), bytes).AsInt32() : Vector512.ShiftLeft(value, 8 * bytes);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void WidenPairs(byte* values, out Lanes512 w0, out Lanes512 w1)
