@@ -169,23 +169,25 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
         // Rows that are missing repeat the first, for nobody.
         var (b1, b2, b3) = (width > 1 ? stride : 0, width > 2 ? 2 * stride : 0, width > 3 ? 3 * stride : 0);
+        var soon = RowColumns * stride;
         for (long start = 0; start < product.K; start += ChunkLength)
         {
             var length = Math.Min(ChunkLength, product.K - start);
             for (var lane = 0; lane < Lanes; lane += TLanes.Count)
             {
+                // The same place in the rows after these, half of them in each pass: the processor itself does not fetch beyond a page.
+                var (near, far) = lane == 0 ? (soon, soon + b1) : (soon + b2, soon + b3);
                 TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero;
                 var x = a + start + lane;
                 var b = first + (start * TCodes.Size) + (4 * lane);
                 for (var end = x + length; x < end; x += Lanes * TCodes.Steps, b += GroupBytes)
                 {
-                    if (lane == 0)
+                    Prefetch(b + near);
+                    Prefetch(b + far);
+                    if (TLanes.Count == Lanes)
                     {
-                        // The same place in the rows after these: the processor itself does not fetch beyond a page.
-                        Prefetch(b + (RowColumns * stride));
-                        Prefetch(b + (RowColumns * stride) + b1);
-                        Prefetch(b + (RowColumns * stride) + b2);
-                        Prefetch(b + (RowColumns * stride) + b3);
+                        Prefetch(b + soon + b2);
+                        Prefetch(b + soon + b3);
                     }
 
                     if (TCodes.Steps == 4)
