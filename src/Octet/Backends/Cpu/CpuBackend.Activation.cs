@@ -49,10 +49,7 @@ internal sealed unsafe partial class CpuBackend
                 return;
             }
 
-            for (long i = 0; i < Columns; i++)
-            {
-                ((BFloat16*)Output)[(index * OutputStride) + i] = (BFloat16)y[i];
-            }
+            Round(y, Columns, (BFloat16*)Output + (index * OutputStride));
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Octet.Backends;
 
@@ -100,9 +101,17 @@ internal sealed unsafe partial class CpuBackend
             var maximum = MathF.Max(total[0], partial[0]);
             var (keep, add) = (MathF.Exp(total[0] - maximum), MathF.Exp(partial[0] - maximum));
             total[1] = (total[1] * keep) + (partial[1] * add);
-            for (var d = CpuKernels.Lanes; d < CpuKernels.Lanes + dim; d++)
+            var sums = total + CpuKernels.Lanes;
+            var added = partial + CpuKernels.Lanes;
+            var d = 0;
+            for (; d + Vector256<float>.Count <= dim; d += Vector256<float>.Count)
             {
-                total[d] = (total[d] * keep) + (partial[d] * add);
+                ((Vector256.Load(sums + d) * keep) + (Vector256.Load(added + d) * add)).Store(sums + d);
+            }
+
+            for (; d < dim; d++)
+            {
+                sums[d] = (sums[d] * keep) + (added[d] * add);
             }
 
             total[0] = maximum;
@@ -120,6 +129,7 @@ internal sealed unsafe partial class CpuBackend
     }
 
     /// <summary>totals = total / sum, the sink in the sum; a row that sees nothing becomes zeros.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Normalize(in CpuAttention attention, float* totals, int queries, int kvHead)
     {
         for (var row = 0; row < queries * attention.Group; row++)
@@ -140,25 +150,31 @@ internal sealed unsafe partial class CpuBackend
                 sum = (sum * factor) + MathF.Exp(sink - maximum);
             }
 
-            for (var d = CpuKernels.Lanes; d < CpuKernels.Lanes + attention.HeadDim; d++)
+            var sums = total + CpuKernels.Lanes;
+            var d = 0;
+            for (; d + Vector256<float>.Count <= attention.HeadDim; d += Vector256<float>.Count)
             {
-                total[d] = total[d] * factor / sum;
+                (Vector256.Load(sums + d) * factor / sum).Store(sums + d);
+            }
+
+            for (; d < attention.HeadDim; d++)
+            {
+                sums[d] = sums[d] * factor / sum;
             }
         }
     }
 
     /// <summary>output = totals, rounded.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Store(in CpuAttention attention, float* totals, long firstRow, int queries, int kvHead)
     {
         for (var row = 0; row < queries * attention.Group; row++)
         {
             var total = totals + ((long)row * attention.PartialStride) + CpuKernels.Lanes;
             var head = ((long)kvHead * attention.Group) + (row % attention.Group);
-            var output = attention.Output + ((firstRow + (row / attention.Group)) * attention.OutputStride) + (head * attention.HeadDim);
-            for (var d = 0; d < attention.HeadDim; d++)
-            {
-                output[d] = (BFloat16)total[d];
-            }
+            Round(
+                total, attention.HeadDim,
+                attention.Output + ((firstRow + (row / attention.Group)) * attention.OutputStride) + (head * attention.HeadDim));
         }
     }
 
@@ -170,6 +186,7 @@ internal sealed unsafe partial class CpuBackend
         public long Rows, MaxQueries, Panels;
         public int Queries;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var kvHead = (int)(index % Attention.KvHeads);
@@ -191,12 +208,15 @@ internal sealed unsafe partial class CpuBackend
             var position = ContextLengths[sequence] - length + first;
             var (visible, end) = Attention.Visible(position, position + queries - 1);
             Clear(totals, rows, stride);
-            for (var split = visible / CpuKernels.SplitTokens; split * CpuKernels.SplitTokens < end; split++)
+            for (long firstSplit = visible / CpuKernels.SplitTokens, split = firstSplit; split * CpuKernels.SplitTokens < end; split++)
             {
                 worker.Kernels.AttendSplit(
                     worker, in Attention, Attention.BlockTable + (sequence * Attention.BlockTableStride), kvHead, start + first, queries,
-                    position, split, partials);
-                Join(totals, partials, rows, stride, Attention.HeadDim);
+                    position, split, split == firstSplit ? totals : partials);
+                if (split > firstSplit)
+                {
+                    Join(totals, partials, rows, stride, Attention.HeadDim);
+                }
             }
 
             Normalize(in Attention, totals, queries, kvHead);

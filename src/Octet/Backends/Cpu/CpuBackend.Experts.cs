@@ -185,10 +185,7 @@ internal sealed unsafe partial class CpuBackend
             worker.Kernels.Multiply(worker, Down.Of(expert), rows, count, panel, column, columns, result);
             for (var r = 0; r < count; r++)
             {
-                for (var c = 0; c < columns; c++)
-                {
-                    Output[((first + r) * OutputStride) + column + c] = (BFloat16)result[(r * CpuKernels.BlockColumns) + c];
-                }
+                Round(result + (r * CpuKernels.BlockColumns), columns, Output + ((first + r) * OutputStride) + column);
             }
         }
     }

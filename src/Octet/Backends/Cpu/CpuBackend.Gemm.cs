@@ -78,22 +78,19 @@ internal sealed unsafe partial class CpuBackend
             for (var r = 0; r < count; r++)
             {
                 var begin = ((first + r) * OutputStride) + column;
-                for (var c = 0; c < columns; c++)
+                var row = result + (r * CpuKernels.BlockColumns);
+                for (var c = 0; Bias is not null && c < columns; c++)
                 {
-                    var value = result[(r * CpuKernels.BlockColumns) + c];
-                    if (Bias is not null)
-                    {
-                        value += Bias[column + c];
-                    }
+                    row[c] += Bias[column + c];
+                }
 
-                    if (OutputIsFloat32)
-                    {
-                        ((float*)Output)[begin + c] = value;
-                    }
-                    else
-                    {
-                        ((BFloat16*)Output)[begin + c] = (BFloat16)value;
-                    }
+                if (OutputIsFloat32)
+                {
+                    new Span<float>(row, columns).CopyTo(new((float*)Output + begin, columns));
+                }
+                else
+                {
+                    Round(row, columns, (BFloat16*)Output + begin);
                 }
             }
         }

@@ -193,10 +193,7 @@ internal sealed unsafe partial class CpuBackend
             var sum = worker.Scratch(Hidden);
             new Span<float>(sum, checked((int)Hidden)).Clear();
             AddSlots(Y, YStride, PairSlots + (index * TopK), Weights + (index * TopK), TopK, Slots, Hidden, sum);
-            for (long i = 0; i < Hidden; i++)
-            {
-                Output[(index * OutputStride) + i] = (BFloat16)sum[i];
-            }
+            Round(sum, Hidden, Output + (index * OutputStride));
         }
     }
 }

@@ -65,13 +65,15 @@ internal sealed unsafe partial class CpuBackend
             var h = worker.Scratch(Hidden);
             var residual = Residual is null ? null : Residual + (index * ResidualStride);
             Load(index, h);
-            for (long i = 0; i < Hidden; i++)
+            if (residual is not null)
             {
-                if (residual is not null)
+                for (long i = 0; i < Hidden; i++)
                 {
-                    residual[i] = (BFloat16)(h[i] + residual[i]);
-                    h[i] = residual[i];
+                    h[i] += residual[i];
                 }
+
+                Round(h, Hidden, residual);
+                Widen(residual, Hidden, h);
             }
 
             var inverse = InverseRootMeanSquare(h, Hidden, Eps);
@@ -80,9 +82,9 @@ internal sealed unsafe partial class CpuBackend
                 h[i] = h[i] * inverse * Weight[i];
             }
 
-            for (long i = 0; Output is not null && i < Hidden; i++)
+            if (Output is not null)
             {
-                Output[(index * OutputStride) + i] = (BFloat16)h[i];
+                Round(h, Hidden, Output + (index * OutputStride));
             }
 
             if (Quantized is not null)
@@ -97,11 +99,7 @@ internal sealed unsafe partial class CpuBackend
         {
             if (Partials is null && PairSlots is null)
             {
-                for (long i = 0; i < Hidden; i++)
-                {
-                    x[i] = X[(token * XStride) + i];
-                }
-
+                Widen(X + (token * XStride), Hidden, x);
                 return;
             }
 

@@ -176,9 +176,13 @@ internal sealed unsafe partial class CpuBackend
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void Load(long index, int count, float* values)
         {
-            for (var i = 0; i < count; i++)
+            if (XType == DType.Float32)
             {
-                values[i] = XType == DType.Float32 ? ((float*)X)[index + i] : ((BFloat16*)X)[index + i];
+                new Span<float>((float*)X + index, count).CopyTo(new(values, count));
+            }
+            else
+            {
+                Widen((BFloat16*)X + index, count, values);
             }
         }
     }

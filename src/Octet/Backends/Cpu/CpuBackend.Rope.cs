@@ -50,22 +50,14 @@ internal sealed unsafe partial class CpuBackend
             {
                 Rotate(Q + (index * QStride) + (head * dim), QNorm, cosSin, x);
                 var output = QOutput + (index * QOutputStride) + (head * dim);
-                for (var i = 0; i < dim; i++)
-                {
-                    output[i] = (BFloat16)x[i];
-                }
+                Round(x, dim, output);
             }
 
             for (var head = 0; head < Cache.KvHeads && Cache.Holds(Slots[index]); head++)
             {
                 Rotate(K + (index * KStride) + ((long)head * dim), KNorm, cosSin, x);
                 Cache.WriteK(Slots[index], head, x);
-                var v = V + (index * VStride) + ((long)head * dim);
-                for (var i = 0; i < dim; i++)
-                {
-                    x[i] = v[i];
-                }
-
+                Widen(V + (index * VStride) + ((long)head * dim), dim, x);
                 Cache.WriteV(Slots[index], head, x);
             }
         }
@@ -74,11 +66,7 @@ internal sealed unsafe partial class CpuBackend
         private readonly void Rotate(BFloat16* head, BFloat16* weight, float* cosSin, float* x)
         {
             var (dim, half) = (Cache.HeadDim, Cache.HeadDim / 2);
-            for (var i = 0; i < dim; i++)
-            {
-                x[i] = head[i];
-            }
-
+            Widen(head, dim, x);
             if (weight is not null)
             {
                 var inverse = InverseRootMeanSquare(x, dim, Eps);

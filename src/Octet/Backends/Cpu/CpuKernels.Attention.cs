@@ -10,6 +10,9 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     // A tile of sums: columns by vectors of rows that fit the registers beside a step of the rows.
     private const int OuterColumns = 6;
 
+    // Positions of K, or elements of V, widened at a time: what the first-level cache holds beside the rows.
+    private const int PageColumns = 4 * OuterColumns;
+
     private static int OuterRows => TLanes.HasManyRegisters ? 4 : 2;
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -36,25 +39,36 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         var width = (rows + TLanes.Count - 1) / TLanes.Count * TLanes.Count;
         var q = worker.Scratch(AttentionScratch(in attention)); // [head_dim, width]
         var scores = q + (AttentionRows * dim);                 // [SplitTokens, width]
-        var page = scores + (AttentionRows * SplitTokens);      // [block_size, head_dim] of K, then [head_dim, block_size] of V
+        var page = scores + (AttentionRows * SplitTokens);      // [PageColumns, head_dim] of K, then [PageColumns, block_size] of V
         var sums = page + (Float8.Block * dim);                 // [head_dim, width]
         var bounds = sums + (AttentionRows * dim);              // first and end of each row, then its maximum and sum
+        var heads = stackalloc BFloat16*[AttentionRows];
+        var (seen, unseen) = (0, SplitTokens); // from the last row's first position to the first one's end every row sees all
         for (var row = 0; row < width; row++)
         {
             var query = Math.Min(row / group, queries - 1);
             var (low, high) = attention.Visible(firstPosition + query, firstPosition + query);
             bounds[row] = row < rows ? Math.Clamp(low - begin, 0, SplitTokens) : SplitTokens;
             bounds[AttentionRows + row] = row < rows ? Math.Clamp(high - begin, 0, SplitTokens) : 0;
-            var head = attention.Q + ((firstRow + query) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
-            for (var d = 0; d < dim; d++)
+            heads[row] = attention.Q + ((firstRow + query) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
+            if (row < rows)
             {
-                q[(d * width) + row] = row < rows ? head[d] : 0f;
+                (seen, unseen) = (Math.Max(seen, (int)bounds[row]), Math.Min(unseen, (int)bounds[AttentionRows + row]));
+            }
+        }
+
+        new Span<float>(q, dim * width).Clear();
+        for (var d = 0; d < dim; d++)
+        {
+            for (var row = 0; row < rows; row++)
+            {
+                q[(d * width) + row] = heads[row][d];
             }
         }
 
         Score(in attention, table, kvHead, first, end, begin, q, width, page, scores);
         var scale = attention.Scale * HeadScale(attention.KScales, attention.ScaleCount, kvHead);
-        Exponentiate(scores + ((first - begin) * width), (int)(first - begin), (int)(end - begin), width, scale, bounds);
+        Exponentiate(scores + ((first - begin) * width), (int)(first - begin), (int)(end - begin), seen, unseen, width, scale, bounds);
         new Span<float>(sums, dim * width).Clear();
         Weigh(in attention, table, kvHead, first, end, begin, scores, width, page, sums, bounds);
 
@@ -63,9 +77,14 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         {
             var partial = partials + ((long)row * attention.PartialStride);
             (partial[0], partial[1]) = (bounds[(2 * AttentionRows) + row], bounds[(3 * AttentionRows) + row]);
-            for (var d = 0; d < dim; d++)
+        }
+
+        for (var d = 0; d < dim; d++)
+        {
+            var partial = partials + Lanes + d;
+            for (var row = 0; row < rows; row++, partial += attention.PartialStride)
             {
-                partial[Lanes + d] = valueScale * sums[(d * width) + row];
+                *partial = valueScale * sums[(d * width) + row];
             }
         }
     }
@@ -73,11 +92,17 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     private static float HeadScale(float* scales, int count, int kvHead) =>
         scales is null ? 1f : scales[count == 1 ? 0 : kvHead];
 
-    /// <summary>The block of a position; -1 where the table names none of the cache.</summary>
-    private static long BlockOf(in CpuAttention attention, int* table, long position)
+    /// <summary>K [position in the block, head_dim] of a position, or V [head_dim, position in the block] of its block; null where the table names none of the cache.</summary>
+    private static byte* PageOf(in CpuAttention attention, byte* cache, int* table, int kvHead, long position)
     {
         var index = position / attention.BlockSize;
-        return index < attention.BlockTableColumns && table[index] >= 0 && table[index] < attention.Blocks ? table[index] : -1;
+        if (index >= attention.BlockTableColumns || table[index] < 0 || table[index] >= attention.Blocks)
+        {
+            return null;
+        }
+
+        var page = (((long)table[index] * attention.KvHeads) + kvHead) * attention.BlockSize * attention.HeadDim;
+        return cache + (page * (attention.Type == DType.BFloat16 ? 2 : 1));
     }
 
     /// <summary>scores[position - begin, row] = q . k, unscaled; -inf where the block table names no block.</summary>
@@ -86,45 +111,53 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         in CpuAttention attention, int* table, int kvHead, long first, long end, long begin, float* q, int width, float* page, float* scores)
     {
         var dim = attention.HeadDim;
+        var sizeInBytes = attention.Type == DType.BFloat16 ? 2 : 1;
         for (var position = first; position < end;)
         {
             var offset = (int)(position % attention.BlockSize);
-            var tokens = (int)Math.Min(attention.BlockSize - offset, end - position);
-            var block = BlockOf(in attention, table, position);
+            var tokens = (int)Math.Min(Math.Min(PageColumns, attention.BlockSize - offset), end - position);
+            var k = PageOf(in attention, attention.K, table, kvHead, position);
             var output = scores + ((position - begin) * width);
-            if (block < 0)
+            position += tokens;
+            if (k is null)
             {
                 new Span<float>(output, tokens * width).Fill(float.NegativeInfinity);
-            }
-            else
-            {
-                new Span<float>(output, tokens * width).Clear();
-                var k = ((((block * attention.KvHeads) + kvHead) * attention.BlockSize) + offset) * dim;
-                Widen(attention.K, k, tokens * dim, attention.Type, page);
-                AddOuter(q, width, dim, page, dim, tokens, output);
+                continue;
             }
 
-            position += tokens;
+            // What is needed next: K of the positions after these, at last the first V.
+            var next = position % attention.BlockSize != 0 ? k
+                : position < end ? PageOf(in attention, attention.K, table, kvHead, position)
+                : PageOf(in attention, attention.V, table, kvHead, first);
+            next += position < end ? position % attention.BlockSize * dim * sizeInBytes : 0;
+            k += (long)offset * dim * sizeInBytes;
+            Widen(k, tokens * dim, attention.Type, page, next - k);
+            new Span<float>(output, tokens * width).Clear();
+            AddOuter(q, width, dim, page, dim, tokens, output);
         }
     }
 
     /// <summary>Scores become exp(scale * score - maximum), 0 outside a row's bounds; the maximum and the sum go behind the bounds.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Exponentiate(float* scores, int first, int end, int width, float scale, float* bounds)
+    private static void Exponentiate(float* scores, int first, int end, int seen, int unseen, int width, float scale, float* bounds)
     {
+        // NOTE: lanes behind the last row see what they like, nobody reads them.
+        seen = Math.Clamp(seen, first, end);
+        unseen = Math.Clamp(unseen, seen, end);
         for (var row = 0; row < width; row += TLanes.Count)
         {
-            var (low, high) = (TLanes.Load(bounds + row), TLanes.Load(bounds + AttentionRows + row));
+            var scales = TLanes.Broadcast(scale);
             var infinite = TLanes.Broadcast(float.NegativeInfinity);
-            var maximum = infinite;
-            var at = scores + row;
-            for (var position = first; position < end; position++, at += width)
+            var maximum = Mask(scores + row, first, first, seen, width, scale, bounds + row, infinite);
+            var at = scores + ((seen - first) * width) + row;
+            for (var position = seen; position < unseen; position++, at += width)
             {
-                var score = TLanes.Multiply(TLanes.Load(at), TLanes.Broadcast(scale));
-                score = TLanes.KeepBetween(score, low, high, TLanes.Broadcast(position), infinite);
+                var score = TLanes.Multiply(TLanes.Load(at), scales);
                 maximum = TLanes.Max(maximum, score);
                 TLanes.Store(at, score);
             }
+
+            maximum = Mask(scores + row, first, unseen, end, width, scale, bounds + row, maximum);
 
             // A row that sees nothing subtracts nothing: exp(-inf) is the 0 that exp(-inf + inf) is not.
             var subtract = TLanes.Replace(maximum, infinite, TLanes.Broadcast(0f));
@@ -142,6 +175,22 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         }
     }
 
+    // Scales the scores of positions from to end - 1, -inf outside the bounds; the larger of their maximum and of another.
+    private static TLanes Mask(float* scores, int first, int from, int end, int width, float scale, float* bounds, TLanes maximum)
+    {
+        var (low, high, infinite) = (TLanes.Load(bounds), TLanes.Load(bounds + AttentionRows), TLanes.Broadcast(float.NegativeInfinity));
+        scores += (from - first) * width;
+        for (var position = from; position < end; position++, scores += width)
+        {
+            var score = TLanes.Multiply(TLanes.Load(scores), TLanes.Broadcast(scale));
+            score = TLanes.KeepBetween(score, low, high, TLanes.Broadcast(position), infinite);
+            maximum = TLanes.Max(maximum, score);
+            TLanes.Store(scores, score);
+        }
+
+        return maximum;
+    }
+
     /// <summary>sums[d, row] = sum over positions of p[position, row] * V, nothing where the block table names no block.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Weigh(
@@ -149,23 +198,28 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         float* bounds)
     {
         var (dim, size) = (attention.HeadDim, attention.BlockSize);
+        var sizeInBytes = attention.Type == DType.BFloat16 ? 2 : 1;
         for (var position = first; position < end;)
         {
             var offset = (int)(position % size);
             var tokens = (int)Math.Min(size - offset, end - position);
-            var block = BlockOf(in attention, table, position);
-            if (block >= 0)
+            var weights = p + ((position - begin) * width);
+            var v = PageOf(in attention, attention.V, table, kvHead, position);
+            position += tokens;
+            var next = position < end ? PageOf(in attention, attention.V, table, kvHead, position) : v;
+            for (int d = 0, columns; v is not null && d < dim; d += columns)
             {
-                var hasNaN = Widen(attention.V, ((block * attention.KvHeads) + kvHead) * dim * size, dim * size, attention.Type, page);
-                if (hasNaN || (attention.Type == DType.BFloat16 && !AreFinite(page, dim * size)))
+                columns = Math.Min(PageColumns, dim - d);
+                var values = v + ((long)d * size * sizeInBytes);
+                var soon = d + columns < dim ? columns * size * sizeInBytes : next - values;
+                var hasNaN = Widen(values, columns * size, attention.Type, page, soon);
+                if (hasNaN || (attention.Type == DType.BFloat16 && !AreFinite(page, columns * size)))
                 {
-                    AddNonFinite(p, width, begin, position, tokens, page + offset, size, dim, sums, bounds);
+                    AddNonFinite(p, width, begin, position - tokens, tokens, page + offset, size, columns, sums + (d * width), bounds);
                 }
 
-                AddOuter(p + ((position - begin) * width), width, tokens, page + offset, size, dim, sums);
+                AddOuter(weights, width, tokens, page + offset, size, columns, sums + (d * width));
             }
-
-            position += tokens;
         }
     }
 
@@ -192,9 +246,9 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     /// which 0 * NaN would do.
     /// </summary>
     private static void AddNonFinite(
-        float* p, int width, long begin, long position, int tokens, float* values, int stride, int dim, float* sums, float* bounds)
+        float* p, int width, long begin, long position, int tokens, float* values, int stride, int columns, float* sums, float* bounds)
     {
-        for (var d = 0; d < dim; d++)
+        for (var d = 0; d < columns; d++)
         {
             for (var token = 0; token < tokens; token++)
             {
@@ -229,37 +283,55 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddOuter(float* a, int width, int length, float* b, int bStride, int columns, float* c)
     {
-        var step = OuterRows * TLanes.Count;
         for (var column = 0; column < columns; column += OuterColumns)
         {
             var source = b + ((long)column * bStride);
             var target = c + ((long)column * width);
-            var count = Math.Min(OuterColumns, columns - column);
-            for (var row = 0; row < width; row += step)
+            switch (columns - column)
             {
-                switch (Math.Min(step, width - row) / TLanes.Count)
-                {
-                    case 1:
-                        AddOuterTile<One>(a + row, width, length, source, bStride, count, target + row);
-                        break;
-                    case 2:
-                        AddOuterTile<Two>(a + row, width, length, source, bStride, count, target + row);
-                        break;
-                    case 3:
-                        AddOuterTile<Three>(a + row, width, length, source, bStride, count, target + row);
-                        break;
-                    default:
-                        AddOuterTile<Four>(a + row, width, length, source, bStride, count, target + row);
-                        break;
-                }
+                case 1 or 2:
+                    AddOuterColumns<Two>(a, width, length, source, bStride, columns - column, target);
+                    break;
+                case 3 or 4:
+                    AddOuterColumns<Four>(a, width, length, source, bStride, columns - column, target);
+                    break;
+                default:
+                    AddOuterColumns<Six>(a, width, length, source, bStride, columns - column, target);
+                    break;
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddOuterColumns<TColumns>(float* a, int width, int length, float* b, int bStride, int columns, float* c)
+        where TColumns : struct, IRows
+    {
+        var step = OuterRows * TLanes.Count;
+        for (var row = 0; row < width; row += step)
+        {
+            switch (Math.Min(step, width - row) / TLanes.Count)
+            {
+                case 1:
+                    AddOuterTile<One, TColumns>(a + row, width, length, b, bStride, columns, c + row);
+                    break;
+                case 2:
+                    AddOuterTile<Two, TColumns>(a + row, width, length, b, bStride, columns, c + row);
+                    break;
+                case 3:
+                    AddOuterTile<Three, TColumns>(a + row, width, length, b, bStride, columns, c + row);
+                    break;
+                default:
+                    AddOuterTile<Four, TColumns>(a + row, width, length, b, bStride, columns, c + row);
+                    break;
             }
         }
     }
 
     // The sums go on where c stands, so that the order is that of the positions, whatever pages they lie in.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddOuterTile<TRows>(float* a, int width, int length, float* b, int bStride, int columns, float* c)
+    private static void AddOuterTile<TRows, TColumns>(float* a, int width, int length, float* b, int bStride, int columns, float* c)
         where TRows : struct, IRows
+        where TColumns : struct, IRows
     {
         // Columns that are missing repeat the first, for nobody.
         var b1 = columns > 1 ? b + bStride : b;
@@ -286,16 +358,31 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var x3 = TRows.Count > 3 ? TLanes.Load(a + (3 * TLanes.Count)) : x0;
             AddColumn<TRows>(b[i], x0, x1, x2, x3, ref s00, ref s10, ref s20, ref s30);
             AddColumn<TRows>(b1[i], x0, x1, x2, x3, ref s01, ref s11, ref s21, ref s31);
-            AddColumn<TRows>(b2[i], x0, x1, x2, x3, ref s02, ref s12, ref s22, ref s32);
-            AddColumn<TRows>(b3[i], x0, x1, x2, x3, ref s03, ref s13, ref s23, ref s33);
-            AddColumn<TRows>(b4[i], x0, x1, x2, x3, ref s04, ref s14, ref s24, ref s34);
-            AddColumn<TRows>(b5[i], x0, x1, x2, x3, ref s05, ref s15, ref s25, ref s35);
+            if (TColumns.Count > 2)
+            {
+                AddColumn<TRows>(b2[i], x0, x1, x2, x3, ref s02, ref s12, ref s22, ref s32);
+                AddColumn<TRows>(b3[i], x0, x1, x2, x3, ref s03, ref s13, ref s23, ref s33);
+            }
+
+            if (TColumns.Count > 4)
+            {
+                AddColumn<TRows>(b4[i], x0, x1, x2, x3, ref s04, ref s14, ref s24, ref s34);
+                AddColumn<TRows>(b5[i], x0, x1, x2, x3, ref s05, ref s15, ref s25, ref s35);
+            }
         }
 
-        Store<TRows>(c5, s05, s15, s25, s35);
-        Store<TRows>(c4, s04, s14, s24, s34);
-        Store<TRows>(c3, s03, s13, s23, s33);
-        Store<TRows>(c2, s02, s12, s22, s32);
+        if (TColumns.Count > 4)
+        {
+            Store<TRows>(c5, s05, s15, s25, s35);
+            Store<TRows>(c4, s04, s14, s24, s34);
+        }
+
+        if (TColumns.Count > 2)
+        {
+            Store<TRows>(c3, s03, s13, s23, s33);
+            Store<TRows>(c2, s02, s12, s22, s32);
+        }
+
         Store<TRows>(c1, s01, s11, s21, s31);
         Store<TRows>(c, s00, s10, s20, s30);
     }

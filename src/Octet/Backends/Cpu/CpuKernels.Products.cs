@@ -206,7 +206,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     private static void Scale<TCodes>(float* raw, long first, long count, float factor, float* destination, int step) where TCodes : struct, ICodes
     {
         var group = Lanes * TCodes.Steps;
-        var (rebias, factors) = (TLanes.Broadcast(TCodes.Rebias), TLanes.Broadcast(factor));
+        var (rebias, factors, nothing) = (TLanes.Broadcast(TCodes.Rebias), TLanes.Broadcast(factor), TLanes.Broadcast(-0f));
         for (var (k, end) = (first, first + count); k < end;)
         {
             var from = raw + (k / group * group);
@@ -217,7 +217,7 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                 {
                     for (var lane = 0; lane < Lanes; lane += TLanes.Count)
                     {
-                        TLanes.Store(to + lane, TLanes.Multiply(TLanes.Multiply(TLanes.Load(from + lane), rebias), factors));
+                        TLanes.Store(to + lane, TLanes.Multiply(TLanes.MultiplyAdd(TLanes.Load(from + lane), rebias, nothing), factors));
                     }
                 }
 
@@ -287,30 +287,46 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         return TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
     }
 
-    /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read. True: NaN needs care and is among them.</summary>
+    /// <summary>
+    /// Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read, but as many are fetched at an
+    /// offset for later. True: NaN needs care and is among them.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
+    private static bool Widen<TCodes>(byte* source, int length, float* destination, long prefetch) where TCodes : struct, ICodes
     {
-        var full = length / Lanes * Lanes;
-        for (var i = 0; i < full; i += TLanes.Count)
+        var groups = length * TCodes.Size / GroupBytes;
+        var mark = TLanes.Broadcast(0f);
+        var from = source;
+        var to = destination;
+        for (var end = source + (groups * GroupBytes); from < end; from += 4 * TLanes.Count, to += 4 * TLanes.Count / TCodes.Size)
         {
-            TLanes.Store(destination + i, TCodes.Load<TLanes>(source + (i * TCodes.Size)));
+            // NOTE: no call and no loop in here, or the mark would go through memory in every turn.
+            Prefetch(from + prefetch);
+            TLanes.Store(to, TCodes.Load<TLanes>(from));
+            TLanes.Store(to + TLanes.Count, TCodes.Load<TLanes>(from + (TLanes.Count * TCodes.Size)));
+            if (TCodes.NaNMark != 0)
+            {
+                TLanes.Mark(from, TCodes.NaNMask, TCodes.NaNFlip, ref mark);
+                TLanes.Store(to + (2 * TLanes.Count), TCodes.Load<TLanes>(from + (2 * TLanes.Count)));
+                TLanes.Store(to + (3 * TLanes.Count), TCodes.Load<TLanes>(from + (3 * TLanes.Count)));
+            }
         }
 
+        var full = groups * GroupBytes / TCodes.Size;
         if (full < length)
         {
-            var tail = stackalloc byte[Lanes * sizeof(float)];
-            new Span<byte>(tail, Lanes * sizeof(float)).Clear();
-            Buffer.MemoryCopy(source + (full * TCodes.Size), tail, Lanes * sizeof(float), (length - full) * TCodes.Size);
-            for (var i = 0; i < Lanes; i += TLanes.Count)
+            var tail = stackalloc byte[GroupBytes];
+            new Span<byte>(tail, GroupBytes).Clear();
+            Buffer.MemoryCopy(source + (full * TCodes.Size), tail, GroupBytes, (length - full) * TCodes.Size);
+            for (var i = 0; i < length - full; i += TLanes.Count)
             {
                 TLanes.Store(destination + full + i, TCodes.Load<TLanes>(tail + (i * TCodes.Size)));
             }
         }
 
-        var codes = new ReadOnlySpan<byte>(source, length * TCodes.Size);
         var found = false;
-        for (int next, i = 0; (next = TCodes.IndexOfNaN(codes[i..])) >= 0; i += next + 1)
+        var codes = new ReadOnlySpan<byte>(source, length * TCodes.Size);
+        for (int next, i = TLanes.HasByte(mark, TCodes.NaNMark) ? 0 : full; (next = TCodes.IndexOfNaN(codes[i..])) >= 0; i += next + 1)
         {
             destination[i + next] = float.NaN;
             found = true;
@@ -319,12 +335,12 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         return found;
     }
 
-    /// <summary>The same for a type known at run time; the index counts elements.</summary>
-    private static bool Widen(byte* source, long index, int length, DType type, float* destination) => type switch
+    /// <summary>The same for a type known at run time.</summary>
+    private static bool Widen(byte* source, int length, DType type, float* destination, long prefetch) => type switch
     {
-        DType.BFloat16 => Widen<BFloat16Codes>(source + (index * BFloat16Codes.Size), length, destination),
-        DType.Float8E4M3Fnuz => Widen<FnuzCodes>(source + index, length, destination),
-        _ => Widen<OcpCodes>(source + index, length, destination),
+        DType.BFloat16 => Widen<BFloat16Codes>(source, length, destination, prefetch),
+        DType.Float8E4M3Fnuz => Widen<FnuzCodes>(source, length, destination, prefetch),
+        _ => Widen<OcpCodes>(source, length, destination, prefetch),
     };
 
     /// <summary>The sum of the totals: i and i + 4, then 2 further and 1 further, at every width.</summary>

@@ -59,9 +59,9 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// 4 * Count FP8 codes as singles that are 2^120 (OCP) or 2^119 (FNUZ) times too small, NaN as any number: lane i of the j-th has code 4i + j.
     /// </summary>
     /// <param name="codes">The codes.</param>
-    /// <param name="mask">See <paramref name="mark"/>.</param>
-    /// <param name="flip">See <paramref name="mark"/>.</param>
-    /// <param name="mark">Becomes the larger, byte by byte, of itself and of ((codes and mask) xor flip).</param>
+    /// <param name="mask">As in <see cref="Mark"/>.</param>
+    /// <param name="flip">As in <see cref="Mark"/>.</param>
+    /// <param name="mark">As in <see cref="Mark"/>.</param>
     /// <param name="w0">Codes 4i.</param>
     /// <param name="w1">Codes 4i + 1.</param>
     /// <param name="w2">Codes 4i + 2.</param>
@@ -70,6 +70,9 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
 
     /// <summary>2 * Count BF16 values, exactly: lane i of the j-th has value 2i + j.</summary>
     static abstract void WidenPairs(byte* values, out TSelf w0, out TSelf w1);
+
+    /// <summary>mark becomes the larger, byte by byte, of itself and of ((code and mask) xor flip), of 4 * Count codes.</summary>
+    static abstract void Mark(byte* codes, byte mask, byte flip, ref TSelf mark);
 
     /// <summary>Whether one of the bytes is this.</summary>
     static abstract bool HasByte(TSelf mark, byte value);
