@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Octet.Backends;
 
@@ -40,9 +42,8 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         var q = worker.Scratch(AttentionScratch(in attention)); // [head_dim, width]
         var scores = q + (AttentionRows * dim);                 // [SplitTokens, width]
         var page = scores + (AttentionRows * SplitTokens);      // [PageColumns, head_dim] of K, then [PageColumns, block_size] of V
-        var sums = page + (Float8.Block * dim);                 // [head_dim, width]
+        var sums = page + (Float8.Block * dim);                 // [row, head_dim] of Q, then [head_dim, width]
         var bounds = sums + (AttentionRows * dim);              // first and end of each row, then its maximum and sum
-        var heads = stackalloc BFloat16*[AttentionRows];
         var (seen, unseen) = (0, SplitTokens); // from the last row's first position to the first one's end every row sees all
         for (var row = 0; row < width; row++)
         {
@@ -50,22 +51,20 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var (low, high) = attention.Visible(firstPosition + query, firstPosition + query);
             bounds[row] = row < rows ? Math.Clamp(low - begin, 0, SplitTokens) : SplitTokens;
             bounds[AttentionRows + row] = row < rows ? Math.Clamp(high - begin, 0, SplitTokens) : 0;
-            heads[row] = attention.Q + ((firstRow + query) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
             if (row < rows)
             {
+                var head = attention.Q + ((firstRow + query) * attention.QStride) + ((((long)kvHead * group) + (row % group)) * dim);
+                for (var d = 0; d < dim; d += TLanes.Count)
+                {
+                    TLanes.Store(sums + (row * dim) + d, TLanes.WidenBFloat16((ushort*)head + d));
+                }
+
                 (seen, unseen) = (Math.Max(seen, (int)bounds[row]), Math.Min(unseen, (int)bounds[AttentionRows + row]));
             }
         }
 
         new Span<float>(q, dim * width).Clear();
-        for (var d = 0; d < dim; d++)
-        {
-            for (var row = 0; row < rows; row++)
-            {
-                q[(d * width) + row] = heads[row][d];
-            }
-        }
-
+        Transpose(sums, dim, rows, dim, 1f, q, width);
         Score(in attention, table, kvHead, first, end, begin, q, width, page, scores);
         var scale = attention.Scale * HeadScale(attention.KScales, attention.ScaleCount, kvHead);
         Exponentiate(scores + ((first - begin) * width), (int)(first - begin), (int)(end - begin), seen, unseen, width, scale, bounds);
@@ -79,12 +78,36 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             (partial[0], partial[1]) = (bounds[(2 * AttentionRows) + row], bounds[(3 * AttentionRows) + row]);
         }
 
-        for (var d = 0; d < dim; d++)
+        Transpose(sums, width, dim, rows, valueScale, partials + Lanes, attention.PartialStride);
+    }
+
+    /// <summary>to[c, r] = factor * from[r, c].</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Transpose(float* from, long fromStride, int rows, int columns, float factor, float* to, long toStride)
+    {
+        const int side = 4;
+        var (wholeRows, wholeColumns) = Sse.IsSupported ? (rows / side * side, columns / side * side) : (0, 0);
+        for (var r = 0; r < wholeRows; r += side)
         {
-            var partial = partials + Lanes + d;
-            for (var row = 0; row < rows; row++, partial += attention.PartialStride)
+            for (var c = 0; c < wholeColumns; c += side)
             {
-                *partial = valueScale * sums[(d * width) + row];
+                var source = from + (r * fromStride) + c;
+                var target = to + (c * toStride) + r;
+                var (a, b) = (Vector128.Load(source) * factor, Vector128.Load(source + fromStride) * factor);
+                var (x, y) = (Vector128.Load(source + (2 * fromStride)) * factor, Vector128.Load(source + (3 * fromStride)) * factor);
+                var (abLow, abHigh, xyLow, xyHigh) = (Sse.UnpackLow(a, b), Sse.UnpackHigh(a, b), Sse.UnpackLow(x, y), Sse.UnpackHigh(x, y));
+                Sse.MoveLowToHigh(abLow, xyLow).Store(target);
+                Sse.MoveHighToLow(xyLow, abLow).Store(target + toStride);
+                Sse.MoveLowToHigh(abHigh, xyHigh).Store(target + (2 * toStride));
+                Sse.MoveHighToLow(xyHigh, abHigh).Store(target + (3 * toStride));
+            }
+        }
+
+        for (var r = 0; r < rows; r++)
+        {
+            for (var c = r < wholeRows ? wholeColumns : 0; c < columns; c++)
+            {
+                to[(c * toStride) + r] = factor * from[(r * fromStride) + c];
             }
         }
     }
