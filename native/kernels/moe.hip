@@ -371,8 +371,7 @@ int64_t scale_columns(int64_t columns) { return (columns + OCTET_SCALE_BLOCK - 1
 
 // Slots are numbered in 32 bits.
 void require_slots(const char* op, int64_t tokens, int32_t top_k, int32_t experts, int32_t layer_experts) {
-  require_range(op, "top_k", top_k, 1, 16);
-  require_range(op, "tokens", tokens, 0, (int64_t{1} << 30) / top_k);
+  require_pairs(op, tokens, top_k);
   require(layer_experts == 0 || (layer_experts >= experts && layer_experts <= max_experts),
           "%s: layer_experts = %d must be 0 or %d..%d", op, layer_experts, experts, max_experts);
 }

@@ -1,4 +1,4 @@
-// moe_route, moe_sort, moe_combine: which expert serves which token, and the sum of what the experts gave.
+// moe_route, moe_sort: which expert serves which token. What the experts give is summed up by moe_combine.
 //
 // route: p = softmax(logits[t]) in f32 over all experts, then the top_k largest logits in descending order (ties: the
 // lower expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the
@@ -18,12 +18,8 @@
 // rank of every one by counting those that are better. First of the best ones of four, for the eight best experts lie in
 // the eight fours with the best; then of those. Meanwhile another wave adds up the softmax.
 //
-// combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16.
-// A thread takes eight columns of a token, or four of a decode step's. norm does the same sum on its way in (moe_combine.h).
-//
 // Floors at Qwen3-235B: 64 tokens, route and sort: 39 KB, launch latency. 16,384 tokens: route 9.4 MB; sort 16 blocks
-// that read 0.5 MB each from L2 and write 1 MB in all; combine 1.21 GB (8 rows of 4,096 bf16 in, one out), 249 us at
-// 4.86 TB/s.
+// that read 0.5 MB each from L2 and write 1 MB in all.
 #include <octet.h>
 #include <stdint.h>
 
@@ -31,8 +27,6 @@ constexpr int route_waves = 4;  // of a block that only routes
 constexpr int max_experts = 512;
 constexpr int sort_waves = 16;
 constexpr int sort_chunk = 8192;  // pairs; a multiple of sort_waves * 64
-constexpr int combine_threads = 256, combine_run = 8;  // columns a thread
-constexpr int combine_few_run = 4;                     // of a decode step, in blocks of one wave
 
 // Lanes that route a token of so many experts at most: 8 or 16 experts a lane stay in registers.
 constexpr int route_team(int bound) { return bound <= 128 ? 16 : 32; }
@@ -61,7 +55,6 @@ struct MoeRouteSortParams {
   MoeSortParams sort;
 };
 
-constexpr int max_top_k = 16;
 constexpr int few_experts = 128;  // up to which one block routes and sorts
 
 struct MoeSortLds {
@@ -85,22 +78,12 @@ struct MoeRankSortLds {
   } token[ranked_tokens];
 };
 
-struct MoeCombineParams {
-  const uint16_t* y;          // [slots, hidden] bf16
-  const int32_t* pair_slots;  // [tokens, top_k]
-  const float* weights;       // [tokens, top_k]
-  uint16_t* output;           // [tokens, hidden] bf16
-  int64_t tokens, hidden;
-  int64_t y_stride, output_stride;
-  int32_t top_k;
-  uint32_t column_shift;  // 1 << column_shift blocks to a token: a power of two, so that none has to divide
-  bool aligned;
-};
-
 #if !defined(OCTET_HOST)
-#include "moe_combine.h"
+#include "device.h"
 
 // ---- route ----
+
+constexpr int max_top_k = 16;
 
 // Order-preserving bits of a float that is not NaN. 0 is below them all.
 OCTET_INLINE uint32_t order_bits(float x) {
@@ -585,22 +568,6 @@ OCTET_KERNEL(moe_rank_sort_e128, MoeRouteSortParams, ((ranked_tokens + 1) * wave
   if (lane_index() == 0) params.sort.expert_offsets[experts] = sort.pairs;
 }
 
-// ---- combine ----
-
-template <int run>
-OCTET_INLINE void moe_combine_kernel(const MoeCombineParams& params) {
-  const int64_t token = blockIdx.x >> params.column_shift;
-  const uint32_t column_block = blockIdx.x - (static_cast<uint32_t>(token) << params.column_shift);
-  const int64_t column = (column_block * blockDim.x + threadIdx.x) * int64_t{run};
-  const int64_t count = params.hidden - column;
-  const PairSum pairs{params.y, params.pair_slots, params.weights, params.tokens, params.y_stride, params.top_k};
-  float sum[run];
-  pairs.load(pairs.choices(token), column, count, params.aligned, sum);
-  store_columns(params.output + token * params.output_stride, column, count, params.aligned, sum);
-}
-
-OCTET_KERNEL(moe_combine_rows, MoeCombineParams, combine_threads) { moe_combine_kernel<combine_run>(params); }
-OCTET_KERNEL(moe_combine_few, MoeCombineParams, wave_size) { moe_combine_kernel<combine_few_run>(params); }
 #endif
 
 #if defined(OCTET_HOST)
@@ -611,16 +578,6 @@ OCTET_KERNEL(moe_combine_few, MoeCombineParams, wave_size) { moe_combine_kernel<
 
 namespace octet {
 namespace {
-
-// Elements of the combined output up to which moe_combine_few serves: a decode step leaves CUs idle in any case, and
-// what a lane does for its columns is the length of the launch.
-constexpr int64_t combine_few = 64 * 4096;
-
-// Pairs are numbered in 32 bits.
-void require_pairs(const char* op, int64_t tokens, int32_t top_k) {
-  require_range(op, "top_k", top_k, 1, max_top_k);
-  require_range(op, "tokens", tokens, 0, (int64_t{1} << 30) / top_k);
-}
 
 void require_experts_here(const char* op, int32_t experts, int32_t first_expert, int32_t local_experts) {
   require_range(op, "first_expert", first_expert, 0, experts - 1);
@@ -758,43 +715,4 @@ extern "C" octet_status octet_moe_sort_workspace(const octet_moe_sort_args* poin
   });
 }
 
-extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer, octet_stream* stream) {
-  using namespace octet;
-  return guarded([&] {
-    constexpr const char* op = "moe_combine";
-    const auto& args = checked(op, pointer);
-    require(stream != nullptr, "moe_combine: stream is null");
-    require_pairs(op, args.tokens, args.top_k);
-    require_range(op, "hidden", args.hidden, 0, INT32_MAX);
-    require_range(op, "y_stride", args.y_stride, args.hidden, max_stride);
-    require_range(op, "output_stride", args.output_stride, args.hidden, max_stride);
-    const int wave_size = facts(stream).wave_size;
-    const bool few = args.tokens * args.hidden <= combine_few;
-    const int threads = few ? wave_size : combine_threads;
-    int column_shift = 0;
-    while (args.hidden > int64_t{few ? combine_few_run : combine_run} * threads << column_shift) column_shift++;
-    const int64_t blocks = args.hidden == 0 ? 0 : args.tokens << column_shift;
-    require(blocks <= max_blocks(threads), "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
-            static_cast<long long>(args.tokens), static_cast<long long>(args.hidden));
-    if (blocks == 0) return;
-    require_pointer(op, "y", args.y);
-    require_pointer(op, "pair_slots", args.pair_slots);
-    require_pointer(op, "weights", args.weights);
-    require_pointer(op, "output", args.output);
-    const MoeCombineParams params{
-        .y = static_cast<const uint16_t*>(args.y),
-        .pair_slots = args.pair_slots,
-        .weights = args.weights,
-        .output = static_cast<uint16_t*>(args.output),
-        .tokens = args.tokens,
-        .hidden = args.hidden,
-        .y_stride = args.y_stride,
-        .output_stride = args.output_stride,
-        .top_k = args.top_k,
-        .column_shift = static_cast<uint32_t>(column_shift),
-        .aligned = args.y_stride % 8 == 0 && args.output_stride % 8 == 0,
-    };
-    launch(stream, few ? "moe_combine_few" : "moe_combine_rows", Grid{static_cast<uint32_t>(blocks)}, threads / wave_size, 0, params);
-  });
-}
 #endif

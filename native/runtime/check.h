@@ -84,6 +84,11 @@ inline void require_range(const char* op, const char* name, int64_t value, int64
   require(value >= low && value <= high, "%s: %s = %lld must be %lld..%lld", op, name, static_cast<long long>(value),
           static_cast<long long>(low), static_cast<long long>(high));
 }
+// Pairs of a token and one of its experts, which are numbered in 32 bits.
+inline void require_pairs(const char* op, int64_t tokens, int32_t top_k) {
+  require_range(op, "top_k", top_k, 1, 16);
+  require_range(op, "tokens", tokens, 0, (int64_t{1} << 30) / top_k);
+}
 // Rows of up to 2^31 elements this far apart, in a matrix of up to 2^26 rows, stay within 64-bit byte offsets.
 constexpr int64_t max_stride = int64_t{1} << 34;
 inline void require_workspace(const char* op, const void* workspace, size_t size, size_t needed) {
