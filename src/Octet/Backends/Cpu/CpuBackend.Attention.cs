@@ -87,9 +87,9 @@ internal sealed unsafe partial class CpuBackend
             Type = cache.K.DType,
         };
 
-    /// <summary>Adds the partial results of one split to those of the splits before it.</summary>
+    /// <summary>Adds the partial results of one split to those of the splits before it: heads of 64 or 128 are whole vectors.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Join(float* total, float* partial, int rows, int stride, int dim)
+    private static void Join(float* total, float* partial, int rows, int stride)
     {
         for (var row = 0; row < rows; row++, total += stride, partial += stride)
         {
@@ -101,17 +101,9 @@ internal sealed unsafe partial class CpuBackend
             var maximum = MathF.Max(total[0], partial[0]);
             var (keep, add) = (MathF.Exp(total[0] - maximum), MathF.Exp(partial[0] - maximum));
             total[1] = (total[1] * keep) + (partial[1] * add);
-            var sums = total + CpuKernels.Lanes;
-            var added = partial + CpuKernels.Lanes;
-            var d = 0;
-            for (; d + Vector256<float>.Count <= dim; d += Vector256<float>.Count)
+            for (var d = CpuKernels.Lanes; d < stride; d += Vector256<float>.Count)
             {
-                ((Vector256.Load(sums + d) * keep) + (Vector256.Load(added + d) * add)).Store(sums + d);
-            }
-
-            for (; d < dim; d++)
-            {
-                sums[d] = (sums[d] * keep) + (added[d] * add);
+                ((Vector256.Load(total + d) * keep) + (Vector256.Load(partial + d) * add)).Store(total + d);
             }
 
             total[0] = maximum;
@@ -128,7 +120,7 @@ internal sealed unsafe partial class CpuBackend
         }
     }
 
-    /// <summary>totals = total / sum, the sink in the sum; a row that sees nothing becomes zeros.</summary>
+    /// <summary>totals = totals times 1 / sum, the sink in the sum; a row that sees nothing becomes zeros.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Normalize(in CpuAttention attention, float* totals, int queries, int kvHead)
     {
@@ -150,16 +142,10 @@ internal sealed unsafe partial class CpuBackend
                 sum = (sum * factor) + MathF.Exp(sink - maximum);
             }
 
-            var sums = total + CpuKernels.Lanes;
-            var d = 0;
-            for (; d + Vector256<float>.Count <= attention.HeadDim; d += Vector256<float>.Count)
+            var share = factor / sum;
+            for (var d = CpuKernels.Lanes; d < attention.PartialStride; d += Vector256<float>.Count)
             {
-                (Vector256.Load(sums + d) * factor / sum).Store(sums + d);
-            }
-
-            for (; d < attention.HeadDim; d++)
-            {
-                sums[d] = sums[d] * factor / sum;
+                (Vector256.Load(total + d) * share).Store(total + d);
             }
         }
     }
@@ -215,7 +201,7 @@ internal sealed unsafe partial class CpuBackend
                     position, split, split == firstSplit ? totals : partials);
                 if (split > firstSplit)
                 {
-                    Join(totals, partials, rows, stride, Attention.HeadDim);
+                    Join(totals, partials, rows, stride);
                 }
             }
 
@@ -280,7 +266,7 @@ internal sealed unsafe partial class CpuBackend
                 Clear(totals, rows, stride);
                 for (var split = visible / CpuKernels.SplitTokens; split * CpuKernels.SplitTokens < end; split++)
                 {
-                    Join(totals, Decode.Partial((sequence * attention.KvHeads) + first + i, split), rows, stride, attention.HeadDim);
+                    Join(totals, Decode.Partial((sequence * attention.KvHeads) + first + i, split), rows, stride);
                 }
 
                 Normalize(in attention, totals, Decode.QueryLength, first + i);
