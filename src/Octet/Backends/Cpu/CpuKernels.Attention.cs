@@ -148,13 +148,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                 continue;
             }
 
-            // What is needed next: K of the positions after these, at last the first V.
-            var next = position % attention.BlockSize != 0 ? k
-                : position < end ? PageOf(in attention, attention.K, table, kvHead, position)
-                : PageOf(in attention, attention.V, table, kvHead, first);
-            next += position < end ? position % attention.BlockSize * dim * sizeInBytes : 0;
-            k += (long)offset * dim * sizeInBytes;
-            Widen(k, tokens * dim, attention.Type, page, next - k);
+            Widen(k + ((long)offset * dim * sizeInBytes), tokens * dim, attention.Type, page);
             new Span<float>(output, tokens * width).Clear();
             AddOuter(q, width, dim, page, dim, tokens, output);
         }
@@ -229,13 +223,10 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var weights = p + ((position - begin) * width);
             var v = PageOf(in attention, attention.V, table, kvHead, position);
             position += tokens;
-            var next = position < end ? PageOf(in attention, attention.V, table, kvHead, position) : v;
             for (int d = 0, columns; v is not null && d < dim; d += columns)
             {
                 columns = Math.Min(PageColumns, dim - d);
-                var values = v + ((long)d * size * sizeInBytes);
-                var soon = d + columns < dim ? columns * size * sizeInBytes : next - values;
-                var hasNaN = Widen(values, columns * size, attention.Type, page, soon);
+                var hasNaN = Widen(v + ((long)d * size * sizeInBytes), columns * size, attention.Type, page);
                 if (hasNaN || (attention.Type == DType.BFloat16 && !AreFinite(page, columns * size)))
                 {
                     AddNonFinite(p, width, begin, position - tokens, tokens, page + offset, size, columns, sums + (d * width), bounds);

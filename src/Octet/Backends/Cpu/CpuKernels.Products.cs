@@ -287,12 +287,9 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         return TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
     }
 
-    /// <summary>
-    /// Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read, but as many are fetched at an
-    /// offset for later. True: NaN needs care and is among them.
-    /// </summary>
+    /// <summary>Elements in their own order, with zeros up to whole lanes; nothing behind the last element is read. True: NaN needs care and is among them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool Widen<TCodes>(byte* source, int length, float* destination, long prefetch) where TCodes : struct, ICodes
+    private static bool Widen<TCodes>(byte* source, int length, float* destination) where TCodes : struct, ICodes
     {
         var groups = length * TCodes.Size / GroupBytes;
         var mark = TLanes.Broadcast(0f);
@@ -301,7 +298,6 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         for (var end = source + (groups * GroupBytes); from < end; from += 4 * TLanes.Count, to += 4 * TLanes.Count / TCodes.Size)
         {
             // NOTE: no call and no loop in here, or the mark would go through memory in every turn.
-            Prefetch(from + prefetch);
             TLanes.Store(to, TCodes.Load<TLanes>(from));
             TLanes.Store(to + TLanes.Count, TCodes.Load<TLanes>(from + (TLanes.Count * TCodes.Size)));
             if (TCodes.NaNMark != 0)
@@ -336,11 +332,11 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     }
 
     /// <summary>The same for a type known at run time.</summary>
-    private static bool Widen(byte* source, int length, DType type, float* destination, long prefetch) => type switch
+    private static bool Widen(byte* source, int length, DType type, float* destination) => type switch
     {
-        DType.BFloat16 => Widen<BFloat16Codes>(source, length, destination, prefetch),
-        DType.Float8E4M3Fnuz => Widen<FnuzCodes>(source, length, destination, prefetch),
-        _ => Widen<OcpCodes>(source, length, destination, prefetch),
+        DType.BFloat16 => Widen<BFloat16Codes>(source, length, destination),
+        DType.Float8E4M3Fnuz => Widen<FnuzCodes>(source, length, destination),
+        _ => Widen<OcpCodes>(source, length, destination),
     };
 
     /// <summary>The sum of the totals: i and i + 4, then 2 further and 1 further, at every width.</summary>
