@@ -86,15 +86,15 @@ internal static class CpuReport
         Goal("8 tokens: times 8-bit", 1, r => r.Tokens == 8, r => r.EightBit);
         Goal("projections, 64 and 512 tokens: times f32", 0.7, r => r.Tokens >= 64 && !r.IsLayer, r => r.Single);
         Goal("layer, 64 and 512 tokens: times f32", 1, r => r.Tokens >= 64 && r.IsLayer, r => r.Single);
-        Line(text, $"| attention: share of the ceiling | 0.6 | {attention.Min(r => r.ShareOfCeiling):F2} | {(attention.All(r => r.ShareOfCeiling >= 0.6) ? "met" : "missed")} |");
+        Verdict("attention: share of the ceiling", 0.6, attention.Min(r => r.ShareOfCeiling));
         Line(text, $"");
         Line(text, $"At 8 tokens a byte of weights takes 16 operations: {0.7 * ceilings.GBytesPerSecond * 16:F0} GFLOP/s would be needed to read at 70 %, of {ceilings.GFlops:F0} the machine has in f32.");
 
-        void Goal(string name, double least, Func<Measured, bool> which, Func<Measured, double> value)
-        {
-            var worst = rows.Where(which).Min(value);
+        void Goal(string name, double least, Func<Measured, bool> which, Func<Measured, double> value) =>
+            Verdict(name, least, rows.Where(which).Min(value));
+
+        void Verdict(string name, double least, double worst) =>
             Line(text, $"| {name} | {least:0.0#} | {worst:F2} | {(worst >= least ? "met" : "missed")} |");
-        }
     }
 
     private static List<Measured> Compare(StringBuilder text, Device device, BenchClock clock, BenchProbe probe, int threads)

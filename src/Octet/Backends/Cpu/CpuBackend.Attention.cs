@@ -110,16 +110,6 @@ internal sealed unsafe partial class CpuBackend
         }
     }
 
-    /// <summary>Rows that have seen nothing yet.</summary>
-    private static void Clear(float* totals, int rows, int stride)
-    {
-        new Span<float>(totals, rows * stride).Clear();
-        for (var row = 0; row < rows; row++)
-        {
-            totals[row * stride] = float.NegativeInfinity;
-        }
-    }
-
     /// <summary>totals = totals times 1 / sum, the sink in the sum; a row that sees nothing becomes zeros.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Normalize(in CpuAttention attention, float* totals, int queries, int kvHead)
@@ -193,7 +183,7 @@ internal sealed unsafe partial class CpuBackend
             var partials = totals + (CpuKernels.AttentionRows * stride);
             var position = ContextLengths[sequence] - length + first;
             var (visible, end) = Attention.Visible(position, position + queries - 1);
-            Clear(totals, rows, stride);
+            CpuKernels.ClearPartials(totals, rows, stride);
             for (long firstSplit = visible / CpuKernels.SplitTokens, split = firstSplit; split * CpuKernels.SplitTokens < end; split++)
             {
                 worker.Kernels.AttendSplit(
@@ -263,7 +253,7 @@ internal sealed unsafe partial class CpuBackend
             var kvHeads = Math.Min(KvHeads, attention.KvHeads - first);
             for (var i = 0; i < kvHeads; i++)
             {
-                Clear(totals, rows, stride);
+                CpuKernels.ClearPartials(totals, rows, stride);
                 for (var split = visible / CpuKernels.SplitTokens; split * CpuKernels.SplitTokens < end; split++)
                 {
                     Join(totals, Decode.Partial((sequence * attention.KvHeads) + first + i, split), rows, stride);

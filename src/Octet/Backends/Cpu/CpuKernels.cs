@@ -124,6 +124,16 @@ internal abstract unsafe class CpuKernels
     /// <summary>Operations of <see cref="MultiplyAdds"/>.</summary>
     public abstract double MultiplyAddFlops(int turns);
 
+    /// <summary>Partial results of rows that have seen nothing.</summary>
+    public static void ClearPartials(float* partials, int rows, int stride)
+    {
+        new Span<float>(partials, rows * stride).Clear();
+        for (var row = 0; row < rows; row++)
+        {
+            partials[row * stride] = float.NegativeInfinity;
+        }
+    }
+
     /// <summary>Scratch floats of <see cref="AttendSplit"/>.</summary>
     public static long AttentionScratch(in CpuAttention attention) =>
         ((long)AttentionRows * ((2 * attention.HeadDim) + SplitTokens + 4)) + (Float8.Block * attention.HeadDim);
