@@ -73,17 +73,9 @@ internal static class LogitsCommand
             .. checkpoint.Shards.Select(shard => shard.Path), .. s_modelFiles.Select(name => Path.Combine(model, name)),
             .. TokenIds.FileOf(ids) is { } file ? [file] : Array.Empty<string>(),
         ];
-        if (read.FirstOrDefault(input => Resolve(input) == Resolve(path)) is { } same)
+        if (read.FirstOrDefault(input => ModelFile.Target(input) == ModelFile.Target(path)) is { } same)
         {
             throw new ArgumentException($"--output: {path} would take the place of {same}, which is read; name another file");
         }
-    }
-
-    private static string Resolve(string path)
-    {
-        var full = Path.GetFullPath(path);
-        var folder = Path.GetDirectoryName(full) ?? full;
-        full = Path.Combine(Directory.ResolveLinkTarget(folder, returnFinalTarget: true)?.FullName ?? folder, Path.GetFileName(full));
-        return File.Exists(full) && File.ResolveLinkTarget(full, returnFinalTarget: true) is { } target ? target.FullName : full;
     }
 }

@@ -28,7 +28,7 @@ public sealed unsafe class SafeTensorsFile : IDisposable
             _view.SafeMemoryMappedViewHandle.AcquirePointer(ref start);
             start += _view.PointerOffset;
             _data = (nint)start;
-            long header = HeaderLength(path, new ReadOnlySpan<byte>(start, LengthField), sizeInBytes);
+            long header = HeaderLength(path, new ReadOnlySpan<byte>(start, (int)Math.Min(sizeInBytes, FileKind.Bytes)), sizeInBytes);
             _data += LengthField + (nint)header;
             long dataLength = sizeInBytes - LengthField - header;
             var (entries, metadata) = SafeTensorsHeader.Parse(path, new ReadOnlySpan<byte>(start + LengthField, (int)header), dataLength);
@@ -123,14 +123,18 @@ public sealed unsafe class SafeTensorsFile : IDisposable
         _mapping.Dispose();
     }
 
-    private static long HeaderLength(string path, ReadOnlySpan<byte> field, long sizeInBytes)
+    // From the first bytes of the file: the length, and then the first of the header, which is '{'.
+    private static long HeaderLength(string path, ReadOnlySpan<byte> start, long sizeInBytes)
     {
-        ulong length = BinaryPrimitives.ReadUInt64LittleEndian(field);
-        if (length > SafeTensorsHeader.LongestHeader)
+        ulong length = BinaryPrimitives.ReadUInt64LittleEndian(start);
+        bool tooLong = (long)Math.Min(length, long.MaxValue) > sizeInBytes - LengthField;
+        if (length is 0 or > SafeTensorsHeader.LongestHeader || (tooLong && start.Length > LengthField && start[LengthField] != '{'))
         {
-            throw new ModelFormatException($"{path}: states a header of {length} bytes, more than the {SafeTensorsHeader.LongestHeader} the format allows; the file is damaged or not a .safetensors file");
+            throw new ModelFormatException(FileKind.OfContent(start) is { } kind
+                ? $"{path}: is not a .safetensors file: it holds {kind}"
+                : $"{path}: is not a .safetensors file: it states a header of {length} bytes (2 to {SafeTensorsHeader.LongestHeader} are possible) in a file of {sizeInBytes}");
         }
-        if ((long)length > sizeInBytes - LengthField)
+        if (tooLong)
         {
             throw new ModelFormatException($"{path}: states a header of {length} bytes but has only {sizeInBytes} in all; the file is truncated, fetch it again");
         }

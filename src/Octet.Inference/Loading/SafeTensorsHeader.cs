@@ -12,6 +12,7 @@ internal static class SafeTensorsHeader
 {
     public const long LongestHeader = 100_000_000;
     private const int MostDimensions = 16;
+    private const string Remedy = "the file is not well-formed: compare its checksum with its publisher's";
 
     public readonly record struct Entry(string Name, SafeTensorType Type, long[] Shape, long Begin, long End);
 
@@ -55,7 +56,7 @@ internal static class SafeTensorsHeader
         }
         catch (Exception cause) when (cause is JsonException or InvalidOperationException)
         {
-            throw new ModelFormatException($"{file}: the header is not valid JSON ({cause.Message}); the file is damaged, fetch it again", cause);
+            throw new ModelFormatException($"{file}: the header is not valid JSON ({cause.Message}); {Remedy}", cause);
         }
         CheckLayout(file, entries, dataLength);
         return (entries, metadata);
@@ -161,9 +162,9 @@ internal static class SafeTensorsHeader
         foreach (Entry entry in entries)
         {
             string shape = $"[{string.Join(", ", entry.Shape)}]";
-            if (entry.End < entry.Begin || entry.End > dataLength)
+            if (entry.End < entry.Begin)
             {
-                throw Bad(file, $"tensor '{entry.Name}' lies at bytes {entry.Begin} to {entry.End}, outside the {dataLength} bytes of data");
+                throw Bad(file, $"tensor '{entry.Name}' lies at bytes {entry.Begin} to {entry.End}");
             }
             if (SizeInBytes(entry.Type, entry.Shape) is not { } size)
             {
@@ -172,6 +173,11 @@ internal static class SafeTensorsHeader
             if (size != entry.End - entry.Begin)
             {
                 throw Bad(file, $"tensor '{entry.Name}' ({entry.Type.FormatName()} {shape}) needs {size} bytes but has {entry.End - entry.Begin}");
+            }
+            if (entry.End > dataLength)
+            {
+                throw new ModelFormatException(
+                    $"{file}: tensor '{entry.Name}' lies at bytes {entry.Begin} to {entry.End}, outside the {dataLength} bytes of data, of which the header describes {entries.Max(e => e.End)}; the file is truncated, fetch it again");
             }
         }
         entries.Sort((a, b) => a.Begin != b.Begin ? a.Begin.CompareTo(b.Begin) : a.End.CompareTo(b.End));
@@ -211,5 +217,5 @@ internal static class SafeTensorsHeader
     }
 
     private static ModelFormatException Bad(string file, string problem) =>
-        new($"{file}: {problem}; the file is damaged or not a .safetensors file, fetch it again");
+        new($"{file}: {problem}; {Remedy}");
 }

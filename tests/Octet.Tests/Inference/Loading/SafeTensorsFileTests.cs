@@ -44,7 +44,7 @@ public sealed class SafeTensorsFileTests : IDisposable
     }
 
     [Theory]
-    [InlineData("", "not valid JSON")]
+    [InlineData("", "zeros where its header should be")]
     [InlineData("[]", "not a JSON object")]
     [InlineData("{} x", "not valid JSON")]
     [InlineData("{", "not valid JSON")]
@@ -100,6 +100,28 @@ public sealed class SafeTensorsFileTests : IDisposable
     {
         byte[] content = [.. BitConverter.GetBytes(length), .. Encoding.UTF8.GetBytes("{}")];
         AssertRefused(_directory.Write("length.safetensors", content), "header");
+    }
+
+    [Theory]
+    [InlineData("<!DOCTYPE html><html>Sign in</html>", "it holds a web page")]
+    [InlineData("GGUF\u0003\0\0\0 and much more behind", "it holds a GGUF file")]
+    [InlineData("PK\u0003\u0004 and much more behind", "it holds a zip archive, as PyTorch writes")]
+    [InlineData("Entry not found, whatever it was", "it holds text that begins 'Entry not found, whateve'")]
+    public void A_file_of_another_kind_is_named_as_what_it_is(string content, string expected)
+    {
+        string path = _directory.Write("model.safetensors", content);
+        AssertRefused(path, expected);
+        Assert.DoesNotContain("again", Assert.Throws<ModelFormatException>(() => SafeTensorsFile.Open(path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Only_a_truncated_file_is_to_be_fetched_again()
+    {
+        const string Header = """{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}""";
+        AssertRefused(_directory.WriteSafeTensors("cut.safetensors", Header, 12), "the 12 bytes of data, of which the header describes 16; the file is truncated, fetch it again");
+        string longer = _directory.WriteSafeTensors("longer.safetensors", Header, 20);
+        AssertRefused(longer, "cover 16 of 20 bytes of data");
+        Assert.DoesNotContain("again", Assert.Throws<ModelFormatException>(() => SafeTensorsFile.Open(longer)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
