@@ -50,6 +50,10 @@ internal static class PlanCommand
             arguments.GetRequiredValue(s_per) == "group", arguments.GetValue(s_ttft), arguments.GetValue(s_tpot));
         PlanListing listing = Planner.Run(model, node, engine, workload);
         string? emitted = arguments.GetValue(s_emit) is { } form ? Emit(listing, form, arguments.GetValue(s_sysfs)) : null;
+        if (listing.Best is null)
+        {
+            CommandLine.Complain($"no plan for {node.Count}x {node.Gpu.Kind} is feasible{(emitted is null ? "" : ", so there is nothing to start; octet plan without --emit says why")}");
+        }
         if (arguments.GetValue(s_plot) is { } plot)
         {
             File.WriteAllText(plot, PlanPlot.Write(listing));
@@ -62,23 +66,30 @@ internal static class PlanCommand
         {
             Console.Out.Write(emitted ?? PlanTable.Write(listing));
         }
-        return CommandLine.Success;
+        return listing.Best is null ? CommandLine.CheckFailed : CommandLine.Success;
     }
 
     private static string Emit(PlanListing listing, string form, string? sysfs)
     {
-        Plan best = listing.Best ?? throw new PlanException("no plan is feasible, so there is nothing to start; octet plan without --emit says why");
+        if (listing.Best is not { } best)
+        {
+            return "";
+        }
         if (form == "k8s")
         {
             return PlanManifests.Kubernetes(listing.Model.Name, listing.Node.Gpu.Resource, best.Dp, best.Tp, best.Ep, listing.Model.WeightBytes(1));
         }
         if (sysfs is null)
         {
-            return PlanManifests.Environment(listing.Node.Gpu.IsMesh ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES", best.Dp, best.Tp);
+            return PlanManifests.Environment(listing.Node.Gpu.IsMesh ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES", best.Dp, best.Tp, best.Idle);
         }
         KfdTopology topology = KfdTopology.Read(sysfs);
         Placement placement = Placement.Place(topology, best.Dp, best.Tp);
         TopologyCommand.Warn(topology, placement);
+        if (placement.Groups.Count == 0)
+        {
+            throw new PlanException($"{sysfs}: has no GPU to place the groups on");
+        }
         return PlanManifests.Environment(placement);
     }
 

@@ -8,7 +8,6 @@ namespace Octet.Cli;
 /// <summary>octet topology: the GPUs of a machine, and DP groups placed on them by links and sockets.</summary>
 internal static class TopologyCommand
 {
-    private const int UsualGroup = 4;
     private static readonly Option<string> s_sysfs = new("--sysfs") { Description = "The KFD tree to read", DefaultValueFactory = _ => KfdTopology.DefaultPath };
     private static readonly Option<string?> s_groups = new("--groups") { Description = "Groups to place, as COUNTxSIZE, such as 2x4" };
     private static readonly Option<bool> s_json = new("--json") { Description = "Print one JSON object" };
@@ -36,12 +35,16 @@ internal static class TopologyCommand
     private static int Run(ParseResult arguments)
     {
         (int Count, int Size)? asked = arguments.GetValue(s_groups) is { } groups ? ParseGroups(groups) : null;
-        KfdTopology topology = KfdTopology.Read(arguments.GetRequiredValue(s_sysfs));
-        (int count, int size) = asked ?? Usual(topology.Gpus.Count);
+        string sysfs = arguments.GetRequiredValue(s_sysfs);
+        KfdTopology topology = KfdTopology.Read(sysfs);
+        (int count, int size) = asked ?? Placement.Usual(topology);
         Placement placement = Placement.Place(topology, count, size);
         Warn(topology, placement);
+        WarnOfVariable(sysfs, Environment.GetEnvironmentVariable("ROCR_VISIBLE_DEVICES"));
+        bool placed = placement.Groups.Count > 0;
         string? emitted = arguments.GetValue(s_emit) switch
         {
+            not null when !placed => "",
             "k8s" => Kubernetes(placement),
             "env" => PlanManifests.Environment(placement),
             _ => null,
@@ -54,7 +57,16 @@ internal static class TopologyCommand
         {
             Console.Out.Write(emitted ?? TopologyReport.Write(topology, placement));
         }
-        return CommandLine.Success;
+        return placed ? CommandLine.Success : CommandLine.CheckFailed;
+    }
+
+    // The tree does not know of the variable, and ordinals count what it leaves.
+    private static void WarnOfVariable(string sysfs, string? visible)
+    {
+        if (!string.IsNullOrEmpty(visible) && Path.GetFullPath(sysfs).StartsWith("/sys/", StringComparison.Ordinal))
+        {
+            Console.Error.WriteLine($"warning: ROCR_VISIBLE_DEVICES is {visible}: a process started with it counts fewer GPUs than are numbered here; unset it where these groups are started");
+        }
     }
 
     private static string Kubernetes(Placement placement)
@@ -63,8 +75,6 @@ internal static class TopologyCommand
         ModelShape model = ModelShape.Find(ModelShape.Target);
         return PlanManifests.Kubernetes(model.Name, "amd.com/gpu", placement.Groups.Count, size, size, model.WeightBytes(1));
     }
-
-    private static (int Count, int Size) Usual(int gpus) => gpus >= UsualGroup ? (gpus / UsualGroup, UsualGroup) : (1, gpus);
 
     private static (int Count, int Size) ParseGroups(string text)
     {

@@ -59,10 +59,11 @@ public sealed record Latency(double Mean, double P50, double P90)
 /// <param name="Terms">The parts of a decode step at the group's concurrency, and of one prefill.</param>
 public sealed record PlanPrediction(Latency Ttft, Latency Tpot, double LatencyMs, double RequestsPerSecond, string Binds, bool Extrapolated, IReadOnlyList<PlanTerm> Terms);
 
-/// <summary>One split of a node: <paramref name="Dp"/> groups of <paramref name="Tp"/> GPUs, in each of which <paramref name="Ep"/> share the experts whole.</summary>
+/// <summary>One split of a node: <paramref name="Dp"/> groups of <paramref name="Tp"/> GPUs, in each of which <paramref name="Ep"/> share the experts whole; GPUs that make no whole group are idle.</summary>
 /// <param name="Dp">Data-parallel groups.</param>
 /// <param name="Tp">GPUs of a group.</param>
 /// <param name="Ep">Ways the experts are divided; the remaining <c>tp / ep</c> cut each expert's width.</param>
+/// <param name="Idle">GPUs of the node that are in no group.</param>
 /// <param name="Feasible">Whether it fits and meets the targets.</param>
 /// <param name="Reason">Why it is not feasible, or what to know about it; empty if nothing.</param>
 /// <param name="WeightBytesPerGpu">Bytes of weights on each GPU.</param>
@@ -70,10 +71,13 @@ public sealed record PlanPrediction(Latency Ttft, Latency Tpot, double LatencyMs
 /// <param name="KvBytesPerTokenPerGpu">Bytes of KV cache a token takes on each GPU of its group.</param>
 /// <param name="KvCapacityTokens">Tokens the KV caches of the whole node hold.</param>
 /// <param name="Prediction">What it does, or null where no request fits.</param>
-public sealed record Plan(int Dp, int Tp, int Ep, bool Feasible, string Reason, double WeightBytesPerGpu, int ExpertsPerGpu, long KvBytesPerTokenPerGpu, long KvCapacityTokens, PlanPrediction? Prediction)
+public sealed record Plan(int Dp, int Tp, int Ep, int Idle, bool Feasible, string Reason, double WeightBytesPerGpu, int ExpertsPerGpu, long KvBytesPerTokenPerGpu, long KvCapacityTokens, PlanPrediction? Prediction)
 {
     /// <summary>The usual short name, such as <c>DP2/TP4/EP4</c>.</summary>
     public string Name => $"DP{Dp}/TP{Tp}/EP{Ep}";
+
+    /// <summary>The idle GPUs by number, where groups take GPUs in order.</summary>
+    public IEnumerable<int> IdleGpus => Enumerable.Range(Dp * Tp, Idle);
 }
 
 /// <summary>Every split of a node and the best of them.</summary>

@@ -38,6 +38,12 @@ public static class PlanJson
         json.WriteNumber("dp", plan.Dp);
         json.WriteNumber("tp", plan.Tp);
         json.WriteNumber("ep", plan.Ep);
+        json.WriteStartArray("idle_gpus");
+        foreach (int gpu in plan.IdleGpus)
+        {
+            json.WriteNumberValue(gpu);
+        }
+        json.WriteEndArray();
         json.WriteBoolean("feasible", plan.Feasible);
         json.WriteString("reason", plan.Reason);
         json.WriteNumber("weights_bytes_per_gpu", (long)plan.WeightBytesPerGpu);

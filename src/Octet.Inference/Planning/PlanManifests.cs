@@ -53,6 +53,7 @@ public static class PlanManifests
             Line(text, $"# group {group}: score {placed.Score}, {(placed.NumaNodes.Count == 0 ? "NUMA node not known" : "NUMA " + string.Join(',', placed.NumaNodes))}");
             Line(text, $"HIP_VISIBLE_DEVICES={placed.VisibleDevices}{(placed.Numactl.Length == 0 ? "" : " " + placed.Numactl)} COMMAND");
         }
+        Idle(text, placement.Idle.Select(gpu => gpu.Ordinal));
         return text.ToString();
     }
 
@@ -60,7 +61,8 @@ public static class PlanManifests
     /// <param name="variable">The runtime's variable, <c>HIP_VISIBLE_DEVICES</c> or <c>CUDA_VISIBLE_DEVICES</c>.</param>
     /// <param name="groups">DP groups.</param>
     /// <param name="size">GPUs of a group.</param>
-    public static string Environment(string variable, int groups, int size)
+    /// <param name="idle">GPUs behind those of the groups that have nothing to do.</param>
+    public static string Environment(string variable, int groups, int size, int idle = 0)
     {
         var text = new StringBuilder();
         Line(text, $"# GPUs in order; with --sysfs, or by octet topology on the machine itself, they are placed by its links and sockets.");
@@ -69,7 +71,16 @@ public static class PlanManifests
             Line(text, $"# group {group}");
             Line(text, $"{variable}={string.Join(',', Enumerable.Range(group * size, size))} COMMAND");
         }
+        Idle(text, Enumerable.Range(groups * size, idle));
         return text.ToString();
+    }
+
+    private static void Idle(StringBuilder text, IEnumerable<int> gpus)
+    {
+        if (gpus.Any())
+        {
+            Line(text, $"# idle: {(gpus.Count() == 1 ? "GPU" : "GPUs")} {NumberList.Write(gpus)}");
+        }
     }
 
     private static void Pod(StringBuilder yaml, string label, string resource, int group, int size, int ep)

@@ -25,6 +25,10 @@ public static class PlanTable
                 text.Append(CultureInfo.InvariantCulture, $"  {p.Ttft.P50,8:F0} /{p.Ttft.P90,8:F0}  {p.Tpot.P50,8:F1} /{p.Tpot.P90,8:F1}  {p.RequestsPerSecond,10:F2}  {p.Binds}{(p.Extrapolated ? " (extrapolated)" : "")}");
             }
             Line(text, $"");
+            if (plan.Idle > 0)
+            {
+                Line(text, $"    idle: {(plan.Idle == 1 ? "GPU" : "GPUs")} {NumberList.Write(plan.IdleGpus)} of 0-{listing.Node.Count - 1}");
+            }
             if (plan.Reason.Length > 0)
             {
                 Line(text, $"    {(plan.Feasible ? "note" : "not feasible")}: {plan.Reason}");

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Octet.Inference.Planning;
 
-/// <summary>Lists every split of a node into data, tensor and expert parallelism and finds the best: a pure function of model, hardware, engine and workload.</summary>
+/// <summary>Lists every split of a node into data, tensor and expert parallelism and finds the best: a pure function of model, hardware, engine and workload. Groups of a size that does not divide the node leave the rest of its GPUs idle.</summary>
 public static class Planner
 {
     // Two plans closer than this are not told apart by a model whose held-out error is of this order.
@@ -78,8 +78,8 @@ public static class Planner
         double free = node.Gpu.MemoryBytes * node.MemoryUtilization - node.Gpu.OverheadBytes - weights;
         long groupTokens = (long)Math.Max(0, free / kvBytes);
         int experts = model.Config.ExpertCount / Math.Max(1, Math.Min(ep, model.Config.ExpertCount));
-        var plan = new Plan(dp, tp, ep, false, "", weights, experts, kvBytes, groupTokens * dp, null);
-        if (Refusal(model, node, engine, tp, ep) is { } refusal)
+        var plan = new Plan(dp, tp, ep, node.Count - dp * tp, false, "", weights, experts, kvBytes, groupTokens * dp, null);
+        if (Refusal(model, engine, tp, ep) is { } refusal)
         {
             return plan with { Reason = refusal };
         }
@@ -100,15 +100,11 @@ public static class Planner
         return plan with { Feasible = reason.Length == 0, Reason = reason.Length == 0 ? note : reason, Prediction = prediction };
     }
 
-    private static string? Refusal(ModelShape model, PlanNode node, EngineCalibration engine, int tp, int ep)
+    private static string? Refusal(ModelShape model, EngineCalibration engine, int tp, int ep)
     {
         if (!int.IsPow2(tp))
         {
             return $"an all-reduce over {tp} GPUs falls to a fraction of the bandwidth: groups of 2, 4 and 8 only";
-        }
-        if (node.Count % tp != 0)
-        {
-            return $"{node.Count} GPUs do not divide into groups of {tp}";
         }
         if (model.Config.QueryHeads % tp != 0)
         {

@@ -8,15 +8,17 @@ internal static class KfdProperties
 {
     private const int Largest = 64 << 10;
 
-    /// <summary>The properties, or null with a warning if the file is missing, unreadable, empty or too long. Lines of another form are skipped.</summary>
-    public static Dictionary<string, ulong>? Read(string path, List<string> warnings)
+    /// <summary>The properties, or null if the file is missing, unreadable, empty or too long. Lines of another form are skipped.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="warn">Told of each problem in words that name no file.</param>
+    public static Dictionary<string, ulong>? Read(string path, Action<string> warn)
     {
-        if (ReadText(path, warnings) is not { } text)
+        if (ReadText(path, warn) is not { } text)
         {
             return null;
         }
         var properties = new Dictionary<string, ulong>(StringComparer.Ordinal);
-        int skipped = 0;
+        bool skipped = false;
         foreach (string line in text.Split('\n'))
         {
             string[] fields = line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
@@ -24,24 +26,32 @@ internal static class KfdProperties
             {
                 properties[fields[0]] = value;
             }
-            else if (fields.Length > 0)
+            else
             {
-                skipped++;
+                skipped |= fields.Length > 0;
             }
-        }
-        if (skipped > 0)
-        {
-            warnings.Add($"{path}: {skipped} of its lines are not a name and a number");
         }
         if (properties.Count == 0)
         {
-            warnings.Add($"{path}: holds no properties; left out");
+            warn("properties that hold no name and number; left out");
             return null;
+        }
+        if (skipped)
+        {
+            warn("properties with lines that are not a name and a number");
         }
         return properties;
     }
 
-    private static string? ReadText(string path, List<string> warnings)
+    /// <summary>Why a file or folder could not be read, without its path.</summary>
+    public static string Why(Exception cause) => cause switch
+    {
+        FileNotFoundException or DirectoryNotFoundException => "missing",
+        UnauthorizedAccessException => "permission denied",
+        _ => $"error 0x{cause.HResult:x8}",
+    };
+
+    private static string? ReadText(string path, Action<string> warn)
     {
         try
         {
@@ -53,11 +63,11 @@ internal static class KfdProperties
             {
                 return Encoding.Latin1.GetString(bytes, 0, length);
             }
-            warnings.Add($"{path}: is longer than {Largest} bytes; left out");
+            warn($"properties longer than {Largest} bytes; left out");
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
-            warnings.Add($"{path}: cannot be read: {cause.Message}");
+            warn($"properties that cannot be read ({Why(cause)}); left out");
         }
         return null;
     }

@@ -2,96 +2,61 @@ using System.Globalization;
 
 namespace Octet.Inference.Planning.Topology;
 
-/// <summary>How two GPUs are joined.</summary>
-public enum GpuLink
-{
-    /// <summary>No link is listed: nothing is known of the road, so it counts as the worst.</summary>
-    None,
-
-    /// <summary>Through PCIe.</summary>
-    Pcie,
-
-    /// <summary>A direct xGMI link.</summary>
-    Xgmi,
-}
-
-/// <summary>One GPU, or one partition of one.</summary>
-/// <param name="Ordinal">Its number among the GPUs a process sees, as <c>HIP_VISIBLE_DEVICES</c> counts them.</param>
-/// <param name="Node">Its KFD node.</param>
-/// <param name="Target">The compiler's target, such as gfx942.</param>
-/// <param name="MemoryBytes">Memory, or zero if not readable.</param>
-/// <param name="NumaNode">The NUMA node of its socket, or -1 if not known.</param>
-/// <param name="Device">The physical device: partitions of one share it.</param>
-public sealed record GpuNode(int Ordinal, int Node, string Target, ulong MemoryBytes, int NumaNode, string Device);
-
-/// <summary>The GPUs of a machine and how they are joined, from the kernel's KFD tree. Whatever is missing or unreadable is left out and named in a warning.</summary>
+/// <summary>The GPUs of a machine and how they are joined, from the kernel's KFD tree. Whatever is missing, unreadable or of no use to Octet is named in a warning.</summary>
 public sealed class KfdTopology
 {
     /// <summary>Where Linux keeps the tree.</summary>
     public const string DefaultPath = "/sys/class/kfd/kfd/topology";
 
-    private const ulong PcieType = 2;
-    private const ulong XgmiType = 11;
-    private const ulong LocalCpuWeight = 20;
-    private readonly Dictionary<(int, int), GpuLink> _links = [];
-    private readonly List<string> _warnings = [];
+    private readonly Dictionary<(int From, int To), (GpuLink Link, int Hops)> _links;
+    private readonly Dictionary<(int Gpu, int Cpu), ulong> _cpuWeights;
 
-    private KfdTopology(List<GpuNode> gpus) => Gpus = gpus;
-
-    /// <summary>The usable GPUs, by ordinal.</summary>
-    public IReadOnlyList<GpuNode> Gpus { get; private set; }
-
-    /// <summary>What was missing, unreadable or odd.</summary>
-    public IReadOnlyList<string> Warnings => _warnings;
-
-    /// <summary>How two GPUs are joined.</summary>
-    public GpuLink Link(GpuNode a, GpuNode b)
+    private KfdTopology(KfdTreeReader reader)
     {
-        ArgumentNullException.ThrowIfNull(a);
-        ArgumentNullException.ThrowIfNull(b);
-        GpuLink there = _links.GetValueOrDefault((a.Node, b.Node));
-        GpuLink back = _links.GetValueOrDefault((b.Node, a.Node));
-        return there > back ? there : back;
+        Gpus = reader.Gpus;
+        _links = reader.Links;
+        _cpuWeights = reader.CpuWeights;
+        Kinds = FindKinds(Gpus);
+        AddWarnings(reader.Warnings);
+        Warnings = [.. reader.Warnings.Lines];
     }
 
+    /// <summary>The GPUs a process sees, by ordinal, also those that Octet does not run on.</summary>
+    public IReadOnlyList<GpuNode> Gpus { get; }
+
+    /// <summary>The GPUs that Octet runs on, those of one target and memory size together, in order of their first ordinal: a group is of one kind.</summary>
+    public IReadOnlyList<IReadOnlyList<GpuNode>> Kinds { get; }
+
+    /// <summary>What was missing, unreadable, odd, or left out.</summary>
+    public IReadOnlyList<string> Warnings { get; }
+
+    /// <summary>How two GPUs are joined.</summary>
+    public GpuLink Link(GpuNode a, GpuNode b) => Best(a, b).Link;
+
+    /// <summary>xGMI hops between two GPUs, or zero if they are not joined by xGMI.</summary>
+    public int XgmiHops(GpuNode a, GpuNode b) => Best(a, b) is (GpuLink.Xgmi, var hops) ? hops : 0;
+
+    /// <summary>How much heavier the road from one GPU to the other's NUMA node is than to its own, or zero if that is not known; below 256. It tells NUMA nodes of one socket (NPS4) from those of another.</summary>
+    internal int NumaDistance(GpuNode a, GpuNode b) => Math.Max(Extra(a, b), Extra(b, a));
+
     /// <summary>Reads a tree: <paramref name="path"/> is the topology folder, the nodes folder in it, or a copy of /sys that holds it.</summary>
-    /// <exception cref="PlanException">There is no such tree, or no GPU in it.</exception>
+    /// <exception cref="PlanException">There is no such tree, or none of its nodes can be read.</exception>
     public static KfdTopology Read(string path = DefaultPath)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         string nodes = FindNodes(path);
-        var topology = new KfdTopology([]);
-        var read = new SortedDictionary<int, Dictionary<string, ulong>>();
-        foreach (string folder in Entries(nodes, topology._warnings))
+        var reader = new KfdTreeReader(nodes);
+        if (reader.NodeCount > 0)
         {
-            string name = Path.GetFileName(folder);
-            if (!int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int node))
-            {
-                topology._warnings.Add($"{folder}: its name is not a node's number; left out");
-                continue;
-            }
-            if (KfdProperties.Read(Path.Combine(folder, "properties"), topology._warnings) is { } properties)
-            {
-                read[node] = properties;
-            }
+            return new KfdTopology(reader);
         }
-        var cpus = read.Where(entry => entry.Value.GetValueOrDefault("cpu_cores_count") > 0).Select(entry => entry.Key).ToHashSet();
-        var gpus = new List<GpuNode>();
-        foreach ((int node, Dictionary<string, ulong> properties) in read)
-        {
-            if (topology.ReadGpu(nodes, node, properties, cpus, gpus.Count) is { } gpu)
-            {
-                gpus.Add(gpu);
-            }
-        }
-        if (gpus.Count == 0)
-        {
-            throw new PlanException($"{nodes}: has no usable GPU among {read.Count} readable nodes{(topology._warnings.Count > 0 ? "; first problem: " + topology._warnings[0] : "")}");
-        }
-        topology.Gpus = gpus;
-        topology.WarnOfMissing();
-        return topology;
+        string? first = reader.Warnings.Lines.FirstOrDefault();
+        throw new PlanException($"{nodes}: none of its nodes can be read{(first is null ? "" : "; first problem: " + first)}");
     }
+
+    /// <summary>The compiler's name of a <c>gfx_target_version</c>, which counts major * 10000 + minor * 100 + stepping; the name writes the last two in hexadecimal.</summary>
+    internal static string TargetName(ulong version) =>
+        version == 0 ? GpuNode.UnknownTarget : string.Create(CultureInfo.InvariantCulture, $"gfx{version / 10000}{version / 100 % 100:x}{version % 100:x}");
 
     private static string FindNodes(string path)
     {
@@ -101,139 +66,79 @@ public sealed class KfdTopology
             ?? throw new PlanException($"{path}: has no KFD topology (no folder 'nodes'); is the amdgpu driver loaded, or --sysfs wrong?");
     }
 
-    private GpuNode? ReadGpu(string nodes, int node, Dictionary<string, ulong> properties, HashSet<int> cpus, int ordinal)
+    private static List<IReadOnlyList<GpuNode>> FindKinds(IReadOnlyList<GpuNode> gpus)
     {
-        ulong version = properties.GetValueOrDefault("gfx_target_version");
-        if (properties.GetValueOrDefault("simd_count") == 0)
+        var kinds = new List<IReadOnlyList<GpuNode>>();
+        foreach (var target in gpus.Where(gpu => gpu.IsSupported).GroupBy(gpu => gpu.Target))
         {
-            if (version > 0)
+            // Each kind begins at its smallest memory, so that no two of its GPUs differ by more than IsLike allows.
+            var kind = new List<GpuNode>();
+            foreach (GpuNode gpu in target.OrderBy(gpu => gpu.MemoryBytes))
             {
-                _warnings.Add($"node {node}: a GPU of target version {version} without compute units; left out as unhealthy");
-            }
-            return null;
-        }
-        string folder = Path.Combine(nodes, node.ToString(CultureInfo.InvariantCulture));
-        int numa = ReadLinks(folder, node, cpus);
-        return new GpuNode(ordinal, node, TargetName(version), ReadMemory(folder, node), numa, Device(node, properties));
-    }
-
-    // The version counts major * 10000 + minor * 100 + stepping; the name writes the last two in hexadecimal.
-    internal static string TargetName(ulong version) =>
-        version == 0 ? "unknown" : string.Create(CultureInfo.InvariantCulture, $"gfx{version / 10000}{version / 100 % 100:x}{version % 100:x}");
-
-    private static string Device(int node, Dictionary<string, ulong> properties)
-    {
-        if (properties.GetValueOrDefault("unique_id") is > 0 and ulong id)
-        {
-            return string.Create(CultureInfo.InvariantCulture, $"{id:x}");
-        }
-        // The last three bits of a location are the PCI function: partitions of one device differ in it alone.
-        return properties.TryGetValue("location_id", out ulong location)
-            ? string.Create(CultureInfo.InvariantCulture, $"pci-{properties.GetValueOrDefault("domain"):x4}:{location >> 3:x}")
-            : string.Create(CultureInfo.InvariantCulture, $"node-{node}");
-    }
-
-    private int ReadLinks(string folder, int node, HashSet<int> cpus)
-    {
-        (int Node, ulong Weight)? cpu = null;
-        foreach (string list in new[] { "io_links", "p2p_links" })
-        {
-            string path = Path.Combine(folder, list);
-            if (!Directory.Exists(path))
-            {
-                if (list == "io_links")
+                if (kind.Count == 0 || !gpu.IsLike(kind[0]))
                 {
-                    _warnings.Add($"{path}: is missing; the links of node {node} are not known");
+                    kinds.Add(kind = []);
                 }
-                continue;
-            }
-            foreach (string link in Entries(path, _warnings))
-            {
-                if (KfdProperties.Read(Path.Combine(link, "properties"), _warnings) is not { } properties)
-                {
-                    continue;
-                }
-                if (!properties.TryGetValue("type", out ulong type) || !properties.TryGetValue("node_to", out ulong to) || to > int.MaxValue)
-                {
-                    _warnings.Add($"{link}: has no type or node_to; left out");
-                    continue;
-                }
-                ulong weight = properties.GetValueOrDefault("weight", ulong.MaxValue);
-                if (cpus.Contains((int)to))
-                {
-                    cpu = type == PcieType && (cpu is null || weight < cpu.Value.Weight) ? ((int)to, weight) : cpu;
-                }
-                else
-                {
-                    AddLink(node, (int)to, type);
-                }
+                kind.Add(gpu);
             }
         }
-        if (cpu is not { Weight: LocalCpuWeight })
-        {
-            _warnings.Add(cpu is { } nearest
-                ? $"node {node}: no PCIe link of weight {LocalCpuWeight} to a CPU; the nearest, NUMA node {nearest.Node}, is taken"
-                : $"node {node}: no PCIe link to a CPU; its NUMA node is not known");
-        }
-        return cpu?.Node ?? -1;
+        return [.. kinds.Select(kind => (IReadOnlyList<GpuNode>)[.. kind.OrderBy(gpu => gpu.Ordinal)]).OrderBy(kind => kind[0].Ordinal)];
     }
 
-    private void AddLink(int from, int to, ulong type)
+    private int Extra(GpuNode from, GpuNode to) =>
+        _cpuWeights.TryGetValue((from.Node, from.NumaNode), out ulong own) && _cpuWeights.TryGetValue((from.Node, to.NumaNode), out ulong other) && other > own
+            ? (int)Math.Min(other - own, 255)
+            : 0;
+
+    private (GpuLink Link, int Hops) Best(GpuNode a, GpuNode b)
     {
-        GpuLink link = type switch { XgmiType => GpuLink.Xgmi, PcieType => GpuLink.Pcie, _ => GpuLink.None };
-        if (link > _links.GetValueOrDefault((from, to)))
-        {
-            _links[(from, to)] = link;
-        }
+        ArgumentNullException.ThrowIfNull(a);
+        ArgumentNullException.ThrowIfNull(b);
+        var (there, back) = (_links.GetValueOrDefault((a.Node, b.Node)), _links.GetValueOrDefault((b.Node, a.Node)));
+        return KfdTreeReader.IsBetter(back, there) ? back : there;
     }
 
-    private ulong ReadMemory(string folder, int node)
+    private void AddWarnings(NodeWarnings warnings)
     {
-        string path = Path.Combine(folder, "mem_banks");
-        ulong bytes = 0;
-        if (Directory.Exists(path))
+        foreach (var kind in Gpus.Where(gpu => !gpu.IsSupported).GroupBy(gpu => (gpu.Target, gpu.Integrated)))
         {
-            foreach (string bank in Entries(path, _warnings))
-            {
-                bytes = unchecked(bytes + (KfdProperties.Read(Path.Combine(bank, "properties"), _warnings)?.GetValueOrDefault("size_in_bytes") ?? 0));
-            }
+            string what = kind.Key.Target == GpuNode.UnknownTarget ? "of a target that the kernel does not state" : kind.Key.Integrated ? $"{kind.Key.Target}, integrated" : kind.Key.Target;
+            warnings.Add($"{Name(kind)} ({what}) in no group: Octet runs on gfx942 and gfx950");
         }
-        if (bytes == 0)
-        {
-            _warnings.Add($"node {node}: its memory banks are missing or unreadable; its memory is not known");
-        }
-        return bytes;
-    }
-
-    private void WarnOfMissing()
-    {
         // Nodes of links that nobody described: a GPU that fell off the bus, or one hidden from this container.
         var known = Gpus.Select(gpu => gpu.Node).ToHashSet();
-        foreach (int missing in _links.Keys.Select(pair => pair.Item2).Where(node => !known.Contains(node)).Distinct().Order())
+        foreach (int missing in _links.Keys.Select(pair => pair.To).Where(node => !known.Contains(node) && !warnings.Names(node)).Distinct())
         {
-            _warnings.Add($"node {missing}: other GPUs have links to it, but it is not usable here");
+            warnings.Add(missing, "linked to by GPUs, but not usable here");
         }
-        var sizes = Gpus.GroupBy(gpu => gpu.Device).Select(group => group.Count()).ToList();
-        foreach (var device in Gpus.GroupBy(gpu => gpu.Device).Where(group => group.Count() < sizes.Max()))
+        if (Kinds.Count > 1)
         {
-            _warnings.Add($"device {device.Key}: has {device.Count()} partitions where others have {sizes.Max()}");
+            warnings.Add($"GPUs of {Kinds.Count} kinds, each group of one: {string.Join("; ", Kinds.Select(kind => $"{kind[0].Target} of {kind[0].Memory}: {Name(kind)}"))}");
         }
-        if (sizes.Max() == 1 && Gpus.Count > 1 && !int.IsPow2(Gpus.Count))
+        foreach (IReadOnlyList<GpuNode> kind in Kinds)
         {
-            _warnings.Add($"{Gpus.Count} GPUs are usable, an unusual number: one may be missing");
+            WarnOfPartitions(kind, warnings);
+        }
+        int placeable = Kinds.Sum(kind => kind.Count);
+        if (placeable > 1 && !int.IsPow2(placeable) && Kinds.All(kind => kind.DistinctBy(gpu => gpu.Device).Count() == kind.Count))
+        {
+            warnings.Add($"{placeable} GPUs are usable, an unusual number: one may be missing");
         }
     }
 
-    private static string[] Entries(string path, List<string> warnings)
+    private static void WarnOfPartitions(IReadOnlyList<GpuNode> kind, NodeWarnings warnings)
     {
-        try
+        var devices = kind.GroupBy(gpu => gpu.Device).ToList();
+        int most = devices.Max(device => device.Count());
+        foreach (var few in devices.Where(device => device.Count() < most).GroupBy(device => device.Count()))
         {
-            return [.. Directory.GetDirectories(path).OrderBy(entry => entry.Length).ThenBy(entry => entry, StringComparer.Ordinal)];
+            warnings.Add($"{(few.Count() == 1 ? "device" : "devices")} {string.Join(", ", few.Select(device => device.Key))}: {few.Key} partitions where others have {most}");
         }
-        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
-        {
-            warnings.Add($"{path}: cannot be read: {cause.Message}");
-            return [];
-        }
+    }
+
+    internal static string Name(IEnumerable<GpuNode> gpus)
+    {
+        int[] ordinals = [.. gpus.Select(gpu => gpu.Ordinal)];
+        return $"{(ordinals.Length == 1 ? "gpu" : "gpus")} {NumberList.Write(ordinals)}";
     }
 }

@@ -10,7 +10,7 @@ internal sealed class PlacementSearch
     private readonly int[][] _groups;
     private readonly bool[] _used;
     private int[][] _best;
-    private int _bestScore;
+    private long _bestScore;
     private int _visits;
 
     public PlacementSearch(int[,] pairs, int groups, int size, int mostVisits)
@@ -40,7 +40,7 @@ internal sealed class PlacementSearch
         return _best;
     }
 
-    private void Extend(int group, int member, int from, int score)
+    private void Extend(int group, int member, int from, long score)
     {
         if (++_visits > _mostVisits)
         {
@@ -57,7 +57,7 @@ internal sealed class PlacementSearch
             {
                 continue;
             }
-            int added = score;
+            long added = score;
             for (int i = 0; i < member; i++)
             {
                 added += _pairs[_groups[group][i], gpu];
@@ -107,9 +107,9 @@ internal sealed class PlacementSearch
         return [.. groups];
     }
 
-    private int Score(int[] group)
+    private long Score(int[] group)
     {
-        int score = 0;
+        long score = 0;
         for (int i = 0; i < group.Length; i++)
         {
             for (int j = 0; j < i; j++)

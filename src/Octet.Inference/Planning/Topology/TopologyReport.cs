@@ -15,13 +15,24 @@ public static class TopologyReport
         var text = new StringBuilder();
         foreach (GpuNode gpu in topology.Gpus)
         {
-            text.Append(CultureInfo.InvariantCulture, $"gpu {gpu.Ordinal}: node {gpu.Node}, {gpu.Target}, {(gpu.MemoryBytes > 0 ? string.Create(CultureInfo.InvariantCulture, $"{gpu.MemoryBytes / 1e9:F1} GB") : "memory not known")}, {(gpu.NumaNode < 0 ? "NUMA node not known" : string.Create(CultureInfo.InvariantCulture, $"NUMA {gpu.NumaNode}"))}\n");
+            string numa = gpu.NumaNode < 0 ? "NUMA node not known" : string.Create(CultureInfo.InvariantCulture, $"NUMA {gpu.NumaNode}");
+            string use = gpu.IsSupported ? "" : gpu.Integrated ? ", integrated, not used" : ", not used";
+            text.Append(CultureInfo.InvariantCulture, $"gpu {gpu.Ordinal}: node {gpu.Node}, {gpu.Target}, {gpu.Memory}, {numa}{use}\n");
+        }
+        int devices = topology.Gpus.DistinctBy(gpu => gpu.Device).Count();
+        if (devices < topology.Gpus.Count)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"{topology.Gpus.Count} GPUs are on {devices} devices: they are partitions\n");
+        }
+        if (placement.Groups.Count == 0)
+        {
+            return text.Append("no placement\n").ToString();
         }
         text.Append(CultureInfo.InvariantCulture, $"placement, score {placement.Score}{(placement.Exact ? "" : ", not proven best")}:\n");
         return text.Append(PlanManifests.Environment(placement)).ToString();
     }
 
-    /// <summary>The members <c>gpus, groups, score, exact, warnings</c> into the open object; a group has <c>devices, numa_nodes, score, environment, numactl</c>.</summary>
+    /// <summary>The members <c>gpus, groups, idle, score, exact, warnings</c> into the open object; a group has <c>devices, numa_nodes, score, environment, numactl</c>, and GPUs are named by ordinal.</summary>
     public static void Write(KfdTopology topology, Placement placement, Utf8JsonWriter json)
     {
         ArgumentNullException.ThrowIfNull(topology);
@@ -37,6 +48,8 @@ public static class TopologyReport
             json.WriteNumber("memory_bytes", gpu.MemoryBytes);
             json.WriteNumber("numa_node", gpu.NumaNode);
             json.WriteString("device", gpu.Device);
+            json.WriteBoolean("supported", gpu.IsSupported);
+            json.WriteBoolean("integrated", gpu.Integrated);
             json.WriteEndObject();
         }
         json.WriteEndArray();
@@ -54,6 +67,7 @@ public static class TopologyReport
             json.WriteEndObject();
         }
         json.WriteEndArray();
+        WriteNumbers(json, "idle", placement.Idle.Select(gpu => gpu.Ordinal));
         json.WriteNumber("score", placement.Score);
         json.WriteBoolean("exact", placement.Exact);
         json.WriteStartArray("warnings");

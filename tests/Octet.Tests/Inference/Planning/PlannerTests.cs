@@ -1,7 +1,9 @@
 using System.CommandLine;
 using Octet.Cli;
 using Octet.Inference.Planning;
+using Octet.Inference.Planning.Topology;
 using Octet.Tests.Inference.Loading;
+using Octet.Tests.Inference.Planning.Topology;
 
 namespace Octet.Tests.Inference.Planning;
 
@@ -91,8 +93,65 @@ public class PlannerTests
     {
         PlanListing listing = Plan(s_famous, "mi325x:6");
         Assert.All(listing.Plans.Where(plan => plan.Tp is 3 or 6), plan => Assert.Contains("groups of 2, 4 and 8 only", plan.Reason, StringComparison.Ordinal));
-        Assert.Contains("do not divide into groups of 4", Split(listing, 4).Reason, StringComparison.Ordinal);
         Assert.True(Split(listing, 2).Feasible);
+    }
+
+    [Theory]
+    [InlineData(3, 2, 1, 1)]
+    [InlineData(5, 4, 1, 1)]
+    [InlineData(5, 2, 2, 1)]
+    [InlineData(6, 4, 1, 2)]
+    [InlineData(6, 2, 3, 0)]
+    [InlineData(7, 4, 1, 3)]
+    [InlineData(7, 2, 3, 1)]
+    [InlineData(9, 8, 1, 1)]
+    [InlineData(12, 8, 1, 4)]
+    public void A_count_that_no_group_divides_leaves_the_rest_idle(int count, int tp, int groups, int idle)
+    {
+        PlanListing listing = Plan(s_famous, $"mi325x:{count}");
+        Plan plan = Split(listing, tp);
+        Assert.True(plan.Feasible, plan.Reason);
+        Assert.Equal((groups, idle), (plan.Dp, plan.Idle));
+        Assert.Equal(Enumerable.Range(count - idle, idle), plan.IdleGpus);
+        // A group does what it does on a node of its own.
+        Assert.Equal(Split(Plan(s_famous, $"mi325x:{tp}"), tp).Prediction!.RequestsPerSecond * groups, plan.Prediction!.RequestsPerSecond, 1e-9);
+        Assert.NotNull(listing.Best);
+        Assert.Equal(idle > 0, PlanTable.Write(listing with { Plans = [plan], BestIndex = 0 }).Contains("idle", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData(7)]
+    [InlineData(5)]
+    public void The_best_plan_of_an_odd_node_is_a_split_that_topology_can_place(int count)
+    {
+        Plan best = Plan(s_famous, $"mi325x:{count}").Best!;
+        using KfdTree tree = KfdTree.Mixed([.. Enumerable.Repeat((90402, 274810798080UL), count)]);
+        Placement placement = Placement.Place(KfdTopology.Read(tree.Root), best.Dp, best.Tp);
+        Assert.Empty(placement.Warnings);
+        Assert.Equal((best.Dp, best.Idle), (placement.Groups.Count, placement.Idle.Count));
+    }
+
+    [Theory]
+    [InlineData()]
+    [InlineData("--json")]
+    [InlineData("--emit", "env")]
+    [InlineData("--emit", "k8s")]
+    public async Task A_node_without_a_feasible_plan_ends_with_exit_code_1(params string[] form)
+    {
+        var root = new Command("octet") { PlanCommand.Create() };
+        Assert.Equal(CommandLine.CheckFailed, await CommandLine.RunAsync(root, ["plan", "--node", "h100:1", .. form]));
+        Assert.Equal(CommandLine.Success, await CommandLine.RunAsync(root, ["plan", "--node", "mi325x:7", .. form]));
+    }
+
+    [Fact]
+    public async Task A_tree_without_a_gpu_for_Octet_ends_with_exit_code_1()
+    {
+        using KfdTree tree = KfdTree.Mixed((100306, 536870912UL));
+        var root = new Command("octet") { TopologyCommand.Create() };
+        foreach (string[] form in new string[][] { [], ["--json"], ["--emit", "k8s"], ["--emit", "env"] })
+        {
+            Assert.Equal(CommandLine.CheckFailed, await CommandLine.RunAsync(root, ["topology", "--sysfs", tree.Root, .. form]));
+        }
     }
 
     [Fact]

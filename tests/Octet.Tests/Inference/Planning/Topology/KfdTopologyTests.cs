@@ -85,7 +85,125 @@ public class KfdTopologyTests
     {
         using var tree = new KfdTree();
         tree.AddCpus(2);
-        Assert.Contains("no usable GPU among 2", Assert.Throws<PlanException>(() => KfdTopology.Read(tree.Root)).Message, StringComparison.Ordinal);
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Empty(topology.Gpus);
+        Placement placement = Placement.Place(topology, 1, 1);
+        Assert.Empty(placement.Groups);
+        Assert.Contains("no GPU", Assert.Single(placement.Warnings), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_folder_without_a_tree_or_with_no_readable_node_is_refused()
+    {
+        using var tree = new KfdTree();
+        Assert.Contains("none of its nodes", Assert.Throws<PlanException>(() => KfdTopology.Read(tree.Root)).Message, StringComparison.Ordinal);
+        KfdTree.Write(Path.Combine(tree.Node(0), "properties"), "");
+        Assert.Contains("node 0: properties", Assert.Throws<PlanException>(() => KfdTopology.Read(tree.Root)).Message, StringComparison.Ordinal);
         Assert.Throws<PlanException>(() => KfdTopology.Read(Path.Combine(tree.Root, "nothing")));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public void An_integrated_gpu_keeps_its_ordinal_and_is_named_wherever_it_stands(int integrated)
+    {
+        using var tree = new KfdTree();
+        tree.AddCpus(1);
+        foreach (int node in new[] { 1, 2, 3 })
+        {
+            // One without links or memory banks worth a warning of their own.
+            if (node == integrated)
+            {
+                tree.AddGpuAlone(node, 100306, memory: 0);
+            }
+            else
+            {
+                tree.AddGpu(node, 0, 90402);
+            }
+        }
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Equal($"gpu {integrated - 1} (gfx1036, integrated) in no group: Octet runs on gfx942 and gfx950", Assert.Single(topology.Warnings));
+        Assert.Equal(Enumerable.Range(0, 3).Where(ordinal => ordinal != integrated - 1), Assert.Single(topology.Kinds).Select(gpu => gpu.Ordinal));
+    }
+
+    [Fact]
+    public void Unsupported_gpus_of_one_kind_share_a_line()
+    {
+        using KfdTree tree = KfdTree.Mixed((90010, 1UL << 36), (90402, 1UL << 37), (90010, 1UL << 36), (110000, 1UL << 34), (0, 1UL << 34));
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Equal(
+            [
+                "gpus 0, 2 (gfx90a) in no group: Octet runs on gfx942 and gfx950",
+                "gpu 3 (gfx1100) in no group: Octet runs on gfx942 and gfx950",
+                "gpu 4 (of a target that the kernel does not state) in no group: Octet runs on gfx942 and gfx950",
+            ],
+            topology.Warnings);
+    }
+
+    [Fact]
+    public void Xgmi_links_to_processors_give_the_numa_nodes_of_mi300a()
+    {
+        using var tree = new KfdTree();
+        tree.AddCpus(4);
+        for (int gpu = 0; gpu < 4; gpu++)
+        {
+            tree.AddGpuAlone(4 + gpu, 90402, $"unique_id {1000 + gpu}\n");
+            for (int cpu = 3; cpu >= 0; cpu--)
+            {
+                tree.AddLink(4 + gpu, cpu, type: 11, weight: cpu == gpu ? 13 : 32);
+            }
+        }
+        tree.LinkAll(Enumerable.Range(4, 4));
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Equal([0, 1, 2, 3], topology.Gpus.Select(gpu => gpu.NumaNode));
+        Assert.Empty(topology.Warnings);
+    }
+
+    [Fact]
+    public void Many_gpus_with_one_problem_share_a_line()
+    {
+        using var tree = new KfdTree();
+        tree.AddCpus(2);
+        for (int gpu = 0; gpu < 8; gpu++)
+        {
+            tree.AddGpuAlone(2 + gpu, 90402, $"unique_id {1000 + gpu}\n", memory: 0);
+        }
+        Assert.Equal(
+            ["nodes 2-9: no io_links: links not known", "nodes 2-9: NUMA node not known: no link to a CPU", "nodes 2-9: memory not known: its banks are missing or unreadable"],
+            KfdTopology.Read(tree.Root).Warnings);
+    }
+
+    [Fact]
+    public void Gpus_hidden_from_a_container_share_a_line_and_take_no_ordinal()
+    {
+        using KfdTree tree = KfdTree.EightMi300x(0, 0, 0, 0, 1, 1, 1, 1);
+        foreach (int node in new[] { 2, 3, 4, 7, 8, 9 })
+        {
+            File.Delete(Path.Combine(tree.Node(node), "properties"));
+        }
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Equal("nodes 2-4, 7-9: properties that cannot be read (missing); left out", Assert.Single(topology.Warnings));
+        Assert.Equal([(0, 5), (1, 6)], topology.Gpus.Select(gpu => (gpu.Ordinal, gpu.Node)));
+    }
+
+    [Theory]
+    [InlineData("unique_id 5\nlocation_id {0}\n", true)]
+    [InlineData("unique_id 0\nlocation_id {1}\n", true)]
+    [InlineData("unique_id {2}\nlocation_id {1}\n", true)]
+    [InlineData("unique_id 0\nlocation_id {0}\n", false)]
+    [InlineData("unique_id 0\nlocation_id 0\n", false)]
+    [InlineData("", false)]
+    public void Partitions_of_a_device_are_known_by_its_id_or_its_place_on_the_bus(string properties, bool same)
+    {
+        using var tree = new KfdTree();
+        tree.AddCpus(1);
+        for (int gpu = 0; gpu < 4; gpu++)
+        {
+            // {0}: another bus each; {1}: one bus and device, the partition in the function or, of the last two, above bit 27; {2}: another id each.
+            int partition = gpu < 2 ? 0x300 + gpu : 0x300 + (gpu << 28);
+            tree.AddGpuAlone(1 + gpu, 90402, string.Format(System.Globalization.CultureInfo.InvariantCulture, properties, 0x300 + 0x100 * gpu, (uint)partition, 70 + gpu));
+        }
+        Assert.Equal(same ? 1 : 4, KfdTopology.Read(tree.Root).Gpus.Select(gpu => gpu.Device).Distinct().Count());
     }
 }

@@ -9,6 +9,19 @@ internal sealed class KfdTree : IDisposable
 
     public string Root { get; } = Path.Combine(Path.GetTempPath(), "octet-kfd-" + Guid.NewGuid().ToString("N"));
 
+    /// <summary>GPUs of one socket, all joined by xGMI, of these targets and memory sizes.</summary>
+    public static KfdTree Mixed(params (int Version, ulong Memory)[] gpus)
+    {
+        var tree = new KfdTree();
+        tree.AddCpus(1);
+        for (int gpu = 0; gpu < gpus.Length; gpu++)
+        {
+            tree.AddGpu(1 + gpu, 0, gpus[gpu].Version, memory: gpus[gpu].Memory);
+        }
+        tree.LinkAll(Enumerable.Range(1, gpus.Length));
+        return tree;
+    }
+
     /// <summary>Two sockets, eight GPUs of which <paramref name="socket"/> says where each sits, all joined by xGMI.</summary>
     public static KfdTree EightMi300x(params int[] socket)
     {
@@ -18,16 +31,7 @@ internal sealed class KfdTree : IDisposable
         {
             tree.AddGpu(2 + gpu, socket[gpu], 90402);
         }
-        for (int a = 0; a < socket.Length; a++)
-        {
-            for (int b = 0; b < socket.Length; b++)
-            {
-                if (a != b)
-                {
-                    tree.AddLink(2 + a, 2 + b, type: 11, weight: 15);
-                }
-            }
-        }
+        tree.LinkAll(Enumerable.Range(2, socket.Length));
         return tree;
     }
 
@@ -41,11 +45,29 @@ internal sealed class KfdTree : IDisposable
         }
     }
 
-    public void AddGpu(int node, int socket, int version, ulong uniqueId = 0)
+    public void AddGpu(int node, int socket, int version, ulong uniqueId = 0, ulong memory = 206141652992)
     {
-        Write(Path.Combine(Node(node), "properties"), $"cpu_cores_count 0\nsimd_count 1216\ngfx_target_version {version}\nunique_id {(uniqueId == 0 ? (ulong)(1000 + node) : uniqueId)}\n");
-        Write(Path.Combine(Node(node), "mem_banks/0/properties"), "heap_type 1\nsize_in_bytes 206141652992\n");
+        AddGpuAlone(node, version, $"unique_id {(uniqueId == 0 ? (ulong)(1000 + node) : uniqueId)}\n", memory);
         AddLink(node, socket, type: 2, weight: 20);
+    }
+
+    /// <summary>A GPU without links.</summary>
+    public void AddGpuAlone(int node, int version, string properties = "", ulong memory = 206141652992)
+    {
+        Write(Path.Combine(Node(node), "properties"), $"cpu_cores_count 0\nsimd_count 1216\ngfx_target_version {version}\n{properties}");
+        Write(Path.Combine(Node(node), "mem_banks/0/properties"), $"heap_type 1\nsize_in_bytes {memory}\n");
+    }
+
+    /// <summary>Joins every two of these nodes by one hop of xGMI.</summary>
+    public void LinkAll(IEnumerable<int> nodes)
+    {
+        foreach (int a in nodes)
+        {
+            foreach (int b in nodes.Where(b => b != a))
+            {
+                AddLink(a, b, type: 11, weight: 15);
+            }
+        }
     }
 
     public void AddLink(int from, int to, int type, int weight)

@@ -146,6 +146,100 @@ public class PlacementTests
     }
 
     [Fact]
+    public void A_group_is_of_one_target_however_they_alternate()
+    {
+        using KfdTree tree = KfdTree.Mixed([.. Enumerable.Range(0, 8).Select(i => (i % 2 == 0 ? 90402 : 90500, 206141652992UL))]);
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Equal((2, 4), Placement.Usual(topology));
+        Assert.Equal(["0,2,4,6", "1,3,5,7"], Placement.Place(topology, 2, 4).Groups.Select(group => group.VisibleDevices));
+        Assert.Equal("GPUs of 2 kinds, each group of one: gfx942 of 206.1 GB: gpus 0, 2, 4, 6; gfx950 of 206.1 GB: gpus 1, 3, 5, 7", Assert.Single(topology.Warnings));
+    }
+
+    [Fact]
+    public void A_group_is_of_one_memory_size_however_they_alternate()
+    {
+        using KfdTree tree = KfdTree.Mixed([.. Enumerable.Range(0, 8).Select(i => (90402, i % 3 == 0 ? 206141652992UL : 274810798080UL))]);
+        Placement placement = Placement.Place(KfdTopology.Read(tree.Root), 2, 2);
+        // One kind holds both groups: no need to mix kinds among them.
+        Assert.Equal(["1,2", "4,5"], placement.Groups.Select(group => group.VisibleDevices));
+        Assert.Equal([0, 3, 6, 7], placement.Idle.Select(gpu => gpu.Ordinal));
+    }
+
+    [Fact]
+    public void Memory_that_differs_by_a_reserve_is_of_one_size()
+    {
+        using KfdTree tree = KfdTree.Mixed((90402, 206141652992UL), (90402, 205000000000UL), (90402, 206141652992UL), (90402, 204000000000UL));
+        Assert.Equal("0,1,2,3", Assert.Single(Placement.Place(KfdTopology.Read(tree.Root), 1, 4).Groups).VisibleDevices);
+    }
+
+    [Theory]
+    [InlineData(7, 1, 4, "4-6")]
+    [InlineData(6, 1, 4, "4, 5")]
+    [InlineData(5, 1, 4, "4")]
+    [InlineData(3, 1, 2, "2")]
+    [InlineData(2, 1, 2, "")]
+    [InlineData(1, 1, 1, "")]
+    public void What_is_placed_unasked_is_a_group_size_that_plan_allows_and_the_rest_is_idle(int gpus, int groups, int size, string idle)
+    {
+        using KfdTree tree = KfdTree.Mixed([.. Enumerable.Repeat((90402, 206141652992UL), gpus)]);
+        KfdTopology topology = KfdTopology.Read(tree.Root);
+        Assert.Equal((groups, size), Placement.Usual(topology));
+        string report = TopologyReport.Write(topology, Placement.Place(topology, groups, size));
+        Assert.Equal(idle.Length > 0, report.Contains("idle", StringComparison.Ordinal));
+        Assert.Contains(idle, report, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Unsupported_gpus_are_in_no_group_and_not_idle_either()
+    {
+        using KfdTree tree = KfdTree.Mixed((100306, 536870912UL), (90402, 206141652992UL), (90010, 68702699520UL), (90402, 206141652992UL));
+        Placement placement = Placement.Place(KfdTopology.Read(tree.Root), 1, 4);
+        Assert.Equal("1,3", Assert.Single(placement.Groups).VisibleDevices);
+        Assert.Empty(placement.Idle);
+    }
+
+    [Fact]
+    public void A_group_stays_where_every_link_is_one_hop()
+    {
+        // All of one hive, but odd and even GPUs reach each other in two hops.
+        using var tree = new KfdTree();
+        tree.AddCpus(2);
+        for (int gpu = 0; gpu < 8; gpu++)
+        {
+            tree.AddGpu(2 + gpu, 0, 90402);
+            for (int other = 0; other < gpu; other++)
+            {
+                tree.AddLink(2 + gpu, 2 + other, type: 11, weight: gpu % 2 == other % 2 ? 15 : 30);
+            }
+        }
+        Placement placement = Placement.Place(KfdTopology.Read(tree.Root), 2, 4);
+        Assert.Equal(["0,2,4,6", "1,3,5,7"], placement.Groups.Select(group => group.VisibleDevices));
+    }
+
+    [Fact]
+    public void Groups_keep_to_a_socket_of_several_numa_nodes()
+    {
+        // Four NUMA nodes to a socket; GPUs of even number on the first socket.
+        using var tree = new KfdTree();
+        tree.AddCpus(8);
+        for (int gpu = 0; gpu < 8; gpu++)
+        {
+            tree.AddGpuAlone(8 + gpu, 90402, $"unique_id {1000 + gpu}\n");
+            int home = gpu / 2 + gpu % 2 * 4;
+            for (int cpu = 0; cpu < 8; cpu++)
+            {
+                tree.AddLink(8 + gpu, cpu, type: 2, weight: cpu == home ? 20 : cpu / 4 == home / 4 ? 32 : 52);
+            }
+        }
+        tree.LinkAll(Enumerable.Range(8, 8));
+        Placement placement = Placement.Place(KfdTopology.Read(tree.Root), 2, 4);
+        Assert.Equal(["0,2,4,6", "1,3,5,7"], placement.Groups.Select(group => group.VisibleDevices));
+        Assert.Equal([0, 1, 2, 3], placement.Groups[0].NumaNodes);
+        // Distances of sockets order what scores alike; they are no part of the score.
+        Assert.Equal(600, placement.Score);
+    }
+
+    [Fact]
     public void Numbers_below_one_are_refused()
     {
         using KfdTree tree = KfdTree.EightMi300x(0, 0);
