@@ -60,7 +60,7 @@ internal static class BenchCommand
 
     private static BenchReport Run(Workload[] workloads, string? name, double seconds, bool json, CancellationToken cancellation)
     {
-        using var device = Device.Open(name);
+        using var device = ModelArguments.OpenDevice(name);
         if (device.Name.StartsWith("sim", StringComparison.Ordinal))
         {
             throw new ArgumentException("the simulator counts, it does not time: use 'octet inspect' for what a kernel costs");

@@ -46,12 +46,12 @@ internal static class CheckCommand
             : throw new ArgumentException($"--op: no op is called '{op}'; there are {string.Join(", ", known)}");
     }
 
-    // The named device, or every one that is present; each absent kind is one line with its reason.
+    // The device that was named here or by OCTET_DEVICE, or every one that is present; each absent kind is one line with its reason.
     private static List<CaseResult> Run(Case[] cases, string? name, bool json, CancellationToken cancellation)
     {
         var results = new List<CaseResult>();
-        var names = new List<string>();
-        if (name is not null)
+        var names = new List<string?>();
+        if (!string.IsNullOrEmpty(name) || Device.NameFromEnvironment is not null)
         {
             names.Add(name);
         }

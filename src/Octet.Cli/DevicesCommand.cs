@@ -14,9 +14,11 @@ internal static class DevicesCommand
         command.SetAction(parsed =>
         {
             var probes = Device.Probe();
+            var candidates = Device.DefaultCandidates();
+            var (name, reason) = FindDefault();
             if (parsed.GetValue(json))
             {
-                WriteJson(probes);
+                WriteJson(probes, candidates, name, reason);
             }
             else
             {
@@ -24,11 +26,36 @@ internal static class DevicesCommand
                 {
                     WriteLine(probe);
                 }
+
+                WriteDefault(probes, candidates, name, reason);
             }
 
             return CommandLine.Success;
         });
         return command;
+    }
+
+    // What every command opens without --device, and why it is not a better one; no name where none opens.
+    private static (string? Name, string? Reason) FindDefault()
+    {
+        try
+        {
+            using var device = Device.Open();
+            return (device.Name, device.FallbackReason);
+        }
+        catch (Exception error) when (error is ArgumentException or OctetException)
+        {
+            return (null, error.Message);
+        }
+    }
+
+    private static void WriteDefault(IReadOnlyList<DeviceProbe> probes, IReadOnlyList<string> candidates, string? name, string? reason)
+    {
+        var source = Device.NameFromEnvironment is { } chosen ? $" (OCTET_DEVICE={chosen})" : "";
+        Console.Out.WriteLine();
+        Console.Out.WriteLine($"without --device{source}: {name ?? "none"}{(reason is null ? "" : $"; {reason}")}");
+        Console.Out.WriteLine(
+            $"only when named: {string.Join(", ", probes.Where(p => p.IsUsable && !candidates.Contains(p.Name)).Select(p => p.Name))}");
     }
 
     private static void WriteLine(DeviceProbe probe)
@@ -49,8 +76,11 @@ internal static class DevicesCommand
         }
     }
 
-    private static void WriteJson(IReadOnlyList<DeviceProbe> probes) => JsonOutput.Write(writer =>
+    private static void WriteJson(
+        IReadOnlyList<DeviceProbe> probes, IReadOnlyList<string> candidates, string? name, string? reason) => JsonOutput.Write(writer =>
     {
+        writer.WriteString("default", name);
+        writer.WriteString("default_reason", reason);
         writer.WriteStartArray("devices");
         foreach (var probe in probes)
         {
@@ -58,6 +88,7 @@ internal static class DevicesCommand
             writer.WriteString("name", probe.Name);
             writer.WriteBoolean("present", probe.Present);
             writer.WriteBoolean("usable", probe.IsUsable);
+            writer.WriteBoolean("only_when_named", probe.IsUsable && !candidates.Contains(probe.Name));
             writer.WriteString("description", probe.Description);
             writer.WriteString("reason", probe.Reason);
             writer.WriteString("remedy", probe.Remedy);

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Octet.Backends;
 using Octet.Inference.Models;
 
 namespace Octet.Cli;
@@ -52,13 +51,16 @@ internal sealed class ModelArguments
     public string Directory(ParseResult parsed) =>
         parsed.GetValue(_model) ?? Path.Combine(AppContext.BaseDirectory, "models", "tiny-shakespeare");
 
-    /// <summary>Opens the device and says on stderr what a missing native library would add.</summary>
-    public Device OpenDevice(ParseResult parsed)
+    /// <summary>Opens the device of --device.</summary>
+    public Device OpenDevice(ParseResult parsed) => OpenDevice(parsed.GetValue(Device));
+
+    /// <summary>Opens the named device, else that of OCTET_DEVICE, else the best one, and says on stderr why it is not a better one.</summary>
+    public static Device OpenDevice(string? name)
     {
-        var device = Octet.Device.Open(parsed.GetValue(Device));
-        if (device.Name == "cpu" && parsed.GetValue(Device) is null && !NativeLibraryLoader.TryLoad(out _))
+        var device = Octet.Device.Open(name);
+        if (device.FallbackReason is { } reason)
         {
-            CommandLine.Complain($"running on cpu; for GPUs and the simulator the native library is missing: {NativeLibraryLoader.Remedy}");
+            CommandLine.Complain($"running on {device.Name}: {reason}");
         }
 
         return device;

@@ -16,7 +16,11 @@ public sealed class Device : IDisposable
     private Backend? _backend;
     private DeviceStream? _stream;
 
-    private Device(Backend backend) => _backend = backend;
+    private Device(Backend backend, string? fallbackReason = null)
+    {
+        _backend = backend;
+        FallbackReason = fallbackReason;
+    }
 
     /// <summary>The backend behind this device.</summary>
     /// <exception cref="ObjectDisposedException">The device is closed.</exception>
@@ -30,6 +34,12 @@ public sealed class Device : IDisposable
 
     /// <summary>The FP8 encoding the device computes in.</summary>
     public DType Float8 => Properties.Float8;
+
+    /// <summary>
+    /// Why this is not the device <see cref="Open"/> would rather have taken: the native library is missing, or a device that is there
+    /// cannot be used; each with its remedy. Null where nothing went wrong, or where the device was named.
+    /// </summary>
+    public string? FallbackReason { get; }
 
     /// <summary>Bytes in buffers of this device that are not disposed.</summary>
     public long LiveBytes => Backend.LiveBytes;
@@ -51,47 +61,50 @@ public sealed class Device : IDisposable
     /// of a registered provider.
     /// </summary>
     /// <param name="name">
-    /// Null takes the environment variable OCTET_DEVICE, and without it the best device present: hip, cuda, a registered
-    /// GPU provider, then cpu.
+    /// Null takes the environment variable OCTET_DEVICE, and without it the best device that opens: hip, cuda, a registered GPU
+    /// provider, then cpu. What went wrong with a better one is said by <see cref="FallbackReason"/> and, once, by a warning of the
+    /// event source "Octet". One that was named is opened or an error.
     /// </param>
     /// <exception cref="ArgumentException">No device is called that.</exception>
     /// <exception cref="OctetException">The device is absent or failed; the message has the reason and the remedy.</exception>
     public static Device Open(string? name = null)
     {
-        if (string.IsNullOrEmpty(name))
-        {
-            name = Environment.GetEnvironmentVariable("OCTET_DEVICE");
-        }
-
         if (!string.IsNullOrEmpty(name))
         {
-            var prefix = name.Split(':', 2)[0];
-            foreach (var provider in Providers())
-            {
-                if (provider.Prefix == prefix)
-                {
-                    return new Device(provider.Open(name));
-                }
-            }
-
-            throw new ArgumentException(
-                $"unknown device '{name}': known are {string.Join(", ", Providers().Select(p => p.Prefix))}; "
-                + "'octet devices' lists what is present");
+            return new Device(OpenNamed(name));
         }
 
-        foreach (var provider in Providers().OrderBy(p => p.Preference))
+        if (NameFromEnvironment is { } chosen)
         {
-            foreach (var probe in provider.Probe())
+            try
             {
-                if (provider.IsDefaultCandidate(probe))
-                {
-                    return new Device(provider.Open(probe.Name));
-                }
+                return new Device(OpenNamed(chosen));
+            }
+            catch (ArgumentException error)
+            {
+                throw new ArgumentException($"OCTET_DEVICE: {error.Message}", error);
+            }
+            catch (OctetException error)
+            {
+                throw new OctetException(error.Status, $"OCTET_DEVICE: {error.Message}", error);
             }
         }
 
-        return new Device(new CpuProvider().Open("cpu"));
+        var selection = DeviceSelection.Open(
+            Providers(), NativeLibraryLoader.TryLoad(out var failure) ? null : $"{failure}; {NativeLibraryLoader.Remedy}");
+        if (selection.FallbackReason is { } reason)
+        {
+            DeviceEvents.Log.FellBackOnce(selection.Backend.Properties.Name, reason);
+        }
+
+        return new Device(selection.Backend, selection.FallbackReason);
     }
+
+    /// <summary>OCTET_DEVICE; null where it is not set.</summary>
+    internal static string? NameFromEnvironment => Environment.GetEnvironmentVariable("OCTET_DEVICE") is { Length: > 0 } name ? name : null;
+
+    /// <summary>The devices <see cref="Open"/> tries where none is named, in order.</summary>
+    internal static IReadOnlyList<string> DefaultCandidates() => [.. DeviceSelection.Candidates(Providers()).Select(c => c.Probe.Name)];
 
     /// <summary>Every device with its properties, and for each kind that is absent the reason and the remedy. Never throws.</summary>
     public static IReadOnlyList<DeviceProbe> Probe() => [.. Providers().SelectMany(p => p.Probe())];
@@ -131,6 +144,16 @@ public sealed class Device : IDisposable
 
     /// <summary>The name and the product.</summary>
     public override string ToString() => $"{Name} ({Properties.Description})";
+
+    private static Backend OpenNamed(string name)
+    {
+        var prefix = name.Split(':', 2)[0];
+        return Providers().FirstOrDefault(p => p.Prefix == prefix) is { } provider
+            ? provider.Open(name)
+            : throw new ArgumentException(
+                $"unknown device '{name}': known are {string.Join(", ", Providers().Select(p => p.Prefix))}; "
+                + "'octet devices' lists what is present");
+    }
 
     private static BackendProvider[] Providers()
     {

@@ -143,6 +143,60 @@ public sealed class CommandTests
     }
 
     [Fact]
+    public async Task Without_a_native_library_generate_runs_on_cpu_and_says_so_in_one_line()
+    {
+        var (code, output, error) = await OctetProcess.Run(
+            ["generate", "--prompt", "ROMEO:", "--max-tokens", "2"], ("OCTET_NATIVE_PATH", "/no/such/liboctet.so"));
+        Assert.Equal(0, code);
+        Assert.NotEmpty(output);
+        var lines = error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(2, lines.Length);
+        Assert.StartsWith("octet: running on cpu: the native library was not found, tried /no/such/liboctet.so; ", lines[0], StringComparison.Ordinal);
+        Assert.StartsWith("cpu (", lines[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Check_runs_on_the_device_of_the_environment_alone()
+    {
+        var (code, output, _) = await OctetProcess.Run(["check", "--op", "sampling", "--json"], ("OCTET_DEVICE", "cpu:fnuz"));
+        Assert.Equal(0, code);
+        using var json = JsonDocument.Parse(output);
+        Assert.Equal(["cpu:fnuz"], json.RootElement.GetProperty("cases").EnumerateArray().Select(c => c.GetProperty("device").GetString()).Distinct());
+    }
+
+    [Theory]
+    [InlineData("tpu:0", "generate", "--prompt", "x")]
+    [InlineData("hip:99", "generate", "--prompt", "x")]
+    [InlineData("hip:99", "check", "--op", "norm")]
+    [InlineData("tpu:0", "bench", "--op", "norm")]
+    [InlineData("sim:gfx90a", "logits", "--ids", "1", "--output", "octet-unwritten.safetensors")]
+    [InlineData("cpu:ocp", "perplexity", "--ids", "1,2,3", "--window", "3")]
+    public async Task Bad_device_in_the_environment_is_an_error_that_names_it_and_nothing_else_is_opened(string device, params string[] arguments)
+    {
+        var (code, output, error) = await OctetProcess.Run(arguments, ("OCTET_DEVICE", device));
+        Assert.Equal((2, ""), (code, output));
+        Assert.StartsWith($"octet: OCTET_DEVICE: {(device.StartsWith("hip", StringComparison.Ordinal) ? "device" : "unknown device")} '{device}'", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Devices_says_which_one_is_opened_where_none_is_named()
+    {
+        var (code, output, _) = await OctetProcess.Run(["devices", "--json"], ("OCTET_DEVICE", "sim"));
+        Assert.Equal(0, code);
+        using var json = JsonDocument.Parse(output);
+        Assert.Equal("sim:gfx942", json.RootElement.GetProperty("default").GetString());
+        Assert.True(json.RootElement.GetProperty("devices").EnumerateArray().Single(d => d.GetProperty("name").GetString() == "cpu:fnuz").GetProperty("only_when_named").GetBoolean());
+        Assert.False(json.RootElement.GetProperty("devices").EnumerateArray().Single(d => d.GetProperty("name").GetString() == "cpu").GetProperty("only_when_named").GetBoolean());
+
+        (code, output, _) = await OctetProcess.Run(["devices"], ("OCTET_DEVICE", "tpu"));
+        Assert.Equal(0, code);
+        Assert.Contains("\nwithout --device (OCTET_DEVICE=tpu): none; OCTET_DEVICE: unknown device 'tpu'", output, StringComparison.Ordinal);
+
+        (_, output, _) = await OctetProcess.Run(["devices"], ("OCTET_NATIVE_PATH", "/no/such/liboctet.so"));
+        Assert.Contains("\nwithout --device: cpu; the native library was not found, tried /no/such/liboctet.so", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Without_a_command_the_help_text_comes_on_stderr()
     {
         var (code, output, error) = await Run();

@@ -5,18 +5,21 @@ namespace Octet.Tests.Cli;
 /// <summary>The octet command in a process of its own.</summary>
 internal static class OctetProcess
 {
-    public static async Task<(int Code, string Output, string Error)> Run(string[] arguments, string? libraryPath = null)
+    public static Task<(int Code, string Output, string Error)> Run(string[] arguments, string? libraryPath = null) =>
+        Run(arguments, ("LD_LIBRARY_PATH", libraryPath));
+
+    public static async Task<(int Code, string Output, string Error)> Run(string[] arguments, (string Name, string? Value) variable)
     {
-        using var process = Start(arguments, libraryPath);
+        using var process = Start(arguments, variable);
         var output = process.StandardOutput.ReadToEndAsync();
         var error = process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
         return (process.ExitCode, await output, await error);
     }
 
-    public static Process Start(params string[] arguments) => Start(arguments, null);
+    public static Process Start(params string[] arguments) => Start(arguments, ("", null));
 
-    private static Process Start(string[] arguments, string? libraryPath)
+    private static Process Start(string[] arguments, (string Name, string? Value) variable)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add("exec");
@@ -27,9 +30,9 @@ internal static class OctetProcess
         }
 
         start.Environment.Remove("OCTET_DEVICE");
-        if (libraryPath is not null)
+        if (variable.Value is not null)
         {
-            start.Environment["LD_LIBRARY_PATH"] = libraryPath;
+            start.Environment[variable.Name] = variable.Value;
         }
 
         return Process.Start(start)!;

@@ -1,27 +1,34 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
 using System.Runtime.InteropServices;
-using System.Text;
 
 namespace Octet.Backends;
 
-/// <summary>Finds <c>liboctet</c>: OCTET_NATIVE_PATH, then the application's folder, then runtimes/&lt;rid&gt;/native in it.</summary>
+/// <summary>Finds <c>liboctet</c> in the places of <see cref="NativeLibraryPlaces"/>, else wherever the runtime itself would find it.</summary>
 internal static class NativeLibraryLoader
 {
     private const int AbiVersion = 1;
 
-    private static readonly Lazy<(nint Handle, string Failures)> Loaded = new(Load);
+    private static readonly Lazy<Outcome> Loaded = new(() => Load(typeof(NativeLibraryLoader).Assembly, NativeLibraryPlaces.OfThisProcess(FolderOfAssembly())));
 
-    /// <summary>What is missing and how to get it, for humans.</summary>
-    public const string Remedy =
-        "build it with clang 22 (Debian: apt-get install clang-22 lld-22 llvm-22 libboost-context-dev cmake ninja-build, then build again), "
-        + "or set OCTET_NATIVE_PATH to a liboctet.so";
+    /// <summary>What to do about its absence, for humans.</summary>
+    public static string Remedy =>
+        !OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64
+            ? "it exists for Linux on x64 only; elsewhere the cpu device computes the same"
+        : NativeLibraryPlaces.ChosenByUser is not null
+            ? "set OCTET_NATIVE_PATH to a liboctet.so of this version, or unset it"
+            : "build it with clang 22 (Debian: apt-get install clang-22 lld-22 llvm-22 libboost-context-dev cmake ninja-build, then build "
+                + "again), or set OCTET_NATIVE_PATH to a liboctet.so";
 
-    /// <summary>The library; false with every place tried and the loader's own message for each.</summary>
-    public static bool TryLoad(out string failures)
+    /// <summary>The library; false with what was tried and why that failed, as one sentence without its full stop.</summary>
+    public static bool TryLoad(out string failure)
     {
-        (var handle, failures) = Loaded.Value;
-        return handle != 0;
+        failure = Loaded.Value.Failure;
+        return Loaded.Value.Handle != 0;
     }
+
+    /// <summary>The file that was loaded; empty where there is none, or where the runtime found it.</summary>
+    internal static string LoadedPath => Loaded.Value.Path;
 
     /// <summary>The resolver behind every LibraryImport of this assembly.</summary>
     public static nint Resolve(string library, Assembly assembly, DllImportSearchPath? path)
@@ -31,59 +38,82 @@ internal static class NativeLibraryLoader
             return 0;
         }
 
-        return TryLoad(out var failures)
+        return TryLoad(out var failure)
             ? Loaded.Value.Handle
-            : throw new OctetException(OctetStatus.NoDevice, $"the native library was not found: {failures}; {Remedy}");
+            : throw new OctetException(OctetStatus.NoDevice, $"{failure}; {Remedy}");
     }
 
-    private static (nint Handle, string Failures) Load()
+    /// <summary>Loads the first good library; <paramref name="assembly"/> is the one whose load context is asked last.</summary>
+    internal static Outcome Load(Assembly assembly, NativeLibraryPlaces places)
     {
-        var failures = new StringBuilder();
-        foreach (var path in Candidates())
+        var tried = places.Candidates();
+        var failures = new List<string>();
+        foreach (var path in tried.Where(File.Exists))
         {
-            if (!File.Exists(path))
+            if (ElfFile.Obstacle(path, RuntimeInformation.ProcessArchitecture) is { } obstacle)
             {
-                Append($"{path}: no such file");
+                failures.Add($"{path} {obstacle}");
                 continue;
             }
 
             try
             {
-                var handle = NativeLibrary.Load(path);
-                var version = AbiVersionOf(handle);
-                if (version == AbiVersion)
+                if (Accept(NativeLibrary.Load(path), path, failures) is { } outcome)
                 {
-                    return (handle, "");
+                    return outcome;
                 }
-
-                NativeLibrary.Free(handle);
-                Append($"{path}: ABI version {version}, this assembly needs {AbiVersion}");
             }
-            catch (Exception error) when (error is DllNotFoundException or BadImageFormatException or EntryPointNotFoundException)
+            catch (Exception error) when (error is DllNotFoundException or BadImageFormatException)
             {
-                Append($"{path}: {error.Message.ReplaceLineEndings(" ")}");
+                failures.Add($"{path}: {LastLine(error.Message)}");
             }
         }
 
-        return (0, failures.ToString());
-
-        void Append(string text) => failures.Append(failures.Length == 0 ? "" : "; ").Append(text);
-    }
-
-    private static unsafe int AbiVersionOf(nint handle) =>
-        ((delegate* unmanaged<int>)NativeLibrary.GetExport(handle, "octet_abi_version"))();
-
-    private static IEnumerable<string> Candidates()
-    {
-        var file = OperatingSystem.IsWindows() ? "octet.dll" : "liboctet.so";
-        var chosen = Environment.GetEnvironmentVariable("OCTET_NATIVE_PATH");
-        if (!string.IsNullOrEmpty(chosen))
+        // What a plug-in's load context or the system's loader knows of: not behind the back of a user who has named a file.
+        if (places.Chosen is null && NativeLibrary.TryLoad(NativeBackend.Library, assembly, null, out var found)
+            && Accept(found, "", failures) is { } other)
         {
-            // Chosen by the user: nothing else is tried behind their back.
-            return [Directory.Exists(chosen) ? Path.Combine(chosen, file) : chosen];
+            return other;
         }
 
-        var folder = AppContext.BaseDirectory;
-        return [Path.Combine(folder, file), Path.Combine(folder, "runtimes", RuntimeInformation.RuntimeIdentifier, "native", file)];
+        return new Outcome(0, "", failures.Count > 0
+            ? $"the native library was found but cannot be used: {string.Join("; ", failures)}"
+            : $"the native library was not found, tried {string.Join(", ", tried)}");
     }
+
+    private static Outcome? Accept(nint handle, string path, List<string> failures)
+    {
+        var name = path.Length > 0 ? path : $"{NativeLibraryPlaces.FileName} from the runtime's own search";
+        if (!NativeLibrary.TryGetExport(handle, "octet_abi_version", out var version))
+        {
+            failures.Add($"{name} is another library: it has no octet_abi_version");
+        }
+        else if (Call(version) is var actual && actual != AbiVersion)
+        {
+            failures.Add($"{name} is of {(actual < AbiVersion ? "an older" : "a newer")} Octet (ABI version {actual}, this assembly needs {AbiVersion})");
+        }
+        else
+        {
+            return new Outcome(handle, path, "");
+        }
+
+        NativeLibrary.Free(handle);
+        return null;
+    }
+
+    private static unsafe int Call(nint version) => ((delegate* unmanaged<int>)version)();
+
+    // The loader's own words stand last, behind .NET's advice.
+    private static string LastLine(string message) =>
+        message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).LastOrDefault() ?? message;
+
+    [UnconditionalSuppressMessage("SingleFile", "IL3000", Justification = "Empty in a single file, whose folder is the application's.")]
+    private static string? FolderOfAssembly() =>
+        typeof(NativeLibraryLoader).Assembly.Location is { Length: > 0 } location ? Path.GetDirectoryName(location) : null;
+
+    /// <summary>The library, or why there is none.</summary>
+    /// <param name="Handle">0 where there is none.</param>
+    /// <param name="Path">The file; empty where the runtime found it.</param>
+    /// <param name="Failure">Empty where there is one.</param>
+    internal sealed record Outcome(nint Handle, string Path, string Failure);
 }

@@ -20,7 +20,7 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
     public override int Preference => preference;
 
     // The simulator checks kernels; nobody gets it without asking.
-    public override bool IsDefaultCandidate(DeviceProbe probe) => probe.Present && driver != "sim";
+    public override bool IsDefaultCandidate(DeviceProbe probe) => probe.IsUsable && driver != "sim";
 
     public override IReadOnlyList<DeviceProbe> Probe()
     {
@@ -30,9 +30,9 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
             return [];
         }
 
-        if (!NativeLibraryLoader.TryLoad(out var failures))
+        if (!NativeLibraryLoader.TryLoad(out var failure))
         {
-            return [Absent(driver, $"the native library was not found ({failures})", NativeLibraryLoader.Remedy)];
+            return [Absent(driver, failure, NativeLibraryLoader.Remedy)];
         }
 
         if (!NativeBackend.TryProbe(driver, out var count, out var reason))
@@ -59,10 +59,9 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
                 $"unknown device '{name}': known are {(targets is null ? $"{driver}:0, {driver}:1, ..." : string.Join(", ", targets))}");
         }
 
-        if (!NativeLibraryLoader.TryLoad(out var failures))
+        if (!NativeLibraryLoader.TryLoad(out var failure))
         {
-            throw new OctetException(
-                OctetStatus.NoDevice, $"device '{name}': the native library was not found ({failures}); {NativeLibraryLoader.Remedy}");
+            throw new OctetException(OctetStatus.NoDevice, $"device '{name}': {failure}; {NativeLibraryLoader.Remedy}");
         }
 
         try
@@ -101,7 +100,8 @@ internal sealed class NativeProvider(string driver, int preference) : BackendPro
         }
         catch (OctetException error)
         {
-            return Absent(name, error.Message, RuntimeRemedy);
+            // The runtime counts it, so it is there.
+            return new DeviceProbe(name, true, Title, error.Message, RuntimeRemedy, null);
         }
     }
 
