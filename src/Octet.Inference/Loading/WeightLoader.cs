@@ -26,7 +26,7 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
         if (CanMap(source, SafeTensorType.BFloat16))
         {
             Advance(source.SizeInBytes);
-            return Tensor.Borrow(device, source.Address, DType.BFloat16, shape);
+            return Tensor.BorrowUnaligned(device, source.Address, DType.BFloat16, shape);
         }
 
         var tensor = Tensor.Create(device, DType.BFloat16, shape);

@@ -15,7 +15,8 @@ public sealed class Tensor : IDisposable
     private readonly long[] _strides;
     private bool _disposed;
 
-    private Tensor(Device device, DType type, BufferHandle? buffer, Tensor? parent, nint address, long[] shape, long[] strides)
+    private Tensor(
+        Device device, DType type, BufferHandle? buffer, Tensor? parent, nint address, long[] shape, long[] strides, bool isUnaligned = false)
     {
         Device = device;
         DType = type;
@@ -24,6 +25,7 @@ public sealed class Tensor : IDisposable
         _address = address;
         _shape = shape;
         _strides = strides;
+        IsUnaligned = isUnaligned || parent is { IsUnaligned: true };
     }
 
     /// <summary>The device the elements are on.</summary>
@@ -66,6 +68,9 @@ public sealed class Tensor : IDisposable
             return true;
         }
     }
+
+    /// <summary>Whether it was borrowed by <see cref="BorrowUnaligned"/>, or is a view of such a tensor.</summary>
+    public bool IsUnaligned { get; }
 
     /// <summary>Address of the first element on the device.</summary>
     /// <exception cref="ObjectDisposedException">The tensor, or the one it is a view of, is disposed.</exception>
@@ -145,6 +150,23 @@ public sealed class Tensor : IDisposable
         }
 
         return new Tensor(device, type, null, null, address, dense._shape, strides.ToArray());
+    }
+
+    /// <summary>
+    /// A tensor over memory the caller owns and keeps alive that begins at any multiple of an element, as one in a mapped file does.
+    /// Ops take it on devices that read the host's memory; elsewhere it is to be copied.
+    /// </summary>
+    /// <param name="device">A device with <see cref="DeviceProperties.SharesHostMemory"/>.</param>
+    /// <param name="address">Address of the first element, a multiple of its size for use by ops.</param>
+    /// <param name="type">The element type.</param>
+    /// <param name="shape">Elements in each dimension, row-major without gaps.</param>
+    /// <exception cref="ArgumentException">The device does not share the host's memory.</exception>
+    public static Tensor BorrowUnaligned(Device device, nint address, DType type, params ReadOnlySpan<long> shape)
+    {
+        var aligned = Borrow(device, address, type, shape);
+        return device.Properties.SharesHostMemory
+            ? new Tensor(device, type, null, null, address, aligned._shape, aligned._strides, isUnaligned: true)
+            : throw new ArgumentException($"{device.Name} does not read host memory where it lies: copy {aligned} to it", nameof(device));
     }
 
     /// <summary>A view of <paramref name="length"/> indices of one dimension from <paramref name="start"/>; it shares the memory.</summary>

@@ -3,30 +3,55 @@ using System.Runtime.CompilerServices;
 namespace Octet;
 
 /// <summary>
-/// The ops: one method each, the contract of all backends. Each checks shapes, types, strides and devices of its arguments,
-/// then enqueues the work. Rows may have any stride, elements within a row are contiguous, and tensors begin at a multiple
-/// of 16 bytes (of an element where <see cref="Backends.DeviceProperties.SharesHostMemory"/>).
+/// The ops: one method each, the contract of all backends. Each checks shapes, types, strides, alignment, sizes and devices of its
+/// arguments, the same way for every device, then enqueues the work. Rows may lie any distance apart at which they do not overlap
+/// (inputs of <see cref="Gemm"/> and <see cref="Quantize"/> may), elements within a row are contiguous, and tensors begin at a
+/// multiple of 16 bytes, but for those of <see cref="Tensor.BorrowUnaligned"/>. One call takes at most 4,194,303 tokens or rows and
+/// 2^33 elements of one of them.
 /// </summary>
 public static partial class Ops
 {
 }
 
-/// <summary>The checks of the ops: each throws ArgumentException with the op, the argument's name and the values.</summary>
-internal readonly ref struct Contract
+/// <summary>
+/// The checks of the ops: each throws ArgumentException with the op, the argument's name and the values. The limits are the tightest
+/// of all backends': what one device takes, every device takes.
+/// </summary>
+internal readonly ref partial struct Contract
 {
+    /// <summary>Tokens or rows of one call: a block of up to 1,024 threads for each, of the 2^32 threads of a launch.</summary>
+    public const long MaxRows = (1L << 22) - 1;
+
+    /// <summary>Elements of one matrix of tokens: what the smallest tiles cut into few enough blocks for a launch.</summary>
+    public const long MaxElements = 1L << 33;
+
+    /// <summary>Elements of one weight.</summary>
+    public const long MaxWeightElements = 1L << 35;
+
+    /// <summary>Elements between rows: offsets in a matrix of 2^26 rows stay within 64 bits.</summary>
+    public const long MaxStride = 1L << 34;
+
+    private const int Alignment = 16;
+
     private readonly string _op;
-    private readonly DeviceStream _stream;
+    private readonly Device _device;
 
     public Contract(string op, DeviceStream stream)
     {
         ArgumentNullException.ThrowIfNull(stream);
         stream.ThrowIfDisposed();
-        _op = op;
-        _stream = stream;
+        (_op, _device) = (op, stream.Device);
     }
 
-    /// <summary>The FP8 encoding of the stream's device.</summary>
-    public DType Float8 => _stream.Device.Float8;
+    /// <summary>For the queries that come before an op: what it would refuse, they refuse.</summary>
+    public Contract(string op, Device device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        (_op, _device) = (op, device);
+    }
+
+    /// <summary>The FP8 encoding of the device.</summary>
+    public DType Float8 => _device.Float8;
 
     public void Require(bool condition, [InterpolatedStringHandlerArgument("condition")] ref FailureText text)
     {
@@ -44,23 +69,42 @@ internal readonly ref struct Contract
         }
     }
 
-    /// <summary>[rows, columns] of one of two types, columns contiguous.</summary>
-    public void Matrix(string name, Tensor? tensor, DType type, DType? otherType = null)
+    /// <summary>A tensor of one of two types on the device, beginning where every device can read it; one found by an address beside it anywhere.</summary>
+    public void OnDevice(in Argument name, Tensor? tensor, DType type, DType? otherType = null, bool isAddressed = false)
+    {
+        Require(tensor is not null, $"{name} is null");
+        Require(tensor!.Device == _device, $"{name} {tensor} is not on the stream's device {_device.Name}");
+        Require(
+            tensor.DType == type || tensor.DType == otherType,
+            $"{name} {tensor} must be {type}{(otherType is null || otherType == type ? "" : $" or {otherType}")}");
+        var alignment = isAddressed || tensor.IsUnaligned ? tensor.DType.SizeInBytes() : Alignment;
+        Require(tensor.Address % alignment == 0, $"{name} {tensor} begins at {tensor.Address:x}, must be aligned to {alignment} bytes");
+    }
+
+    /// <summary>[rows, columns] of one of two types, columns contiguous; rows overlap only where that is allowed.</summary>
+    public void Matrix(in Argument name, Tensor? tensor, DType type, DType? otherType = null, bool mayOverlap = false)
     {
         OnDevice(name, tensor, type, otherType);
         Require(
-            tensor!.Rank == 2 && (tensor.Strides[1] == 1 || tensor.Shape[1] <= 1) && tensor.Strides[0] >= 0,
+            tensor!.Rank == 2 && (tensor.Strides[1] == 1 || tensor.Shape[1] <= 1),
             $"{name} {tensor} must have two dimensions, the second contiguous");
+        Stride(name, tensor, tensor.Strides[0], mayOverlap ? 0 : tensor.Shape[1]);
+        Require(tensor.Shape[0] <= int.MaxValue && tensor.Shape[1] <= int.MaxValue, $"{name} {tensor}: rows and columns must be below 2^31");
     }
 
-    public void Matrix(string name, Tensor? tensor, long rows, long columns, DType type, DType? otherType = null)
+    public void Matrix(in Argument name, Tensor? tensor, long rows, long columns, DType type, DType? otherType = null)
     {
         Matrix(name, tensor, type, otherType);
         Require(tensor!.Shape[0] == rows && tensor.Shape[1] == columns, $"{name} {tensor} must be [{rows}, {columns}]");
     }
 
+    /// <summary>A matrix with a row for each token: as many as one call takes.</summary>
+    public void Tokens(string name, long tokens, long columns) => Require(
+        tokens <= MaxRows && columns <= MaxElements / Math.Max(tokens, 1),
+        $"{name}: {tokens} x {columns}: one call takes at most {MaxRows} rows and {MaxElements} elements");
+
     /// <summary>[rows, columns], or [segments, rows, columns] f32: partial sums to be added in order; columns contiguous.</summary>
-    public void Summands(string name, Tensor? tensor, DType type)
+    public void Summands(in Argument name, Tensor? tensor, DType type)
     {
         if (tensor?.Rank != 3)
         {
@@ -68,148 +112,32 @@ internal readonly ref struct Contract
             return;
         }
 
-        OnDevice(name, tensor, DType.Float32, null);
+        OnDevice(name, tensor, DType.Float32);
         Require(
-            tensor.Shape[0] is >= 1 and <= 1 << 16 && (tensor.Strides[2] == 1 || tensor.Shape[2] <= 1)
-            && tensor.Strides[0] >= 0 && tensor.Strides[1] >= 0,
+            tensor.Shape[0] is >= 1 and <= 1 << 16 && (tensor.Strides[2] == 1 || tensor.Shape[2] <= 1),
             $"{name} {tensor} must be 1..65,536 partial sums, columns contiguous");
+        Stride(name, tensor, tensor.Strides[1], tensor.Shape[2]);
+        Stride(name, tensor, tensor.Strides[0], 0);
+        Require(tensor.Shape[1] <= int.MaxValue && tensor.Shape[2] <= int.MaxValue, $"{name} {tensor}: rows and columns must be below 2^31");
     }
 
     /// <summary>[length], contiguous.</summary>
-    public void Vector(string name, Tensor? tensor, DType type, long length)
+    public void Vector(in Argument name, Tensor? tensor, DType type, long length)
     {
         Contiguous(name, tensor, type);
         Require(tensor!.ElementCount == length, $"{name} {tensor} must have {length} elements");
     }
 
-    public void Contiguous(string name, Tensor? tensor, DType type)
+    public void Contiguous(in Argument name, Tensor? tensor, DType type)
     {
-        OnDevice(name, tensor, type, null);
+        OnDevice(name, tensor, type);
         Require(tensor!.IsContiguous, $"{name} {tensor} must be contiguous");
     }
 
-    /// <summary>FP8 of the device, [rows, columns], with scales [rows, ceil(columns/128)].</summary>
-    public void Quantized(string name, in QuantizedTensor quantized, long rows, long columns)
-    {
-        Matrix(name, quantized.Values, rows, columns, Float8);
-        Matrix("scales", quantized.Scales, rows, Blocks(columns), DType.Float32);
-    }
-
-    public void Weight(string name, Weight? weight, long n, long k, long experts)
-    {
-        Require(weight is not null, $"{name} is null");
-        var values = weight!.Values;
-        OnDevice(name, values, DType.BFloat16, Float8);
-        Require(
-            values.Rank is 2 or 3 && (values.Strides[^1] == 1 || weight.K <= 1) && weight.Layout == WeightLayout.RowMajor,
-            $"{name} {values} must be a matrix or a stack of them, k contiguous");
-        Require(
-            weight.N == n && weight.K == k && weight.Experts == experts,
-            $"{name} {values}: must be {experts} x [{n}, {k}]");
-        if (weight.ExpertAddresses is not null)
-        {
-            Require(
-                _stream.Device.Properties.SharesHostMemory,
-                $"{name} {values}: {_stream.Device.Name} takes experts as one stack, not by their addresses");
-            Vector("expert_addresses", weight.ExpertAddresses, DType.Int64, experts);
-        }
-
-        if (!values.DType.IsFloat8())
-        {
-            Require(weight.Scales is null, $"{name} {values} is not FP8 and must not have scales");
-            return;
-        }
-
-        Require(
-            weight.ScaleRowOffset is >= 0 and < Octet.Float8.Block && weight.ScaleColumnOffset is >= 0 and < Octet.Float8.Block,
-            $"{name}: scale offsets {weight.ScaleRowOffset}, {weight.ScaleColumnOffset} must be 0..127");
-        OnDevice("scales", weight.Scales, DType.Float32, null);
-        var scales = weight.Scales!;
-        var (rows, columns) = (Blocks(weight.ScaleRowOffset + n), Blocks(weight.ScaleColumnOffset + k));
-        Require(
-            scales.Rank == values.Rank && scales.Shape[^2] == rows && scales.Shape[^1] == columns
-            && (scales.Strides[^1] == 1 || columns <= 1) && (scales.Rank == 2 || scales.Shape[0] == experts),
-            $"{name}: scales {scales} of {values} must be [{rows}, {columns}] for each expert");
-    }
-
-    /// <summary>[tokens, heads, head_dim] BF16, the heads of a token contiguous.</summary>
-    public void Heads(string name, Tensor? tensor, long headDim)
-    {
-        OnDevice(name, tensor, DType.BFloat16, null);
-        Require(
-            tensor!.Rank == 3 && tensor.Shape[2] == headDim && tensor.Strides[2] == 1
-            && (tensor.Strides[1] == headDim || tensor.Shape[1] <= 1),
-            $"{name} {tensor} must be [tokens, heads, {headDim}], the heads of a token contiguous");
-    }
-
-    public void Heads(string name, Tensor? tensor, long tokens, long heads, long headDim)
-    {
-        Heads(name, tensor, headDim);
-        Require(
-            tensor!.Shape[0] == tokens && tensor.Shape[1] == heads, $"{name} {tensor} must be [{tokens}, {heads}, {headDim}]");
-    }
-
-    public void Cache(KvCache? cache)
-    {
-        Require(cache is not null, "cache is null");
-        Contiguous("cache k", cache!.K, cache.K.DType == DType.BFloat16 ? DType.BFloat16 : Float8);
-        Contiguous("cache v", cache.V, cache.K.DType);
-        Require(
-            cache.K.Rank == 4 && cache.V.Rank == 4 && cache.BlockSize is 16 or 32 or 64 or 128 && cache.HeadDim is 64 or 128,
-            $"cache k {cache.K} must be [blocks, kv_heads, 16|32|64|128, 64|128]");
-        Require(
-            cache.V.Shape[0] == cache.Blocks && cache.V.Shape[1] == cache.KvHeads && cache.V.Shape[2] == cache.HeadDim
-            && cache.V.Shape[3] == cache.BlockSize,
-            $"cache v {cache.V} must be k's {cache.K} with the last two dimensions exchanged");
-        if (cache.K.DType == DType.BFloat16)
-        {
-            Require(cache.KScales is null && cache.VScales is null, "a BF16 cache has no scales");
-            return;
-        }
-
-        Contiguous("cache k scales", cache.KScales, DType.Float32);
-        Contiguous("cache v scales", cache.VScales, DType.Float32);
-        var count = cache.KScales!.ElementCount;
-        Require(
-            (count == 1 || count == cache.KvHeads) && cache.VScales!.ElementCount == count,
-            $"cache scales {cache.KScales}, {cache.VScales} must both have 1 or {cache.KvHeads} elements");
-    }
-
-    public void Slots(long tokens, int topK, long experts, Tensor expertOffsets, int layerExperts)
-    {
-        Require(
-            topK is >= 1 and <= 16 && experts is >= 1 and <= 512 && tokens <= int.MaxValue / topK,
-            $"tokens {tokens}, top_k {topK}, local experts {experts}: top_k 1..16, experts 1..512, pairs below 2^31");
-        Require(
-            layerExperts == 0 || (layerExperts >= experts && layerExperts <= 512),
-            $"layer_experts = {layerExperts} must be 0 or {experts}..512");
-        Vector("expert_offsets", expertOffsets, DType.Int32, experts + 1);
-    }
-
-    public void Attention(
-        Tensor q, KvCache cache, Tensor blockTable, Tensor contextLengths, Tensor? sinks, long maxContext,
-        float scale, int window)
-    {
-        Cache(cache);
-        Heads("q", q, cache.HeadDim);
-        Require(
-            q.Shape[1] >= 1 && q.Shape[1] % cache.KvHeads == 0 && q.Shape[1] / cache.KvHeads <= 16,
-            $"q {q}: heads must be 1 to 16 times the {cache.KvHeads} kv heads");
-        Matrix("block_table", blockTable, DType.Int32);
-        Vector("context_lengths", contextLengths, DType.Int32, blockTable.Shape[0]);
-        Require(
-            maxContext >= 0 && maxContext <= blockTable.Shape[1] * cache.BlockSize,
-            $"max_context = {maxContext} must fit block_table {blockTable} with blocks of {cache.BlockSize}");
-        Require(float.IsFinite(scale) && window >= 0, $"scale = {scale} must be finite, window = {window} not negative");
-        if (sinks is not null)
-        {
-            Vector("sinks", sinks, DType.Float32, q.Shape[1]);
-        }
-    }
-
+    /// <summary>Scratch memory of at least so many bytes; where none is needed it may be null, but not wrong.</summary>
     public void Workspace(Tensor? workspace, long needed)
     {
-        if (needed == 0)
+        if (needed == 0 && workspace is null)
         {
             return;
         }
@@ -218,18 +146,9 @@ internal readonly ref struct Contract
         Require(workspace!.SizeInBytes >= needed, $"workspace {workspace} must have {needed} bytes");
     }
 
-    private static long Blocks(long elements) => (elements + Octet.Float8.Block - 1) / Octet.Float8.Block;
-
-    private void OnDevice(string name, Tensor? tensor, DType type, DType? otherType)
-    {
-        Require(tensor is not null, $"{name} is null");
-        Require(tensor!.Device == _stream.Device, $"{name} {tensor} is not on the stream's device {_stream.Device.Name}");
-        Require(
-            tensor.DType == type || tensor.DType == otherType,
-            $"{name} {tensor} must be {type}{(otherType is null ? "" : $" or {otherType}")}");
-        var alignment = _stream.Device.Properties.SharesHostMemory ? tensor.DType.SizeInBytes() : 16;
-        Require(tensor.Address % alignment == 0, $"{name} {tensor} begins at {tensor.Address:x}, must be aligned to {alignment} bytes");
-    }
+    private void Stride(in Argument name, Tensor tensor, long stride, long least) => Require(
+        stride >= least && stride <= MaxStride,
+        $"{name} {tensor}: rows lie {stride} elements apart, must be {least}..{MaxStride}");
 
     /// <summary>Formats only where the condition fails: a passing check costs no allocation.</summary>
     [InterpolatedStringHandler]

@@ -33,13 +33,14 @@ public static partial class Ops
     {
         contract.Matrix("gate", args.Gate, DType.BFloat16);
         var (rows, columns) = (args.Gate.Shape[0], args.Gate.Shape[1]);
+        contract.Tokens("gate", rows, columns);
         contract.Matrix("up", args.Up, rows, columns, DType.BFloat16);
         contract.Matrix("output", args.Output, rows, columns, DType.BFloat16, contract.Float8);
         contract.Require(
             (args.Scales is not null) == args.Output.DType.IsFloat8(), $"scales go with FP8 only, output is {args.Output.DType}");
         if (args.Scales is not null)
         {
-            contract.Quantized("output", new QuantizedTensor(args.Output, args.Scales), rows, columns);
+            contract.Matrix("scales", args.Scales, rows, Contract.Blocks(columns), DType.Float32);
         }
     }
 }

@@ -100,9 +100,10 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="AttentionPrefill"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long AttentionPrefillWorkspace(Device device, in AttentionPrefillArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("attention_prefill", device), in args);
         return device.Backend.AttentionPrefillWorkspace(in args);
     }
 
@@ -111,7 +112,8 @@ public static partial class Ops
         contract.Attention(args.Q, args.Cache, args.BlockTable, args.ContextLengths, args.Sinks, args.MaxContext, args.Scale, args.Window);
         contract.Heads("output", args.Output, args.Q.Shape[0], args.Q.Shape[1], args.Cache.HeadDim);
         contract.Vector("query_starts", args.QueryStarts, DType.Int32, args.ContextLengths.ElementCount + 1);
-        contract.Require(args.MaxQueries >= 0, $"max_queries = {args.MaxQueries} must not be negative");
+        contract.Require(
+            args.MaxQueries is >= 0 and <= Contract.MaxRows, $"max_queries = {args.MaxQueries} must be 0..{Contract.MaxRows}");
     }
 
     /// <summary>Attention of 1 to 4 queries of each sequence over the paged cache, split over the context in splits of a fixed number of tokens, combined in order; as BF16, as FP8 blocks for the projection behind it, or both.</summary>
@@ -127,9 +129,10 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="AttentionDecode"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long AttentionDecodeWorkspace(Device device, in AttentionDecodeArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("attention_decode", device), in args);
         return device.Backend.AttentionDecodeWorkspace(in args);
     }
 

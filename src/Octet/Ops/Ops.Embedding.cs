@@ -27,10 +27,11 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in EmbeddingArgs args)
     {
-        contract.Contiguous("table", args.Table, DType.BFloat16);
         contract.Matrix("table", args.Table, DType.BFloat16);
-        contract.Vector("ids", args.Ids, DType.Int32, args.Output.Shape[0]);
+        contract.Contiguous("table", args.Table, DType.BFloat16);
         contract.Matrix("output", args.Output, DType.BFloat16);
+        contract.Tokens("output", args.Output.Shape[0], args.Output.Shape[1]);
+        contract.Vector("ids", args.Ids, DType.Int32, args.Output.Shape[0]);
         contract.Require(args.Output.Shape[1] == args.Table.Shape[1], $"output {args.Output} and table {args.Table} differ in hidden");
     }
 }

@@ -47,44 +47,60 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="Gemm"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long GemmWorkspace(Device device, in GemmArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("gemm", device), in args);
         return device.Backend.GemmWorkspace(in args);
     }
 
     /// <summary>
     /// How many partial sums a product of these shapes can leave to the op that takes it in, which saves the launch that would add
-    /// them; 0: it is not split over k. <see cref="GemmArgs.Output"/> is ignored.
+    /// them; 0: it is not split over k. The shape of <see cref="GemmArgs.Output"/> is ignored.
     /// </summary>
     public static int GemmSegments(Device device, in GemmArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        var contract = new Contract("gemm", device);
+        CheckFactors(contract, in args);
+        contract.OnDevice("output", args.Output, DType.BFloat16, DType.Float32);
+        contract.Require(args.Output.Rank is 2 or 3, $"output {args.Output} must have two or three dimensions");
         return device.Backend.GemmSegments(in args);
     }
 
     private static void Check(in Contract contract, in GemmArgs args)
     {
-        contract.Matrix("a", args.A, args.B.Values.DType);
-        var (m, k) = (args.A.Shape[0], args.A.Shape[1]);
-        contract.Weight("b", args.B, args.B.N, k, 1);
-        if (args.Output.Rank == 3)
+        CheckFactors(contract, in args);
+        contract.OnDevice("output", args.Output, DType.BFloat16, DType.Float32);
+        var (m, n, output) = (args.A.Shape[0], args.B.N, args.Output);
+        if (output.Rank == 3)
         {
-            contract.Summands("output", args.Output, DType.Float32);
+            contract.Summands("output", output, DType.Float32);
             contract.Require(
-                args.Output.Shape[1] == m && args.Output.Shape[2] == args.B.N && args.Bias is null,
-                $"partial sums {args.Output} must be [segments, {m}, {args.B.N}], without bias");
+                output.Shape[1] == m && output.Shape[2] == n && args.Bias is null,
+                $"partial sums {output} must be [segments, {m}, {n}], without bias");
+            contract.Require(
+                output.Strides[1] % 4 == 0 && output.Strides[0] % 4 == 0 && output.Strides[0] >= ((m - 1) * output.Strides[1]) + n,
+                $"partial sums {output}: {output.Strides[0]} elements apart, in rows {output.Strides[1]} apart, must be multiples of 4 that do not overlap");
         }
         else
         {
-            contract.Matrix("output", args.Output, m, args.B.N, DType.BFloat16, DType.Float32);
+            contract.Matrix("output", output, m, n, DType.BFloat16, DType.Float32);
         }
+    }
 
+    // All but the output.
+    private static void CheckFactors(in Contract contract, in GemmArgs args)
+    {
+        contract.Weight("b", args.B);
+        contract.Matrix("a", args.A, args.B.Values.DType, mayOverlap: true);
+        var (m, k) = (args.A.Shape[0], args.A.Shape[1]);
+        contract.Weight("b", args.B, args.B.N, k, 1);
+        contract.Tokens("output", m, args.B.N);
         contract.Require(
             (args.AScales is not null) == args.B.Values.DType.IsFloat8(), $"a scales go with FP8 only, b is {args.B.Values.DType}");
         if (args.AScales is not null)
         {
-            contract.Quantized("a", new QuantizedTensor(args.A, args.AScales), m, k);
+            contract.Matrix("a scales", args.AScales, m, Contract.Blocks(k), DType.Float32);
         }
 
         if (args.Bias is not null)

@@ -42,8 +42,8 @@ public static partial class Ops
     {
         contract.Cache(args.Cache);
         contract.Heads("k", args.K, args.Cache.HeadDim);
-        contract.Heads("v", args.V, args.K.Shape[0], args.Cache.KvHeads, args.Cache.HeadDim);
         contract.Heads("k", args.K, args.K.Shape[0], args.Cache.KvHeads, args.Cache.HeadDim);
+        contract.Heads("v", args.V, args.K.Shape[0], args.Cache.KvHeads, args.Cache.HeadDim);
         contract.Vector("slots", args.Slots, DType.Int64, args.K.Shape[0]);
     }
 
@@ -61,7 +61,9 @@ public static partial class Ops
     private static void Check(in Contract contract, in KvCopyArgs args)
     {
         contract.Cache(args.Cache);
+        contract.Matrix("pairs", args.Pairs, DType.Int64);
         contract.Contiguous("pairs", args.Pairs, DType.Int64);
-        contract.Require(args.Pairs is { Rank: 2 } && args.Pairs.Shape[1] == 2, $"pairs {args.Pairs} must be [count, 2]");
+        contract.Require(args.Pairs.Shape[1] == 2, $"pairs {args.Pairs} must be [count, 2]");
+        contract.Tokens("pairs", args.Pairs.Shape[0], 2);
     }
 }

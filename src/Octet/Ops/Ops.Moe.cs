@@ -147,9 +147,10 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="MoeRoute"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long MoeRouteWorkspace(Device device, in MoeRouteArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("moe_route", device), in args);
         return device.Backend.MoeRouteWorkspace(in args);
     }
 
@@ -157,14 +158,15 @@ public static partial class Ops
     {
         contract.Summands("logits", args.Logits, DType.Float32);
         var (tokens, experts) = (args.Logits.Shape[^2], args.Logits.Shape[^1]);
-        contract.Contiguous("ids", args.Ids, DType.Int32);
+        contract.Tokens("logits", tokens, experts);
         contract.Matrix("ids", args.Ids, DType.Int32);
+        contract.Contiguous("ids", args.Ids, DType.Int32);
         var topK = args.Ids.Shape[1];
         contract.Require(
             experts is >= 1 and <= 512 && topK >= 1 && topK <= Math.Min(16, experts) && args.Ids.Shape[0] == tokens,
             $"logits {args.Logits}, ids {args.Ids}: experts 1..512, top_k 1..min(16, experts), the same tokens");
-        contract.Contiguous("weights", args.Weights, DType.Float32);
         contract.Matrix("weights", args.Weights, tokens, topK, DType.Float32);
+        contract.Contiguous("weights", args.Weights, DType.Float32);
         var parts = (args.ExpertOffsets is null ? 0 : 1) + (args.SlotPairs is null ? 0 : 1) + (args.PairSlots is null ? 0 : 1);
         contract.Require(parts is 0 or 3, "expert_offsets, slot_pairs and pair_slots go together");
         if (args.ExpertOffsets is not null)
@@ -174,13 +176,13 @@ public static partial class Ops
     }
 
     private static void CheckSlots(
-        in Contract contract, Tensor ids, Tensor offsets, Tensor? slotPairs, Tensor? pairSlots, long experts, int first)
+        in Contract contract, Tensor ids, Tensor? offsets, Tensor? slotPairs, Tensor? pairSlots, long experts, int first)
     {
-        var local = offsets.ElementCount - 1;
+        contract.Contiguous("expert_offsets", offsets, DType.Int32);
+        var local = offsets!.ElementCount - 1;
         contract.Require(
             experts is >= 1 and <= 512 && local >= 1 && first >= 0 && first + local <= experts && ids.Shape[1] is >= 1 and <= 16,
             $"ids {ids}, experts {experts}, first {first}, local {local}: the local ones lie within 1..512 experts, top_k 1..16");
-        contract.Vector("expert_offsets", offsets, DType.Int32, local + 1);
         contract.Vector("slot_pairs", slotPairs, DType.Int32, ids.ElementCount);
         contract.Vector("pair_slots", pairSlots, DType.Int32, ids.ElementCount);
     }
@@ -198,16 +200,18 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="MoeSort"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long MoeSortWorkspace(Device device, in MoeSortArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("moe_sort", device), in args);
         return device.Backend.MoeSortWorkspace(in args);
     }
 
     private static void Check(in Contract contract, in MoeSortArgs args)
     {
-        contract.Contiguous("ids", args.Ids, DType.Int32);
         contract.Matrix("ids", args.Ids, DType.Int32);
+        contract.Contiguous("ids", args.Ids, DType.Int32);
+        contract.Tokens("ids", args.Ids.Shape[0], args.Ids.Shape[1]);
         CheckSlots(contract, args.Ids, args.ExpertOffsets, args.SlotPairs, args.PairSlots, args.Experts, args.FirstExpert);
     }
 
@@ -224,9 +228,10 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="MoeGateUp"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long MoeGateUpWorkspace(Device device, in MoeGateUpArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("moe_gate_up", device), in args);
         return device.Backend.MoeGateUpWorkspace(in args);
     }
 
@@ -235,14 +240,16 @@ public static partial class Ops
         contract.Matrix("x", args.X.Values, contract.Float8);
         var (tokens, hidden) = (args.X.Values.Shape[0], args.X.Values.Shape[1]);
         contract.Quantized("x", args.X, tokens, hidden);
+        contract.Experts("gate", args.Gate);
+        contract.Experts("up", args.Up);
         var (experts, intermediate) = (args.Gate.Experts, args.Gate.N);
         contract.Weight("gate", args.Gate, intermediate, hidden, experts);
         contract.Weight("up", args.Up, intermediate, hidden, experts);
         contract.Require(
             args.Gate.ScaleColumnOffset == args.Up.ScaleColumnOffset,
             $"gate and up begin {args.Gate.ScaleColumnOffset} and {args.Up.ScaleColumnOffset} columns into a scale block: these must be equal");
-        contract.Require(args.Gate.Values.DType == contract.Float8, $"gate {args.Gate.Values} must be {contract.Float8}");
         contract.Slots(tokens, args.TopK, experts, args.ExpertOffsets, args.LayerExperts);
+        contract.Tokens("output", tokens, args.TopK * intermediate);
         contract.Vector("slot_pairs", args.SlotPairs, DType.Int32, tokens * args.TopK);
         contract.Quantized("output", args.Output, tokens * args.TopK, intermediate);
     }
@@ -260,9 +267,10 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="MoeDown"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long MoeDownWorkspace(Device device, in MoeDownArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("moe_down", device), in args);
         return device.Backend.MoeDownWorkspace(in args);
     }
 
@@ -271,10 +279,11 @@ public static partial class Ops
         contract.Matrix("x", args.X.Values, contract.Float8);
         var (slots, intermediate) = (args.X.Values.Shape[0], args.X.Values.Shape[1]);
         contract.Quantized("x", args.X, slots, intermediate);
+        contract.Experts("down", args.Down);
         contract.Weight("down", args.Down, args.Down.N, intermediate, args.Down.Experts);
-        contract.Require(args.Down.Values.DType == contract.Float8, $"down {args.Down.Values} must be {contract.Float8}");
         contract.Require(args.TopK >= 1 && slots % args.TopK == 0, $"x {args.X.Values}: rows must be tokens * top_k, top_k = {args.TopK}");
         contract.Slots(slots / args.TopK, args.TopK, args.Down.Experts, args.ExpertOffsets, args.LayerExperts);
+        contract.Tokens("output", slots / args.TopK, args.TopK * args.Down.N);
         contract.Matrix("output", args.Output, slots, args.Down.N, DType.BFloat16);
     }
 
@@ -291,10 +300,11 @@ public static partial class Ops
     private static void Check(in Contract contract, in MoeCombineArgs args)
     {
         contract.Matrix("output", args.Output, DType.BFloat16);
-        contract.Contiguous("weights", args.Weights, DType.Float32);
         contract.Matrix("weights", args.Weights, DType.Float32);
+        contract.Contiguous("weights", args.Weights, DType.Float32);
         var (tokens, topK) = (args.Weights.Shape[0], args.Weights.Shape[1]);
         contract.Require(args.Output.Shape[0] == tokens && topK is >= 1 and <= 16, $"output {args.Output}, weights {args.Weights}: the same tokens, top_k 1..16");
+        contract.Tokens("output", tokens, args.Output.Shape[1]);
         contract.Vector("pair_slots", args.PairSlots, DType.Int32, tokens * topK);
         contract.Matrix("y", args.Y, tokens * topK, args.Output.Shape[1], DType.BFloat16);
     }

@@ -52,14 +52,15 @@ public static partial class Ops
         contract.Require((args.PairSlots is null) == (args.PairWeights is null), "pair_slots and pair_weights go together");
         if (args.PairWeights is not null)
         {
-            contract.Contiguous("pair_weights", args.PairWeights, DType.Float32);
             contract.Matrix("pair_weights", args.PairWeights, DType.Float32);
+            contract.Contiguous("pair_weights", args.PairWeights, DType.Float32);
             contract.Require(args.PairWeights.Shape[1] is >= 1 and <= 16, $"pair_weights {args.PairWeights}: top_k 1..16");
             contract.Vector("pair_slots", args.PairSlots, DType.Int32, args.PairWeights.ElementCount);
             contract.Matrix("x", args.X, args.PairWeights.ElementCount, args.X.Shape[^1], DType.BFloat16);
         }
 
         var (tokens, hidden) = (args.Tokens, args.X.Shape[^1]);
+        contract.Tokens("x", tokens, hidden);
         contract.Vector("weight", args.Weight, DType.BFloat16, hidden);
         contract.Require(float.IsFinite(args.Eps) && args.Eps >= 0, $"eps = {args.Eps} must be finite and not negative");
         contract.Require(args.Output is not null || args.Quantized is not null, "output and quantized are both null");

@@ -51,7 +51,8 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in QuantizeArgs args)
     {
-        contract.Matrix("x", args.X, DType.BFloat16, DType.Float32);
+        contract.Matrix("x", args.X, DType.BFloat16, DType.Float32, mayOverlap: true);
+        contract.Tokens("x", args.X.Shape[0], args.X.Shape[1]);
         contract.Quantized("output", args.Output, args.X.Shape[0], args.X.Shape[1]);
     }
 
@@ -67,7 +68,7 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in QuantizeWeightArgs args)
     {
-        contract.Matrix("x", args.X, DType.BFloat16, DType.Float32);
+        contract.Matrix("x", args.X, DType.BFloat16, DType.Float32, mayOverlap: true);
         contract.Weight("output", args.Output, args.X.Shape[0], args.X.Shape[1], 1);
         contract.Require(
             args.Output.Values.DType == contract.Float8 && args.Output is { ScaleRowOffset: 0, ScaleColumnOffset: 0 },
@@ -89,8 +90,11 @@ public static partial class Ops
     {
         contract.Contiguous("values", args.Values, DType.Float8E4M3);
         contract.Contiguous("scales", args.Scales, DType.Float32);
-        contract.Contiguous("output values", args.OutputValues, DType.Float8E4M3Fnuz);
-        contract.Contiguous("output scales", args.OutputScales, DType.Float32);
+        contract.Contiguous("output_values", args.OutputValues, DType.Float8E4M3Fnuz);
+        contract.Contiguous("output_scales", args.OutputScales, DType.Float32);
+        contract.Require(
+            args.Values.ElementCount <= Contract.MaxWeightElements && args.Scales.ElementCount <= int.MaxValue,
+            $"{args.Values}, {args.Scales}: one call takes at most {Contract.MaxWeightElements} codes and {int.MaxValue} scales");
         contract.Require(
             args.Values.ElementCount == args.OutputValues.ElementCount && args.Scales.ElementCount == args.OutputScales.ElementCount,
             $"{args.Values} to {args.OutputValues}, {args.Scales} to {args.OutputScales}: counts must agree");

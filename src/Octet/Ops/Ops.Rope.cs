@@ -68,8 +68,8 @@ public static partial class Ops
             contract.Vector("k_norm", args.KNorm, DType.BFloat16, dim);
         }
 
-        contract.Contiguous("cos_sin", args.CosSin, DType.Float32);
         contract.Matrix("cos_sin", args.CosSin, DType.Float32);
+        contract.Contiguous("cos_sin", args.CosSin, DType.Float32);
         contract.Require(args.CosSin.Shape[1] == dim && args.CosSin.Shape[0] >= 1, $"cos_sin {args.CosSin}: must be [max_position, {dim}]");
         contract.Vector("positions", args.Positions, DType.Int32, tokens);
         contract.Vector("slots", args.Slots, DType.Int64, tokens);

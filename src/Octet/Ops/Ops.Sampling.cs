@@ -43,9 +43,10 @@ public static partial class Ops
     }
 
     /// <summary>Scratch memory of <see cref="Sampling"/> in bytes; never shrinks as the bounds in <paramref name="args"/> grow.</summary>
+    /// <exception cref="ArgumentException">What the op itself would refuse; the workspace may be null.</exception>
     public static long SamplingWorkspace(Device device, in SamplingArgs args)
     {
-        ArgumentNullException.ThrowIfNull(device);
+        Check(new Contract("sampling", device), in args);
         return device.Backend.SamplingWorkspace(in args);
     }
 
@@ -54,6 +55,7 @@ public static partial class Ops
         contract.Matrix("logits", args.Logits, DType.Float32);
         var (rows, vocabulary) = (args.Logits.Shape[0], args.Logits.Shape[1]);
         contract.Require(vocabulary >= 1 || rows == 0, $"logits {args.Logits}: the vocabulary is empty");
+        contract.Tokens("logits", rows, vocabulary);
         contract.Vector("temperatures", args.Temperatures, DType.Float32, rows);
         contract.Vector("top_k", args.TopK, DType.Int32, rows);
         contract.Vector("top_p", args.TopP, DType.Float32, rows);

@@ -38,8 +38,8 @@ internal sealed partial class NativeBackend
             Rows = args.X.Shape[0],
             Columns = args.X.Shape[1],
             XStride = args.X.Strides[0],
-            OutputStride = args.Output.Values.Strides[0],
-            ScaleStride = args.Output.Scales.Strides[0],
+            OutputStride = args.Output.Values.Strides[^2],
+            ScaleStride = args.Output.Scales.Strides[^2],
             XDtype = args.X.DType,
             OutputDtype = args.Output.Values.DType,
         };
