@@ -40,10 +40,7 @@ public sealed class ChatTemplate
         Dictionary<string, object?> specialTokens = ReadSpecialTokens(settings);
         if (Path.Exists(own))
         {
-            byte[] text = ModelJson.ReadFile(own);
-            return System.Text.Unicode.Utf8.IsValid(text)
-                ? new ChatTemplate(own, System.Text.Encoding.UTF8.GetString(text), specialTokens)
-                : throw new ModelFormatException($"{own}: is not UTF-8 text; fetch it again");
+            return new ChatTemplate(own, ModelText.Read(own), specialTokens);
         }
         return settings?.Find("chat_template") is { } template
             ? new ChatTemplate($"{configuration}: chat_template", Default(template), specialTokens)

@@ -1,5 +1,6 @@
+using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.Text.Unicode;
 
 namespace Octet.Inference.Loading;
 
@@ -9,11 +10,13 @@ internal readonly struct ModelJson
     private const long LargestFile = 256L << 20;
     private readonly string _file;
     private readonly string _field;
+    private readonly HashSet<string>? _asked;
 
-    private ModelJson(string file, string field, JsonElement element)
+    private ModelJson(string file, string field, JsonElement element, HashSet<string>? asked = null)
     {
         _file = file;
         _field = field;
+        _asked = asked;
         Element = element;
     }
 
@@ -42,26 +45,44 @@ internal readonly struct ModelJson
 
     public static ModelJson Parse(string file, byte[] json)
     {
+        ReadOnlyMemory<byte> text = ModelText.WithoutMark(file, json);
+        JsonSyntax.Check(file, text.Span);
         try
         {
-            CheckStrings(file, json);
-            var top = new ModelJson(file, "", JsonElement.Parse(json, new JsonDocumentOptions { AllowDuplicateProperties = false }));
+            var top = new ModelJson(file, "", JsonElement.Parse(text.Span, new JsonDocumentOptions { AllowDuplicateProperties = false }));
             return top.Element.ValueKind == JsonValueKind.Object
                 ? top
-                : throw new ModelFormatException($"{file}: is not a JSON object but {Describe(top.Element)}; fetch it again");
+                : throw new ModelFormatException($"{file}: is not a JSON object but {Describe(top.Element)}");
         }
-        catch (Exception cause) when (cause is JsonException or InvalidOperationException)
+        catch (JsonException cause)
         {
-            throw new ModelFormatException($"{file}: is not valid JSON ({cause.Message}); fetch it again", cause);
+            throw new ModelFormatException($"{file}: is not valid JSON: {JsonSyntax.Reason(cause)}", cause);
         }
     }
 
     public ModelFormatException Bad(string problem) =>
         new(_field.Length == 0 ? $"{_file}: {problem}" : $"{_file}: {_field} {problem}");
 
+    /// <summary>The same value, which remembers from now on which of its members, and of theirs, are asked for.</summary>
+    public ModelJson Remembering() => new(_file, _field, Element, []);
+
+    /// <summary>The members of an object that <see cref="Remembering"/> gave which nobody has asked for; those that are JSON null are left out.</summary>
+    public IEnumerable<(string Name, ModelJson Value)> NotAskedFor()
+    {
+        HashSet<string> asked = _asked ?? throw new InvalidOperationException("nothing was remembered");
+        return Members().Where(member => member.Value.Element.ValueKind != JsonValueKind.Null && !asked.Contains(member.Value._field));
+    }
+
+    /// <summary>Whether there is a member called <paramref name="name"/>, be it JSON null.</summary>
+    public bool Has(string name) => Expect(JsonValueKind.Object, "an object").Element.TryGetProperty(name, out _);
+
     /// <summary>The member called <paramref name="name"/>, or null if it is absent or JSON null.</summary>
-    public ModelJson? Find(string name) =>
-        Expect(JsonValueKind.Object, "an object").Element.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? new ModelJson(_file, Path(name), value) : null;
+    public ModelJson? Find(string name)
+    {
+        JsonElement element = Expect(JsonValueKind.Object, "an object").Element;
+        _asked?.Add(Path(name));
+        return element.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? new ModelJson(_file, Path(name), value, _asked) : null;
+    }
 
     public ModelJson Get(string name) => Find(name) ?? throw Bad($"{(_field.Length == 0 ? "lacks" : "lacks the field")} '{name}'");
 
@@ -104,7 +125,7 @@ internal readonly struct ModelJson
         int index = 0;
         foreach (JsonElement item in Element.EnumerateArray())
         {
-            yield return new ModelJson(_file, $"{_field}[{index++}]", item);
+            yield return new ModelJson(_file, $"{_field}[{index++}]", item, _asked);
         }
     }
 
@@ -114,7 +135,7 @@ internal readonly struct ModelJson
         _ = Expect(JsonValueKind.Object, "an object");
         foreach (JsonProperty member in Element.EnumerateObject())
         {
-            yield return (member.Name, new ModelJson(_file, Path(member.Name), member.Value));
+            yield return (member.Name, new ModelJson(_file, Path(member.Name), member.Value, _asked));
         }
     }
 
@@ -133,6 +154,28 @@ internal readonly struct ModelJson
     public ModelJson Expect(JsonValueKind kind, string description) =>
         Element.ValueKind == kind ? this : throw Bad($"is {Describe(Element)}, expected {description}");
 
+    /// <summary>The value on one line, in few words if it is long, for a message.</summary>
+    public string Brief()
+    {
+        const int Longest = 60;
+        if (Element.ValueKind == JsonValueKind.String)
+        {
+            string text = Element.GetString()!;
+            return text.Length <= Longest ? $"'{text}'" : $"'{text[..Longest]}...'";
+        }
+        if (Element.GetRawText().Length > 4 * Longest)
+        {
+            return Describe(Element);
+        }
+        using var compact = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(compact, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        {
+            Element.WriteTo(writer);
+        }
+        string line = Encoding.UTF8.GetString(compact.GetBuffer().AsSpan(0, (int)compact.Length));
+        return line.Length <= Longest ? line : Describe(Element);
+    }
+
     private string Path(string name) => _field.Length == 0 ? name : $"{_field}.{name}";
 
     private static string Describe(JsonElement element) => element.ValueKind switch
@@ -142,21 +185,4 @@ internal readonly struct ModelJson
         JsonValueKind.String => $"the string '{element.GetString()}'",
         _ => element.GetRawText(),
     };
-
-    // JsonElement notices damaged UTF-8 and half surrogate pairs only when a string is taken out; found here, every later access is safe.
-    private static void CheckStrings(string file, byte[] json)
-    {
-        if (!Utf8.IsValid(json))
-        {
-            throw new ModelFormatException($"{file}: is not UTF-8 text; fetch it again");
-        }
-        var reader = new Utf8JsonReader(json);
-        while (reader.Read())
-        {
-            if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped)
-            {
-                _ = reader.GetString();
-            }
-        }
-    }
 }
