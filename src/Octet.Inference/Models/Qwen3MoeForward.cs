@@ -25,7 +25,7 @@ internal sealed class Qwen3MoeForward : IDisposable
     {
         (_device, _stream, _config, _weights, _cache, _workspace) = (device, device.Stream, config, weights, cache, workspace);
         _scoreScale = 1 / MathF.Sqrt(config.HeadDim);
-        _cosSin = Tensor.From<float>(device, CosSin(config, maxContext), maxContext, config.HeadDim);
+        _cosSin = Tensor.From<float>(device, RotaryEmbedding.CosSin(config, maxContext), maxContext, config.HeadDim);
         try
         {
             _buffers = new StepBuffers(device, config, maxTokens, maxRows);
@@ -93,25 +93,6 @@ internal sealed class Qwen3MoeForward : IDisposable
     {
         _buffers.Dispose();
         _cosSin.Dispose();
-    }
-
-    // Frequencies and angles in f32, as transformers computes them: at position 262,143 they differ from f64 by 0.015 rad.
-    internal static float[] CosSin(ModelConfig config, int positions)
-    {
-        var half = config.HeadDim / 2;
-        var table = new float[(long)positions * config.HeadDim];
-        for (var i = 0; i < half; i++)
-        {
-            var frequency = 1f / MathF.Pow((float)config.RopeTheta, 2f * i / config.HeadDim);
-            for (var position = 0; position < positions; position++)
-            {
-                var (sin, cos) = MathF.SinCos(position * frequency);
-                table[(long)position * config.HeadDim + i] = cos;
-                table[(long)position * config.HeadDim + half + i] = sin;
-            }
-        }
-
-        return table;
     }
 
     // What a norm adds to the residual stream before it.

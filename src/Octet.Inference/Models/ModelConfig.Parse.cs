@@ -1,0 +1,178 @@
+using System.Text.Json;
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models;
+
+public sealed partial record ModelConfig
+{
+    // As many rows of queries as one tile of the attention kernels has.
+    private const int MostQueriesPerKey = 16;
+
+    // What transformers takes for sliding_window where a file says that it is used and not how long it is.
+    private const int DefaultSlidingWindow = 4096;
+
+    internal const int LargestContext = 1 << 24;
+
+    /// <summary>Reads config.json in <paramref name="directory"/>.</summary>
+    /// <exception cref="ModelFormatException">The file is missing, not well-formed, of another architecture, or has a field that changes what the model computes and is not implemented.</exception>
+    public static ModelConfig Load(string directory)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
+        return Directory.Exists(directory)
+            ? Parse(ModelJson.Read(Path.Combine(directory, FileName)), directory)
+            : throw new ModelFormatException($"{directory}: is not a directory; give the folder that holds {FileName} and the weights");
+    }
+
+    /// <summary>Reads the file, and what other tools may have put beside it if <paramref name="directory"/> is given.</summary>
+    internal static ModelConfig Parse(ModelJson file, string? directory = null)
+    {
+        ModelJson json = file.Remembering();
+        CheckArchitecture(json);
+        int hidden = json.Integer("hidden_size", 1, 1 << 20);
+        int layers = json.Integer("num_hidden_layers", 1, 4096);
+        int vocabulary = json.Integer("vocab_size", 1, 1 << 24);
+        int queryHeads = json.Integer("num_attention_heads", 1, 4096);
+        int positions = json.Integer("max_position_embeddings", 1, LargestContext);
+        int experts = ReadExpertCount(json);
+        ModelJson? expertsPerToken = FindUnderAnyName(json, "num_experts_per_tok", "num_experts_per_token", "moe_topk");
+        ModelJson? moeWidth = json.Find("moe_intermediate_size");
+        RotaryScaling rope = RotaryScaling.Read(json, positions);
+        var config = new ModelConfig
+        {
+            LayerCount = layers,
+            HiddenSize = hidden,
+            VocabularySize = vocabulary,
+            QueryHeads = queryHeads,
+            KeyValueHeads = json.FindInteger("num_key_value_heads", 1, queryHeads) ?? queryHeads,
+            HeadDim = json.FindInteger("head_dim", 1, 1 << 20) ?? hidden / queryHeads,
+            AttentionBias = json.Flag("attention_bias", absent: false),
+            IntermediateSize = json.FindInteger("intermediate_size", 0, 1 << 20) ?? 0,
+            MoeIntermediateSize = experts > 0 ? (moeWidth ?? json.Get("moe_intermediate_size")).AsInteger(1, 1 << 20) : 0,
+            ExpertCount = experts,
+            ExpertsPerToken = experts > 0 ? (expertsPerToken ?? json.Get("num_experts_per_tok")).AsInteger(1, Math.Min(16, experts)) : 0,
+            NormalizeTopK = json.Flag("norm_topk_prob", absent: false),
+            DecoderSparseStep = json.FindInteger("decoder_sparse_step", 1, int.MaxValue) ?? 1,
+            MlpOnlyLayers = json.OneOrMoreIntegers("mlp_only_layers", 0, layers - 1),
+            RmsNormEpsilon = json.FindNumber("rms_norm_eps", 1e-12, 0.1) ?? 1e-6,
+            RopeTheta = RotaryScaling.ReadTheta(json),
+            RopeScaling = rope,
+            MaxContext = rope.MaxContext(positions),
+            TieWordEmbeddings = json.Flag("tie_word_embeddings", absent: false),
+            WeightFormat = QuantizationFormat.Read(json, directory),
+            EosTokenIds = json.OneOrMoreIntegers("eos_token_id", 0, vocabulary - 1),
+        };
+        config.CheckTogether(json);
+        CheckAttention(json, config.MaxContext);
+        ConfigFields.Check(json, config.HeadDim);
+        return config;
+    }
+
+    private static void CheckArchitecture(ModelJson json)
+    {
+        List<string> found = [.. json.Get("architectures").Items().Select(item => item.AsText())];
+        if (!found.Contains(Architecture))
+        {
+            throw json.Bad($"architectures is [{string.Join(", ", found)}], but only {Architecture} is supported");
+        }
+        if (json.FindText("model_type") is { } type && type != ModelType)
+        {
+            throw json.Bad($"model_type is '{type}', but {Architecture} is of the type '{ModelType}'");
+        }
+    }
+
+    private static int ReadExpertCount(ModelJson json)
+    {
+        if (FindUnderAnyName(json, "num_experts", "num_local_experts", "n_routed_experts") is { } count)
+        {
+            return count.AsInteger(0, 512);
+        }
+        foreach (string name in (ReadOnlySpan<string>)["moe_intermediate_size", "num_experts_per_tok"])
+        {
+            if (json.Find(name) is { } field && !ConfigFields.IsOff(field.Element))
+            {
+                throw json.Bad($"has {name} {field.Brief()}, but no number of experts: num_experts (or num_local_experts) is missing");
+            }
+        }
+        return 0;
+    }
+
+    // One field under the names it has in other versions and models; a file may have several, but only of one value.
+    private static ModelJson? FindUnderAnyName(ModelJson json, params ReadOnlySpan<string> names)
+    {
+        (string Name, ModelJson Value)? first = null;
+        foreach (string name in names)
+        {
+            if (json.Find(name) is not { } value)
+            {
+                continue;
+            }
+            if (first is { } other && !JsonElement.DeepEquals(other.Value.Element, value.Element))
+            {
+                throw json.Bad($"{other.Name} is {other.Value.Brief()}, but {name}, which means the same, is {value.Brief()}; keep one");
+            }
+            first ??= (name, value);
+        }
+        return first?.Value;
+    }
+
+    // What no single field can tell.
+    private void CheckTogether(ModelJson json)
+    {
+        if (QueryHeads % KeyValueHeads != 0)
+        {
+            throw json.Bad($"num_attention_heads {QueryHeads} is not a multiple of num_key_value_heads {KeyValueHeads}");
+        }
+        if (QueryHeads / KeyValueHeads > MostQueriesPerKey)
+        {
+            throw json.Bad($"num_attention_heads {QueryHeads} over num_key_value_heads {KeyValueHeads} is {QueryHeads / KeyValueHeads} query heads for each key/value head, but at most {MostQueriesPerKey} are supported");
+        }
+        if (HeadDim is not (64 or 128))
+        {
+            throw json.Bad($"head_dim is {HeadDim} (hidden_size {HiddenSize}, num_attention_heads {QueryHeads}), but only 64 and 128 are supported");
+        }
+        if (IntermediateSize == 0 && Enumerable.Range(0, LayerCount).Any(layer => !IsMoeLayer(layer)))
+        {
+            throw json.Bad("lacks 'intermediate_size' or has it 0, but not all layers have experts");
+        }
+        if (RopeScaling.Type == RotaryType.Yarn && RopeTheta <= 1)
+        {
+            throw json.Bad($"rope_theta is {RopeTheta}, but YaRN needs one over 1");
+        }
+    }
+
+    // Attention is over the whole context here.
+    private static void CheckAttention(ModelJson json, int maxContext)
+    {
+        if (json.Find("sliding_window") is var windowField && json.Flag("use_sliding_window", absent: false))
+        {
+            int? window = windowField?.AsInteger(1, int.MaxValue) ?? (json.Has("sliding_window") ? null : DefaultSlidingWindow);
+            if (window < maxContext)
+            {
+                throw json.Bad($"use_sliding_window is true with sliding_window {window}, but only attention over the whole context of {maxContext} is supported");
+            }
+        }
+        if (json.Find("layer_types") is { } types)
+        {
+            foreach (ModelJson type in types.Items())
+            {
+                if (type.AsText() != "full_attention")
+                {
+                    throw type.Bad($"is '{type.AsText()}', but only 'full_attention' is supported");
+                }
+            }
+        }
+        if (json.FindObject("dual_chunk_attention_config") is { } chunks && !ConfigFields.IsOff(chunks.Element))
+        {
+            // Up to here it is attention over the whole context.
+            int? original = chunks.FindInteger("original_max_position_embeddings", 1, LargestContext);
+            int? chunk = chunks.FindInteger("chunk_size", 1, int.MaxValue);
+            int? sparse = chunks.Flag("sparse_attention_enabled", absent: false) ? chunks.FindInteger("sparse_attention_threshold", 0, int.MaxValue) ?? 0 : null;
+            if (original is null || maxContext > original || chunk < maxContext || sparse < maxContext)
+            {
+                throw json.Bad(
+                    $"dual_chunk_attention_config is not supported; to run without it, remove it and set max_position_embeddings ({maxContext}) back to "
+                    + (original is null ? "the original_max_position_embeddings of the model, which this file does not say" : $"its original_max_position_embeddings, {original}"));
+            }
+        }
+    }
+}
