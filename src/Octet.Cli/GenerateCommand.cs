@@ -41,6 +41,7 @@ internal static class GenerateCommand
             var room = 9L * text.Length + parsed.GetValue(maxTokens);
             using var device = model.OpenDevice(parsed);
             using var loaded = model.Load(parsed, device, room, cancellation);
+            model.NoteNotApplied(parsed, loaded.GenerationConfig);
             var options = new GenerationOptions
             {
                 MaxTokens = parsed.GetValue(maxTokens),

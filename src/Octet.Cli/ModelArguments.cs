@@ -81,4 +81,13 @@ internal sealed class ModelArguments
             Directory(parsed), device, options,
             bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
     }
+
+    /// <summary>Says on stderr, in one line, which of the checkpoint's sampling defaults are not applied.</summary>
+    public void NoteNotApplied(ParseResult parsed, GenerationConfig config)
+    {
+        if (config.NotApplied.Count > 0)
+        {
+            CommandLine.Complain($"not applied, from {Path.Combine(Directory(parsed), GenerationConfig.FileName)}: {string.Join(", ", config.NotApplied)}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ public sealed record GenerationConfig
     /// <summary>The divisor of the logits; 0 is greedy.</summary>
     public double Temperature { get; init; } = 1;
 
-    /// <summary>Only this many of the most probable tokens may be chosen; 0 is no limit.</summary>
+    /// <summary>Only this many of the most probable tokens may be chosen; 0, or no such field, is no limit.</summary>
     public int TopK { get; init; }
 
     /// <summary>Only the most probable tokens that together reach this probability may be chosen; 1 is no limit.</summary>
@@ -23,20 +23,41 @@ public sealed record GenerationConfig
     /// <summary>The tokens that end a generation; empty if the file names none.</summary>
     public IReadOnlyList<int> EosTokenIds { get; init; } = [];
 
-    /// <summary>Reads generation_config.json in <paramref name="directory"/>; the defaults are greedy if there is no such file.</summary>
+    /// <summary>
+    /// The fields that would change the output and are not applied, each with its value: "repetition_penalty 1.05". What bounds the length
+    /// (<c>max_new_tokens</c>, <c>max_length</c>) is among them, because the caller says how long a continuation may be.
+    /// </summary>
+    public IReadOnlyList<string> NotApplied { get; init; } = [];
+
+    /// <summary>
+    /// Reads generation_config.json in <paramref name="directory"/>. Without such a file the same fields are taken from config.json, where older
+    /// versions of transformers put them; the defaults are greedy.
+    /// </summary>
     /// <exception cref="ModelFormatException">The file is not well-formed.</exception>
     public static GenerationConfig Load(string directory)
     {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
         string path = Path.Combine(directory, FileName);
-        return Path.Exists(path) ? Parse(ModelJson.Read(path)) : new GenerationConfig();
+        if (Path.Exists(path))
+        {
+            return Parse(ModelJson.Read(path));
+        }
+        string modelPath = Path.Combine(directory, ModelConfig.FileName);
+        return Path.Exists(modelPath) ? Parse(ModelJson.Read(modelPath), GenerationFields.IsKnown) : new GenerationConfig();
     }
 
-    internal static GenerationConfig Parse(ModelJson json) => new()
+    internal static GenerationConfig Parse(ModelJson json, Func<string, bool>? isField = null) => new()
     {
         Sample = json.Flag("do_sample", absent: false),
         Temperature = json.FindNumber("temperature", 0, 1000) ?? 1,
         TopK = json.FindInteger("top_k", 0, int.MaxValue) ?? 0,
         TopP = json.FindNumber("top_p", 0, 1) ?? 1,
         EosTokenIds = json.OneOrMoreIntegers("eos_token_id", 0, int.MaxValue),
+        NotApplied =
+        [
+            .. json.Members()
+                .Where(member => (isField is null || isField(member.Name)) && GenerationFields.IsMissed(member.Name, member.Value))
+                .Select(member => $"{member.Name} {member.Value.Brief()}"),
+        ],
     };
 }
