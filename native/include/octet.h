@@ -98,6 +98,8 @@ typedef struct octet_device_properties {
   octet_dtype fp8;         /* the encoding the device computes in */
 } octet_device_properties;
 OCTET_API octet_status octet_device_get_properties(octet_device* device, octet_device_properties* properties);
+/* bytes: memory of the device that nobody holds, other processes included; at this moment. */
+OCTET_API octet_status octet_device_free_memory(octet_device* device, int64_t* bytes);
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 

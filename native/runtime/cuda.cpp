@@ -40,6 +40,7 @@ constexpr int capture_relaxed = 2;
   F(cuDevicePrimaryCtxRetain, (void** context, int device))                                                       \
   F(cuDevicePrimaryCtxRelease_v2, (int device))                                                                   \
   F(cuCtxSetCurrent, (void* context))                                                                             \
+  F(cuMemGetInfo_v2, (size_t * available, size_t* total))                                                         \
   F(cuMemAlloc_v2, (void** pointer, size_t size))                                                                 \
   F(cuMemFree_v2, (void* pointer))                                                                                \
   F(cuMemHostAlloc, (void** pointer, size_t size, unsigned flags))                                                \
@@ -134,6 +135,12 @@ class CudaDriver final : public Driver {
     cuda().cuDevicePrimaryCtxRelease_v2(device_);
   }
 
+  int64_t free_memory(int64_t) override {
+    select();
+    size_t available = 0, total = 0;
+    CALL(cuMemGetInfo_v2, &available, &total);
+    return static_cast<int64_t>(available);
+  }
   void* allocate(int64_t size, octet_memory_kind kind) override {
     select();
     void* pointer = nullptr;

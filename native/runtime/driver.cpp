@@ -1,9 +1,11 @@
-// What a driver answers for devices that neither count nor plan.
+// What a driver answers for devices that nobody shares, and that neither count nor plan.
 #include "driver.h"
 
 #include "check.h"
 
 namespace octet {
+
+int64_t Driver::free_memory(int64_t live_bytes) { return facts.total_memory - live_bytes; }
 
 std::vector<octet_kernel_counters> Driver::counters() {
   fail(OCTET_UNSUPPORTED, "octet_sim_counters: %s is not a simulated device", facts.name.c_str());

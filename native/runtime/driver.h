@@ -51,6 +51,8 @@ class Driver {
   virtual ~Driver() = default;
   DeviceFacts facts;
 
+  // Bytes nobody holds. A device that this process has for itself has all but the live ones.
+  virtual int64_t free_memory(int64_t live_bytes);
   virtual void* allocate(int64_t size, octet_memory_kind kind) = 0;
   virtual void release(void* pointer, octet_memory_kind kind) noexcept = 0;
 

@@ -112,6 +112,12 @@ class HipDriver final : public Driver {
   }
   ~HipDriver() override { unload_modules(); }
 
+  int64_t free_memory(int64_t) override {
+    select();
+    size_t available = 0, total = 0;
+    CALL(hipMemGetInfo, &available, &total);
+    return static_cast<int64_t>(available);
+  }
   void* allocate(int64_t size, octet_memory_kind kind) override {
     select();
     void* pointer = nullptr;

@@ -199,6 +199,14 @@ octet_status octet_device_get_properties(octet_device* device, octet_device_prop
   });
 }
 
+octet_status octet_device_free_memory(octet_device* device, int64_t* bytes) {
+  return guarded([&] {
+    given("octet_device_free_memory", "device", device);
+    given("octet_device_free_memory", "bytes", bytes);
+    *bytes = device->driver->free_memory(device->live_bytes);
+  });
+}
+
 // ---- memory ----
 
 octet_status octet_buffer_create(octet_device* device, int64_t size, octet_memory_kind kind, octet_buffer** buffer) {

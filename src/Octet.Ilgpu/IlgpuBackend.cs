@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using ILGPU;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 using Octet.Backends;
 
 namespace Octet.Ilgpu;
@@ -60,6 +61,9 @@ public sealed unsafe partial class IlgpuBackend : Backend
 
     /// <inheritdoc/>
     public override long LiveBytes => _memory.LiveBytes;
+
+    /// <inheritdoc/>
+    public override long FreeMemory => _accelerator is CudaAccelerator cuda ? Guarded(cuda.GetFreeMemory) : base.FreeMemory;
 
     /// <inheritdoc/>
     public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind) => _memory.Allocate(Math.Max(sizeInBytes, 1), kind);

@@ -60,6 +60,7 @@ internal static class IlgpuDevices
         WaveSize = device.WarpSize,
         SharedMemory = device is CPUDevice ? 0 : device.MaxSharedMemoryPerGroup,
         TotalMemory = device is CPUDevice ? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes : device.MemorySize,
+        UsesHostMemory = device is CPUDevice,
         Float8 = DType.Float8E4M3,
         SupportsGraphs = false,
     };

@@ -68,6 +68,9 @@ public sealed record DeviceProperties
     /// <summary>Whether its ops read the host's memory at the host's addresses, so that a mapped file needs no copy.</summary>
     public bool SharesHostMemory { get; init; }
 
+    /// <summary>Whether what it allocates is taken from the host's memory: a processor or a simulator.</summary>
+    public bool UsesHostMemory { get; init; }
+
     /// <summary>The FP8 encoding it computes in.</summary>
     public required DType Float8 { get; init; }
 
@@ -87,8 +90,34 @@ public abstract class Backend : IDisposable
     /// <summary>Bytes in buffers that are not freed.</summary>
     public abstract long LiveBytes { get; }
 
+    /// <summary>Bytes that nobody holds, as far as this backend can tell: of the host's memory where that is used, else of the device's.</summary>
+    public virtual long FreeMemory
+    {
+        get
+        {
+            var free = Math.Max(Properties.TotalMemory - LiveBytes, 0);
+            return Properties.UsesHostMemory ? Math.Min(free, HostMemory.Free()) : free;
+        }
+    }
+
     /// <summary>Allocates at least one byte.</summary>
     public abstract BufferHandle Allocate(long sizeInBytes, MemoryKind kind);
+
+    /// <summary>Allocates at least one byte of device memory that reads as zeros behind the work on the stream.</summary>
+    public virtual BufferHandle AllocateZeros(long sizeInBytes, DeviceStream stream)
+    {
+        var buffer = Allocate(sizeInBytes, MemoryKind.Device);
+        try
+        {
+            Fill(stream, buffer.Address, 0, sizeInBytes);
+            return buffer;
+        }
+        catch
+        {
+            buffer.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>Creates a stream, or (for <paramref name="native"/>) wraps one that the caller owns.</summary>
     public abstract SafeHandle CreateStream(nint? native);

@@ -44,6 +44,13 @@ public sealed class Device : IDisposable
     /// <summary>Bytes in buffers of this device that are not disposed.</summary>
     public long LiveBytes => Backend.LiveBytes;
 
+    /// <summary>
+    /// Bytes that can still be allocated, as far as the driver or the system tells: what other processes hold does not count. On a device
+    /// that uses the host's memory (cpu, the simulator) what is available there, within the limits of the process's cgroups.
+    /// </summary>
+    /// <exception cref="OctetException">The driver failed.</exception>
+    public long FreeMemory => Backend.FreeMemory;
+
     /// <summary>The stream used where none is named: tensor creation and read-back.</summary>
     public DeviceStream Stream
     {

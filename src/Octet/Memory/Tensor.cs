@@ -99,6 +99,18 @@ public sealed class Tensor : IDisposable
         return new Tensor(device, type, buffer, null, buffer.Address, dimensions, RowMajor(dimensions));
     }
 
+    /// <summary>Allocates a tensor of zeros, written behind the work on the device's default stream. On cpu memory is taken only as it is touched.</summary>
+    /// <exception cref="ArgumentException">A dimension is negative, or the size overflows.</exception>
+    /// <exception cref="OctetException">The device has not that much memory.</exception>
+    public static Tensor Zeros(Device device, DType type, params ReadOnlySpan<long> shape)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        var dimensions = shape.ToArray();
+        var bytes = CheckedSize(type, dimensions);
+        var buffer = device.Backend.AllocateZeros(Math.Max(bytes, 1), device.Stream);
+        return new Tensor(device, type, buffer, null, buffer.Address, dimensions, RowMajor(dimensions));
+    }
+
     /// <summary>Allocates a tensor and copies host elements into it.</summary>
     /// <exception cref="ArgumentException">The shape does not hold that many elements.</exception>
     public static Tensor From<T>(Device device, ReadOnlySpan<T> elements, params ReadOnlySpan<long> shape) where T : unmanaged

@@ -79,6 +79,9 @@ TEST_F(CudaDriver, Knows_the_device_and_refuses_one_that_is_too_old) {
   EXPECT_EQ(properties.wave_size, 32);
   EXPECT_EQ(properties.compute_units, 132);
   EXPECT_EQ(properties.shared_memory, 232448);
+  int64_t free_bytes = 0;
+  ok(octet_device_free_memory(device_, &free_bytes));
+  EXPECT_EQ(free_bytes, properties.total_memory / 4);
   octet_device* other = nullptr;
   expect_failure(octet_device_open("cuda:1", &other), OCTET_NO_DEVICE, "cuda:1: no such device, 1 present");
   pretend(8, false);

@@ -66,6 +66,12 @@ TEST_F(HipDriver, Knows_the_device_by_the_code_objects_it_takes) {
   EXPECT_EQ(properties.compute_units, 304);
   EXPECT_EQ(properties.shared_memory, 65536);
   EXPECT_GT(properties.total_memory, int64_t{1} << 30);
+  int64_t before = 0, after = 0;
+  ok(octet_device_free_memory(device_, &before));
+  EXPECT_LE(before, properties.total_memory);
+  allocate<char>(1 << 20);
+  ok(octet_device_free_memory(device_, &after));
+  EXPECT_EQ(before - after, 1 << 20);
   octet_device* other = nullptr;
   expect_failure(octet_device_open("hip:1", &other), OCTET_NO_DEVICE, "hip:1: no such device, 1 present");
 }

@@ -16,11 +16,16 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
 
     public override long LiveBytes => Interlocked.Read(ref _live.Bytes);
 
-    public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind)
+    public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind) => Allocate(sizeInBytes, zeros: false);
+
+    // Streams run their work at once, so there is none to wait for.
+    public override BufferHandle AllocateZeros(long sizeInBytes, DeviceStream stream) => Allocate(sizeInBytes, zeros: true);
+
+    private CpuBuffer Allocate(long sizeInBytes, bool zeros)
     {
         try
         {
-            return new CpuBuffer(Math.Max(sizeInBytes, 1), _live);
+            return new CpuBuffer(Math.Max(sizeInBytes, 1), zeros, _live);
         }
         catch (OutOfMemoryException exception)
         {
@@ -98,18 +103,36 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
     {
         private readonly LiveCounter _live;
         private readonly long _size;
+        private readonly bool _zeros;
 
-        public CpuBuffer(long sizeInBytes, LiveCounter live)
+        public CpuBuffer(long sizeInBytes, bool zeros, LiveCounter live)
         {
-            (_live, _size) = (live, sizeInBytes);
-            Address = CpuMemory.Allocate(sizeInBytes);
-            SetHandle(Address);
+            (_live, _size, _zeros) = (live, sizeInBytes, zeros);
+            if (zeros)
+            {
+                (Address, var allocation) = CpuMemory.AllocateZeros(sizeInBytes);
+                SetHandle(allocation);
+            }
+            else
+            {
+                Address = CpuMemory.Allocate(sizeInBytes);
+                SetHandle(Address);
+            }
+
             Interlocked.Add(ref live.Bytes, sizeInBytes);
         }
 
         protected override bool ReleaseHandle()
         {
-            CpuMemory.Free(handle);
+            if (_zeros)
+            {
+                CpuMemory.FreeZeros(handle);
+            }
+            else
+            {
+                CpuMemory.Free(handle);
+            }
+
             Interlocked.Add(ref _live.Bytes, -_size);
             return true;
         }

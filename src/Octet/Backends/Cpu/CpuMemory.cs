@@ -25,6 +25,26 @@ internal static unsafe partial class CpuMemory
         return (nint)address;
     }
 
+    /// <summary>At least one byte of zeros, aligned to 256; where there are many, the system gives a page when it is first touched.</summary>
+    /// <returns>The address, and what <see cref="FreeZeros"/> wants.</returns>
+    /// <exception cref="OutOfMemoryException">There are not as many addresses.</exception>
+    public static (nint Address, nint Allocation) AllocateZeros(long sizeInBytes)
+    {
+        var isLarge = sizeInBytes >= 2 * LargePage && OperatingSystem.IsLinux();
+        var alignment = isLarge ? (nuint)LargePage : Alignment;
+        var allocation = (nuint)NativeMemory.AllocZeroed(checked((nuint)sizeInBytes + alignment));
+        var address = (allocation + alignment - 1) / alignment * alignment;
+        if (isLarge)
+        {
+            _ = Madvise((void*)address, (nuint)(sizeInBytes / LargePage * LargePage), MadviseHugePage);
+        }
+
+        return ((nint)address, (nint)allocation);
+    }
+
+    /// <summary>Frees what <see cref="AllocateZeros"/> gave.</summary>
+    public static void FreeZeros(nint allocation) => NativeMemory.Free((void*)allocation);
+
     /// <summary>Frees what <see cref="Allocate"/> gave.</summary>
     public static void Free(nint address) => NativeMemory.AlignedFree((void*)address);
 

@@ -35,6 +35,7 @@ internal sealed class CpuProvider : BackendProvider
         SharedMemory = 0,
         TotalMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes,
         SharesHostMemory = true,
+        UsesHostMemory = true,
         Float8 = float8,
         SupportsGraphs = false,
     };

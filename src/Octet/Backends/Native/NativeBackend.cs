@@ -23,6 +23,20 @@ internal sealed partial class NativeBackend : Backend
 
     public override long LiveBytes => QueryProperties().LiveBytes;
 
+    public override long FreeMemory
+    {
+        get
+        {
+            if (Properties.UsesHostMemory)
+            {
+                return base.FreeMemory;
+            }
+
+            Check(octet_device_free_memory(_device, out var bytes));
+            return bytes;
+        }
+    }
+
     public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind)
     {
         Check(octet_buffer_create(_device, sizeInBytes, kind, out var buffer));
@@ -166,6 +180,7 @@ internal sealed partial class NativeBackend : Backend
                 WaveSize = native.WaveSize,
                 SharedMemory = native.SharedMemory,
                 TotalMemory = native.TotalMemory,
+                UsesHostMemory = name.Split(':')[0] == "sim",
                 Float8 = native.Fp8,
                 SupportsGraphs = true,
             };
@@ -225,6 +240,9 @@ internal sealed partial class NativeBackend : Backend
 
     [LibraryImport(Library)]
     private static partial OctetStatus octet_device_get_properties(SafeHandle device, ref NativeDeviceProperties properties);
+
+    [LibraryImport(Library)]
+    private static partial OctetStatus octet_device_free_memory(SafeHandle device, out long bytes);
 
     [LibraryImport(Library)]
     private static partial OctetStatus octet_buffer_create(SafeHandle device, long size, MemoryKind kind, out nint buffer);

@@ -3,6 +3,21 @@ namespace Octet.Tests.Backends.Native;
 /// <summary>What the simulator's checker reports: kernel, block, lane, source line, and before the access happens.</summary>
 public sealed class SimulatorTests
 {
+    [Fact]
+    public void Free_memory_is_what_buffers_leave_and_zeros_are_zeros()
+    {
+        using var planned = Device.Open("plan:gfx942");
+        Assert.Equal(planned.Properties.TotalMemory, planned.FreeMemory);
+        using var codes = Tensor.Create(planned, DType.Byte, 1L << 37);
+        Assert.Equal(planned.Properties.TotalMemory - (1L << 37), planned.FreeMemory);
+
+        using var device = Device.Open("sim");
+        Assert.True(device.Properties.UsesHostMemory);
+        Assert.InRange(device.FreeMemory, 1, device.Properties.TotalMemory);
+        using var zeros = Tensor.Zeros(device, DType.Float32, 3, 100);
+        Assert.All(zeros.ToArray<float>(), x => Assert.Equal(0, x));
+    }
+
     [Theory]
     [InlineData("sim:gfx942")]
     [InlineData("sim:gfx950")]
