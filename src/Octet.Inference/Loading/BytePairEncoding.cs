@@ -18,12 +18,13 @@ internal sealed class BytePairEncoding
     /// <summary>Reads the <c>model</c> object of a tokenizer.json.</summary>
     public BytePairEncoding(ModelJson model)
     {
-        foreach (string name in (ReadOnlySpan<string>)["byte_fallback", "fuse_unk", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"])
+        // NOTE: unk_token, fuse_unk and byte_fallback are for characters without a token; every byte has one here.
+        foreach (string name in (ReadOnlySpan<string>)["dropout", "continuing_subword_prefix", "end_of_word_suffix"])
         {
             // Off is written as false, null, 0 or "".
             if (model.Find(name) is { } value && value.Element.ToString() is not ("False" or "" or "0" or "0.0"))
             {
-                throw value.Bad($"is {value.Element}, which is not supported for a byte-level vocabulary");
+                throw value.Bad($"is {value.Brief()}, which is not supported for a byte-level vocabulary");
             }
         }
         _ignoreMerges = model.Flag("ignore_merges", absent: false);

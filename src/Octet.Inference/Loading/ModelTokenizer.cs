@@ -7,9 +7,10 @@ namespace Octet.Inference.Loading;
 /// <summary>The tokenizer in a model's tokenizer.json: byte-level BPE with NFC normalisation, a split pattern and added tokens.</summary>
 /// <remarks>
 /// <c>ids = BPE(split(NFC(text between added tokens)))</c>. It gives the ids that Hugging Face tokenizers gives for the same file; a file that asks for
-/// anything else than the above is refused. One difference is known: ignoring case, .NET does not take U+017F (long s) for an s. Thread-safe.
+/// anything else than the above is refused. How texts are cut or padded in batches (<c>truncation</c>, <c>padding</c>) is no part of it. One difference
+/// is known: ignoring case, .NET does not take U+017F (long s) for an s. Thread-safe.
 /// </remarks>
-public sealed class ModelTokenizer
+public sealed partial class ModelTokenizer
 {
     /// <summary>The name of the file.</summary>
     public const string FileName = "tokenizer.json";
@@ -29,13 +30,20 @@ public sealed class ModelTokenizer
     private readonly byte[]?[] _bytes;
     private readonly string?[] _texts;
 
-    internal ModelTokenizer(ModelJson file)
+    /// <summary>Reads tokenizer.json, and tokenizer_config.json if there is one.</summary>
+    internal ModelTokenizer(ModelJson file, ModelJson? settings = null)
     {
         _composes = ReadNormalizer(file);
         ReadPreTokenizer(file);
-        CheckRest(file);
-        _model = new BytePairEncoding(file.Object("model"));
+        CheckDecoder(file.Object("decoder"));
+        CheckPostProcessor(file.FindObject("post_processor"));
+        _model = new BytePairEncoding(ReadModel(file));
         ReadAddedTokens(file);
+        ReadSettings(settings);
+        if (_added.Count > MostAddedTokens)
+        {
+            throw file.Bad($"has {_added.Count} added tokens, more than {MostAddedTokens}");
+        }
         _rawTokens = new AddedTokenFinder(_added.Values.Where(token => !token.Normalized).Select(token => (token.Text, token.Id)));
         _normalizedTokens = new AddedTokenFinder(_added.Values.Where(token => token.Normalized).Select(token => (Normalize(token.Text), token.Id)));
         _bytes = ReadBytes(file);
@@ -52,19 +60,14 @@ public sealed class ModelTokenizer
     public static ModelTokenizer Load(string directory)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
-        string configuration = Path.Combine(directory, ConfigurationFileName);
-        if (Path.Exists(configuration))
+        string path = Path.Combine(directory, FileName);
+        if (!Path.Exists(path) && Path.Exists(Path.Combine(directory, "vocab.json")) && Path.Exists(Path.Combine(directory, "merges.txt")))
         {
-            ModelJson settings = ModelJson.Read(configuration);
-            foreach (string name in (ReadOnlySpan<string>)["add_bos_token", "add_eos_token"])
-            {
-                if (settings.Flag(name, absent: false))
-                {
-                    throw settings.Bad($"sets {name}, which is not supported");
-                }
-            }
+            throw new ModelFormatException($"{path}: is missing; vocab.json and merges.txt are there, from which AutoTokenizer of transformers makes it with save_pretrained");
         }
-        return new ModelTokenizer(ModelJson.Read(Path.Combine(directory, FileName)));
+        string configuration = Path.Combine(directory, ConfigurationFileName);
+        ModelJson? settings = Path.Exists(configuration) ? ModelJson.Read(configuration) : null;
+        return new ModelTokenizer(ModelJson.Read(path), settings);
     }
 
     /// <summary>The token ids of <paramref name="text"/>; added tokens that occur in it, such as <c>&lt;|im_start|&gt;</c>, are recognised. Half surrogate pairs count as U+FFFD.</summary>
@@ -147,121 +150,6 @@ public sealed class ModelTokenizer
             whole.Append(rune);
         }
         return whole.ToString();
-    }
-
-    private static bool ReadNormalizer(ModelJson file)
-    {
-        if (file.FindObject("normalizer") is not { } normalizer)
-        {
-            return false;
-        }
-        string type = normalizer.Text("type");
-        return type == "NFC" ? true : throw normalizer.Bad($"has the type '{type}', but only 'NFC' is supported");
-    }
-
-    private void ReadPreTokenizer(ModelJson file)
-    {
-        const int MostSteps = 8;
-        ModelJson preTokenizer = file.Object("pre_tokenizer");
-        List<ModelJson> steps = preTokenizer.Text("type") == "Sequence" ? [.. preTokenizer.Get("pretokenizers").Items()] : [preTokenizer];
-        if (steps.Count is 0 or > MostSteps)
-        {
-            throw preTokenizer.Bad($"has {steps.Count} steps, expected 1 to {MostSteps}");
-        }
-        for (int i = 0; i < steps.Count; i++)
-        {
-            string type = steps[i].Text("type");
-            if (type == "Split")
-            {
-                _splits.Add(new SplitPattern(steps[i]));
-            }
-            else if (type != "ByteLevel")
-            {
-                throw steps[i].Bad($"has the type '{type}', but only 'Split' and 'ByteLevel' are supported");
-            }
-            else if (steps[i].Flag("add_prefix_space", absent: true) || steps[i].Flag("use_regex", absent: true))
-            {
-                throw steps[i].Bad("sets add_prefix_space or use_regex, which is not supported");
-            }
-            else if (i != steps.Count - 1)
-            {
-                throw steps[i].Bad("is not the last step, as 'ByteLevel' must be");
-            }
-        }
-        if (steps[^1].Text("type") != "ByteLevel")
-        {
-            throw preTokenizer.Bad("does not end with 'ByteLevel': only byte-level vocabularies are supported");
-        }
-    }
-
-    private static void CheckRest(ModelJson file)
-    {
-        foreach (var (name, type) in (ReadOnlySpan<(string, string)>)[("model", "BPE"), ("decoder", "ByteLevel"), ("post_processor", "ByteLevel")])
-        {
-            // Only the post-processor is optional. Of type ByteLevel it changes offsets, never ids.
-            ModelJson? part = name == "post_processor" ? file.FindObject(name) : file.Object(name);
-            if (part?.Text("type") is { } found && found != type)
-            {
-                throw part.Value.Bad($"has the type '{found}', but only '{type}' is supported");
-            }
-        }
-        foreach (string name in (ReadOnlySpan<string>)["truncation", "padding"])
-        {
-            if (file.Find(name) is { } part)
-            {
-                throw part.Bad("is set, but a generator needs every token: make it null");
-            }
-        }
-    }
-
-    private void ReadAddedTokens(ModelJson file)
-    {
-        if (file.Find("added_tokens") is not { } list)
-        {
-            return;
-        }
-        var texts = new HashSet<string>();
-        foreach (ModelJson item in list.Items())
-        {
-            var token = new AddedToken(
-                item.Text("content"), item.Integer("id", 0, LargestId), item.Flag("special", absent: false), item.Flag("normalized", absent: true));
-            foreach (string name in (ReadOnlySpan<string>)["single_word", "lstrip", "rstrip"])
-            {
-                if (item.Flag(name, absent: false))
-                {
-                    throw item.Bad($"('{token.Text}') sets {name}, which is not supported");
-                }
-            }
-            if (token.Text.Length == 0 || !texts.Add(token.Text) || !_added.TryAdd(token.Id, token))
-            {
-                throw item.Bad($"('{token.Text}', id {token.Id}) is empty or repeats the text or id of another added token");
-            }
-            if (_model.Vocabulary.TryGetValue(token.Text, out int id) && id != token.Id)
-            {
-                throw item.Bad($"('{token.Text}') has id {token.Id}, but id {id} in the vocabulary");
-            }
-        }
-        if (_added.Count > MostAddedTokens)
-        {
-            throw list.Bad($"has {_added.Count} tokens, more than {MostAddedTokens}");
-        }
-    }
-
-    private byte[]?[] ReadBytes(ModelJson file)
-    {
-        int largest = Math.Max(_model.Vocabulary.Values.Max(), _added.Keys.Append(0).Max());
-        var bytes = new byte[]?[largest + 1];
-        var tokens = _model.Vocabulary.Select(entry => (Text: entry.Key, Id: entry.Value))
-            .Concat(_added.Values.Where(token => !_model.Vocabulary.ContainsKey(token.Text)).Select(token => (token.Text, token.Id)));
-        foreach (var (text, id) in tokens)
-        {
-            if (bytes[id] is not null)
-            {
-                throw file.Bad($"gives id {id} to '{text}' and to another token");
-            }
-            bytes[id] = ByteAlphabet.Bytes(text);
-        }
-        return bytes;
     }
 
     /// <summary>Finds added tokens in a text: the leftmost first, of several that begin there the longest.</summary>

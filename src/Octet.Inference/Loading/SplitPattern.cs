@@ -12,6 +12,9 @@ namespace Octet.Inference.Loading;
 internal sealed class SplitPattern
 {
     private const int LongestPattern = 4096;
+    // What a ByteLevel pre-tokenizer splits by when it is not told otherwise: GPT-2's.
+    private const string ByteLevelPattern = @"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
     private static readonly TimeSpan LongestMatch = TimeSpan.FromSeconds(4);
     private static readonly char[] UnitOfCategory = FindUnits();
     private readonly ModelJson _source;
@@ -48,6 +51,15 @@ internal sealed class SplitPattern
             throw _source.Bad($"is not a regular expression .NET understands: {cause.Message}");
         }
     }
+
+    private SplitPattern(ModelJson source, string pattern)
+    {
+        _source = source;
+        _regex = new Regex(pattern, RegexOptions.CultureInvariant, LongestMatch);
+    }
+
+    /// <summary>The pattern of a pre-tokenizer of type <c>ByteLevel</c> with <c>use_regex</c>.</summary>
+    public static SplitPattern OfByteLevel(ModelJson step) => new(step, ByteLevelPattern);
 
     /// <summary>The pieces of <paramref name="text"/>, in order; together they are the whole of it.</summary>
     public List<Range> Split(ReadOnlySpan<char> text)

@@ -150,7 +150,9 @@ public class ModelTokenizerTests
     [InlineData("pre_tokenizer", "null", "lacks 'pre_tokenizer'")]
     [InlineData("pre_tokenizer", """{"type":"Sequence","pretokenizers":[]}""", "has 0 steps")]
     [InlineData("pre_tokenizer", """{"type":"Sequence","pretokenizers":[7]}""", "pretokenizers[0] is 7, expected an object")]
-    [InlineData("pre_tokenizer", """{"type":"ByteLevel"}""", "add_prefix_space or use_regex")]
+    [InlineData("pre_tokenizer", """{"type":"ByteLevel"}""", "sets add_prefix_space")]
+    [InlineData("normalizer", """{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Lowercase"}]}""", "normalizers[1] has the type 'Lowercase'")]
+    [InlineData("decoder", """{"type":"Sequence","decoders":[{"type":"ByteLevel"},{"type":"Strip"}]}""", "'ByteLevel, Strip'")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a"},"behavior":"Isolated"}""", "does not end with 'ByteLevel'")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a"},"behavior":"Removed"}""", "behavior 'Removed'")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"a"},"behavior":"Isolated","invert":true}""", "inverted")]
@@ -158,13 +160,14 @@ public class ModelTokenizerTests
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated"}""", "not a regular expression")]
     [InlineData("pre_tokenizer", """{"type":"Split","pattern":{"Regex":"[[:alpha:]]"},"behavior":"Isolated"}""", "contains '[['")]
     [InlineData("decoder", """{"type":"Metaspace"}""", "decoder has the type 'Metaspace'")]
-    [InlineData("post_processor", """{"type":"TemplateProcessing"}""", "'TemplateProcessing'")]
-    [InlineData("truncation", """{"max_length":5}""", "truncation is set")]
+    [InlineData("post_processor", """{"type":"BertProcessing"}""", "has the type 'BertProcessing'")]
+    [InlineData("post_processor", """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}]}""", "adds '<s>' to every text")]
+    [InlineData("post_processor", """{"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"</s>"}}]}]}""", "processors[1] adds '</s>'")]
     [InlineData("model", """{"type":"Unigram"}""", "model has the type 'Unigram', but only 'BPE'")]
     [InlineData("model", """{"type":"BPE","vocab":{"a":0},"merges":[]}""", "vocab lacks 'Ā', the token of byte 0")]
     [InlineData("model", """{"type":"BPE","vocab":{"a":-1},"merges":[]}""", "vocab.a is -1")]
     [InlineData("model", """{"type":"BPE","vocab":{"a":99999999},"merges":[]}""", "vocab.a is 99999999")]
-    [InlineData("model", """{"type":"BPE","byte_fallback":true}""", "byte_fallback is True")]
+    [InlineData("model", """{"type":"BPE","end_of_word_suffix":"</w>"}""", "end_of_word_suffix is '</w>'")]
     [InlineData("model", """{"type":"BPE","dropout":0.1}""", "dropout is 0.1")]
     [InlineData("added_tokens", """[{"id":3,"content":"<x>"}]""", "gives id 3 to")]
     [InlineData("added_tokens", """[{"id":1021,"content":"<x>"},{"id":1021,"content":"<y>"}]""", "repeats the text or id")]
@@ -196,11 +199,84 @@ public class ModelTokenizerTests
     }
 
     [Fact]
-    public void Setting_that_adds_tokens_is_refused()
+    public void Leftovers_that_change_no_id_are_accepted()
+    {
+        const string Text = "Now is the winter,  don't <|im_start|>\n\n 123";
+        foreach (Action<JsonNode> change in (Action<JsonNode>[])
+        [
+            json => json["truncation"] = JsonNode.Parse("""{"direction":"Right","max_length":2,"strategy":"LongestFirst","stride":0}"""),
+            json => json["padding"] = JsonNode.Parse("""{"strategy":{"Fixed":512},"direction":"Left","pad_to_multiple_of":8,"pad_id":0,"pad_type_id":0,"pad_token":"!"}"""),
+            json => json["post_processor"] = JsonNode.Parse("""{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{}}"""),
+            json => json["post_processor"] = JsonNode.Parse("""{"type":"Sequence","processors":[{"type":"ByteLevel"}]}"""),
+            json => json["post_processor"] = null,
+            json => json["normalizer"] = JsonNode.Parse("""{"type":"Sequence","normalizers":[{"type":"NFC"}]}"""),
+            json => json["decoder"] = JsonNode.Parse("""{"type":"Sequence","decoders":[{"type":"ByteLevel"},{"type":"Fuse"}]}"""),
+            json => json["model"]!["unk_token"] = "<|endoftext|>",
+            json => (json["model"]!["byte_fallback"], json["model"]!["fuse_unk"], json["model"]!["dropout"]) = (true, true, 0.0),
+            json => json["model"]!.AsObject().Remove("type"),
+            json => json["added_tokens"]!.AsArray().Add(json["added_tokens"]![0]!.DeepClone()),
+            json => json["version"] = "2.0",
+        ])
+        {
+            ModelTokenizer tokenizer = Parse(change);
+            Assert.Equal(Small.Encode(Text), tokenizer.Encode(Text));
+            Assert.Equal(Text, tokenizer.Decode(tokenizer.Encode(Text)));
+        }
+    }
+
+    [Fact]
+    public void Byte_level_that_splits_itself_does_so_as_gpt_2()
+    {
+        // Digits in a run, letters without a sign before them: unlike the small checkpoint's own pattern.
+        const string Pattern = @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+        ModelTokenizer own = Parse(json => json["pre_tokenizer"] = JsonNode.Parse("""{"type":"ByteLevel","add_prefix_space":false,"use_regex":true}"""));
+        ModelTokenizer split = Parse(json => json["pre_tokenizer"]!["pretokenizers"]![0]!["pattern"]!["Regex"] = Pattern);
+        const string Text = "I'll say 'tis 1234 of (the) winter's\n\n  don't\t\tre've  end ";
+        Assert.Equal(split.Encode(Text), own.Encode(Text));
+        Assert.Equal(Text, own.Decode(own.Encode(Text)));
+    }
+
+    [Fact]
+    public void Tokens_added_in_the_settings_are_added_and_others_stay_as_they_are()
+    {
+        ModelTokenizer tokenizer = ParseSettings("""
+            {"added_tokens_decoder": {"1021": {"content": "<|endoftext|>", "special": true}, "5000": {"content": "<|im_end|>"},
+             "1024": {"content": "<|tool|>", "special": true, "normalized": false}}}
+            """);
+        Assert.Equal([1024, 1023], tokenizer.Encode("<|tool|><|im_end|>"));
+        Assert.True(tokenizer.IsSpecial(1024));
+        Assert.Equal("<|tool|>", tokenizer.Decode([1024]));
+    }
+
+    [Theory]
+    [InlineData("""{"add_bos_token": true, "bos_token": "<|endoftext|>"}""", "has add_bos_token true: '<|endoftext|>' would be added to every text")]
+    [InlineData("""{"add_eos_token": true, "eos_token": {"content": "<|endoftext|>"}}""", "has add_eos_token true")]
+    [InlineData("""{"added_tokens_decoder": {"1021": {"content": "<new>"}}}""", "added_tokens_decoder.1021 ('<new>', id 1021) is empty or repeats")]
+    [InlineData("""{"added_tokens_decoder": {"x": {"content": "<new>"}}}""", "added_tokens_decoder.x ('<new>') should be the id of a token")]
+    [InlineData("""{"added_tokens_decoder": {"1030": {"content": "<new>", "rstrip": true}}}""", "sets rstrip")]
+    public void Setting_that_is_not_supported_is_refused(string settings, string expected) =>
+        Assert.Contains(expected, Assert.Throws<ModelFormatException>(() => ParseSettings(settings)).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void Flag_without_its_token_adds_nothing() =>
+        Assert.Equal(Small.Encode("x"), ParseSettings("""{"add_bos_token": true, "bos_token": null, "add_eos_token": false}""").Encode("x"));
+
+    [Fact]
+    public void Missing_file_is_told_from_the_older_pair_of_files()
     {
         using var directory = new ModelDirectory();
-        directory.Write("tokenizer_config.json", """{"add_bos_token":true}""");
-        Assert.Contains("add_bos_token", Assert.Throws<ModelFormatException>(() => ModelTokenizer.Load(directory.Path)).Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("vocab.json", Assert.Throws<ModelFormatException>(() => ModelTokenizer.Load(directory.Path)).Message, StringComparison.Ordinal);
+        directory.Write("vocab.json", "{}");
+        directory.Write("merges.txt", "a b");
+        Assert.Contains("vocab.json and merges.txt are there", Assert.Throws<ModelFormatException>(() => ModelTokenizer.Load(directory.Path)).Message, StringComparison.Ordinal);
+    }
+
+    private static ModelTokenizer ParseSettings(string settings)
+    {
+        using var directory = new ModelDirectory();
+        File.Copy(Path.Combine(TinyShakespeare.Directory, "tokenizer.json"), Path.Combine(directory.Path, "tokenizer.json"));
+        directory.Write("tokenizer_config.json", settings);
+        return ModelTokenizer.Load(directory.Path);
     }
 
     /// <summary>The small tokenizer with <paramref name="change"/> applied and, if given, one more token of id 1024.</summary>
