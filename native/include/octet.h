@@ -514,7 +514,8 @@ typedef struct octet_attention_decode_args {
 } octet_attention_decode_args;
 OCTET_OP_WITH_WORKSPACE(attention_decode);
 
-/* sampling: temperature 0: the index of the largest logit (ties: lowest; NaN counts as -inf). Else, with
+/* sampling: a row with a logit that is not finite (NaN, +inf, -inf): -1, whatever its settings; the other rows are not
+ * affected. Temperature 0: the index of the largest logit (ties: lowest). Else, with
  * z = logit / temperature: keep the tokens whose logit is at least the top_k-th largest (0: all); of those the smallest
  * set of largest logits whose softmax(z) mass over the kept tokens reaches top_p (ties at the edge kept); and draw one by
  * arg max of z - log(-log(u)), u = uniform(seed, counter, index) from Philox4x32-10: a pure function of its inputs.
@@ -528,7 +529,7 @@ typedef struct octet_sampling_args {
   const float* top_p;        /* [rows]; >= 1: all */
   const int64_t* seeds;      /* [rows] */
   const int64_t* counters;   /* [rows], usually the position being sampled */
-  int32_t* ids;              /* [rows] */
+  int32_t* ids;              /* [rows]: an index into the row, or -1 */
   void* workspace;
   size_t workspace_size;
   int64_t rows, vocabulary;

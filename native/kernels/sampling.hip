@@ -5,8 +5,8 @@
 //   the sum of exp(z) reaches top_p (ties at the edge kept) id = arg max over the kept of z - log(-log(u)), u =
 //   uniform(seed, counter, index): the Gumbel-max draw from softmax(z)
 //
-// Ties go to the lowest index; NaN counts as -inf; a largest logit of +inf or -inf is taken as it is (so a row of
-// nothing but -inf and NaN gives 0); a temperature that is not above 0 means 0, a top_p that is NaN means 1.
+// Ties go to the lowest index; a row with a logit that is not finite gives -1; a temperature that is not above 0 means 0,
+// a top_p that is NaN means 1.
 //
 // logits [rows, vocabulary] f32. One block of up to 1024 threads serves one row. Both thresholds come from the same
 // radix selection on the bits of the logit, mapped to an unsigned key of the same order: three passes (11, 11, 10 bits)
@@ -44,13 +44,15 @@ struct SamplingLds {
 #if !defined(OCTET_HOST)
 #include "device.h"
 
-// A key whose order as an unsigned number is the order of the float; -0 equals +0, NaN equals -inf.
+// A key whose order as an unsigned number is the order of the float; -0 equals +0.
 OCTET_INLINE uint32_t to_key(float x) {
-  if (x != x) x = -__builtin_inff();
   const uint32_t bits = float_bits(x + 0.0f);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 OCTET_INLINE float from_key(uint32_t key) { return bits_float(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key); }
+
+// The key of a logit that is not finite: above all others, so that the search for the largest finds it at no cost.
+constexpr uint32_t not_finite_key = 0xFFFFFFFFu;
 
 // Key and index in one number: the largest is the largest key at its lowest index.
 OCTET_INLINE uint64_t to_candidate(uint32_t key, int64_t index) {
@@ -192,14 +194,17 @@ OCTET_KERNEL(sampling_row, SamplingParams, sampling_threads) {
 
   // Phase 1: the largest logit, which is the answer at temperature 0.
   uint64_t best = to_candidate(0, 0);
-  for_each_logit(params, [&](int64_t index, float x) { best = max_of(best, to_candidate(to_key(x), index)); });
+  for_each_logit(params, [&](int64_t index, float x) {
+    best = max_of(best, to_candidate(is_finite(x) ? to_key(x) : not_finite_key, index));
+  });
   best = block_largest(best, lds.waves);
-  const float largest = from_key(static_cast<uint32_t>(best >> 32));
-  if (!(params.temperatures[row] > 0.0f) || !is_finite(largest)) {
-    if (threadIdx.x == 0) params.ids[row] = candidate_index(best);
+  const uint32_t largest_key = static_cast<uint32_t>(best >> 32);
+  if (!(params.temperatures[row] > 0.0f) || largest_key == not_finite_key) {
+    if (threadIdx.x == 0) params.ids[row] = largest_key == not_finite_key ? -1 : candidate_index(best);
     return;
   }
-  // Finite, so that -inf / temperature stays -inf.
+  const float largest = from_key(largest_key);
+  // Finite, so that a difference of logits that overflows to -inf stays -inf.
   const float temperature = __builtin_fminf(params.temperatures[row], 0x1p127f);
 
   // Phase 2: the key below which nothing is kept.
@@ -226,7 +231,7 @@ OCTET_KERNEL(sampling_row, SamplingParams, sampling_threads) {
   const uint64_t counter = static_cast<uint64_t>(params.counters[row]);
   best = to_candidate(0, 0);
   for_each_logit(params, [&](int64_t index, float x) {
-    if (to_key(x) < threshold || !is_finite(x)) return;
+    if (to_key(x) < threshold) return;
     const float score = (x - largest) / temperature + gumbel(philox(seed, counter, static_cast<uint32_t>(index)));
     best = max_of(best, to_candidate(to_key(score), index));
   });

@@ -101,5 +101,7 @@ internal static class Bits
 
     public static float Magnitude(float value) => Interop.IntAsFloat(Interop.FloatAsInt(value) & 0x7FFFFFFFu);
 
+    public static float PositiveInfinity => Interop.IntAsFloat(0x7F800000u);
+
     public static float NegativeInfinity => Interop.IntAsFloat(0xFF800000u);
 }

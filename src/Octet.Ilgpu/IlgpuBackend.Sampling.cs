@@ -42,7 +42,6 @@ internal struct SamplingKernel
     public long Rows, Vocabulary, Stride;
 
     private const float WeightUnit = 1099511627776f; // 2^40: 2^20 tokens still sum within 64 bits
-    private const uint MinusInfinityKey = 0x007FFFFF;
 
     public static void Run(SamplingKernel args)
     {
@@ -64,7 +63,11 @@ internal struct SamplingKernel
 
             best = Best(best, largest, keys, indices);
             largest = args.Logit(row, best);
-            if (temperature > 0f && Bits.IsFinite(largest))
+            if (!Bits.IsFinite(largest))
+            {
+                best = -1;
+            }
+            else if (temperature > 0f)
             {
                 var weights = new Weights { Largest = largest, Temperature = temperature, Floor = 0, CountsOnly = 1 };
                 if (topK > 0 && topK < args.Vocabulary)
@@ -90,11 +93,11 @@ internal struct SamplingKernel
         }
     }
 
-    /// <summary>NaN counts as -infinity, -0 as 0.</summary>
+    /// <summary>-0 counts as 0, and whatever is not finite as infinity: the largest, so that the search for that finds it.</summary>
     private readonly float Logit(long row, long index)
     {
         var logit = Logits[(row * Stride) + index];
-        return Bits.IsNaN(logit) ? Bits.NegativeInfinity : logit == 0f ? 0f : logit;
+        return !Bits.IsFinite(logit) ? Bits.PositiveInfinity : logit == 0f ? 0f : logit;
     }
 
     /// <summary>Singles as integers in the same order.</summary>
@@ -157,7 +160,7 @@ internal struct SamplingKernel
         {
             var logit = Logit(row, i);
             var key = Key(logit);
-            if (key >= weights.Floor && key > MinusInfinityKey)
+            if (key >= weights.Floor)
             {
                 var score = weights.Exponent(logit) + Gumbel(Philox((ulong)Seeds[row], (ulong)Counters[row], (uint)i));
                 if (best < 0 || score > highest)

@@ -30,16 +30,22 @@ internal static class SamplingCases
         Sampling("corner no rows", 128, 0, _ => Usual),
         Sampling("corner ties give the lowest index", 200, 2, _ => Greedy, edit: x => { x[150] = x[77] = x[201 + 70] = x[201 + 90] = 50; }),
         Sampling("corner 0 and -0 are equal", 200, 2, _ => Greedy, edit: x => { Array.Fill(x, -1); (x[5], x[9], x[209], x[220]) = (-0f, 0f, 0f, -0f); }),
-        Sampling("corner NaN counts as -infinity", 130, 4, row => row < 2 ? Greedy : Usual, edit: x => { x[0] = x[129] = x[130] = x[131] = x[300] = x[500] = float.NaN; }),
-        Sampling("corner rows of -infinity and NaN give 0", 130, 4, row => row < 2 ? Greedy : Usual, edit: x => { Array.Fill(x, float.NegativeInfinity); x[3] = x[264] = float.NaN; }),
-        Sampling("corner +infinity wins", 130, 4, row => row < 2 ? Greedy : Usual, edit: x => { x[7] = x[9] = x[138] = x[387] = x[519] = float.PositiveInfinity; }),
-        Sampling("corner masked logits are never drawn", 256, 8, _ => new Row(100, 0, 1), edit: x => { for (var i = 0; i < x.Length; i++) { x[i] = i % 32 == 5 ? x[i] : float.NegativeInfinity; } }),
-        Sampling("corner top-k beyond the logits above -infinity", 256, 4, _ => new Row(1, 50, 0.9f), edit: x => { for (var i = 0; i < x.Length; i++) { x[i] = i % 32 == 5 ? x[i] : float.NegativeInfinity; } }),
+        Sampling("corner the lowest floats are never drawn", 256, 8, _ => new Row(100, 0, 1), edit: x => { for (var i = 0; i < x.Length; i++) { x[i] = i % 32 == 5 ? x[i] : float.MinValue; } }),
+        Sampling("corner top-k beyond the logits above the lowest float", 256, 4, _ => new Row(1, 50, 0.9f), edit: x => { for (var i = 0; i < x.Length; i++) { x[i] = i % 32 == 5 ? x[i] : float.MinValue; } }),
         Sampling("corner ties at the edge of top-k are kept", 64, 16, _ => new Row(1, 3, 1), edit: x => { for (var i = 0; i < x.Length; i++) { x[i] = i % 8; } }),
         Sampling("corner ties at the edge of top-p are kept", 64, 16, _ => new Row(1, 0, 0.1f), edit: x => { for (var i = 0; i < x.Length; i++) { x[i] = i % 8; } }),
         Sampling("corner top-p 0 and less, NaN", 200, 6, row => new Row(1, 0, row switch { 0 => 0, 1 => -1, 2 => 1e-30f, 3 => float.NegativeInfinity, 4 => float.NaN, _ => 0.99999994f })),
         Sampling("corner extreme temperatures", 200, 8, row => new Row(row switch { 0 => 1e-30f, 1 => float.Epsilon, 2 => 1e30f, 3 => float.MaxValue, 4 => float.PositiveInfinity, 5 => float.NaN, 6 => -1, _ => float.NegativeInfinity }, 0, 1)),
         Sampling("corner extreme logits", 200, 4, row => new Row(1 + row, 0, 0.9f), edit: x => { (x[1], x[2], x[3]) = (float.MaxValue, -float.MaxValue, float.Epsilon); x[250] = -float.MaxValue; }),
+        NotFinite("corner a NaN", 0x7FC00000),
+        NotFinite("corner a negative NaN", 0xFFC00000),
+        NotFinite("corner a signalling NaN", 0x7F800001),
+        NotFinite("corner +infinity", 0x7F800000),
+        NotFinite("corner -infinity", 0xFF800000),
+        NotFinite("corner a NaN, rows 1 apart", 0x7FC00000, stride: 133),
+        Sampling("corner nothing but infinity or NaN", 130, 6, row => row % 2 == 0 ? Greedy : Usual, edit: x => { Array.Fill(x, float.NegativeInfinity, 0, 260); Array.Fill(x, float.NaN, 260, 260); Array.Fill(x, float.PositiveInfinity, 520, 260); }),
+        Sampling("corner a vocabulary of one NaN", 1, 3, row => row == 0 ? Greedy : Usual, edit: x => { x[0] = x[2] = float.NaN; }),
+        Sampling("model vocabulary 151936 with -infinity at its end", 151_936, 2, row => row == 0 ? Greedy : Usual, edit: x => { x[151_935] = x[^1] = float.NegativeInfinity; }),
         Sampling("model vocabulary 151936 arg max", 151_936, 2, _ => Greedy),
         Sampling("model vocabulary 151936 top-k 20 top-p 0.8", 151_936, 1, _ => Usual),
         Sampling("model vocabulary 151936 temperature", 151_936, 1, _ => new Row(1, 0, 1)),
@@ -65,6 +71,23 @@ internal static class SamplingCases
         {
             Bytes = 4.0 * rows * vocabulary,
         };
+
+    // Every other row has one logit that is not finite: its first, one amid, and its last; greedy rows, then drawn ones. What
+    // lies between the rows is not finite either, and no part of them.
+    private static Case NotFinite(string name, uint bits, int stride = 0)
+    {
+        const int Vocabulary = 130;
+        int[] places = [0, 67, Vocabulary - 1];
+        var damage = BitConverter.UInt32BitsToSingle(bits);
+        return Sampling(name, Vocabulary, 4 * places.Length, row => row < 2 * places.Length ? Greedy : Usual, stride, x =>
+        {
+            for (var i = 0; i < x.Length; i++)
+            {
+                var (row, column) = (i / Math.Max(stride, Vocabulary), i % Math.Max(stride, Vocabulary));
+                x[i] = column >= Vocabulary || (row % 2 == 1 && column == places[row / 2 % places.Length]) ? damage : x[i];
+            }
+        });
+    }
 
     // 2,048 draws from one distribution: their shares are its probabilities, to within what so many draws scatter.
     private static Case Frequencies() => new("sampling", "regular frequencies of 2048 draws", context =>
@@ -145,10 +168,15 @@ internal static class SamplingCases
 
     private static int Reference(ReadOnlySpan<float> logits, Row row, long seed, long counter)
     {
-        double[] x = [.. logits.ToArray().Select(l => float.IsNaN(l) ? double.NegativeInfinity : l)];
+        double[] x = [.. logits.ToArray().Select(l => (double)l)];
+        if (!x.All(double.IsFinite))
+        {
+            return -1;
+        }
+
         var descending = Enumerable.Range(0, x.Length).OrderByDescending(i => x[i]).ToArray(); // stable: ties by index
         var largest = x[descending[0]];
-        if (!(row.Temperature > 0) || !double.IsFinite(largest))
+        if (!(row.Temperature > 0))
         {
             return descending[0];
         }
@@ -162,7 +190,7 @@ internal static class SamplingCases
             edge = x[descending.First(i => (sum += Mass(i)) >= target)];
         }
 
-        return descending.Where(i => x[i] >= edge && double.IsFinite(x[i]))
+        return descending.Where(i => x[i] >= edge)
             .OrderBy(i => i)
             .MaxBy(i => (x[i] - largest) / row.Temperature + Gumbel(Philox(seed, counter, (uint)i)));
     }

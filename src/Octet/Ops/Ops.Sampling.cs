@@ -21,7 +21,7 @@ public readonly struct SamplingArgs
     /// <summary>[rows] i64, usually the position being sampled.</summary>
     public required Tensor Counters { get; init; }
 
-    /// <summary>[rows] i32: the tokens chosen.</summary>
+    /// <summary>[rows] i32: the tokens chosen; -1 for a row with a logit that is not finite.</summary>
     public required Tensor Ids { get; init; }
 
     /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
@@ -31,7 +31,7 @@ public readonly struct SamplingArgs
 public static partial class Ops
 {
     /// <summary>Temperature 0: the index of the largest logit (ties: lowest). Else one draw from softmax(logits/temperature) over the top_k largest and of those the smallest set of mass top_p.</summary>
-    /// <remarks>The draw is arg max of logit/temperature - log(-log(u)) with u from Philox4x32-10 of (seed, counter, index): a pure function of its inputs. Ties at either edge are kept; NaN counts as -infinity. Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011.</remarks>
+    /// <remarks>The draw is arg max of logit/temperature - log(-log(u)) with u from Philox4x32-10 of (seed, counter, index): a pure function of its inputs. Ties at either edge are kept. A row with a logit that is not finite (NaN or an infinity of either sign) has no distribution: its id is -1, whatever its settings, and the other rows are not affected. Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011.</remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
     public static void Sampling(DeviceStream stream, in SamplingArgs args)

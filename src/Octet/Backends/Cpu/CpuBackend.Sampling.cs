@@ -48,18 +48,21 @@ internal sealed unsafe partial class CpuBackend
         {
             var logits = Logits + (index * Stride);
             var temperature = Temperatures[index];
-            var (best, maximum) = (0L, Logit(logits[0]));
-            for (long i = 1; i < Vocabulary; i++)
+            var (best, maximum, magnitude) = (0L, logits[0], 0u);
+            for (long i = 0; i < Vocabulary; i++)
             {
-                if (Logit(logits[i]) > maximum)
+                // As integers, magnitudes are in order, infinity above all numbers and NaN above that.
+                magnitude = Math.Max(magnitude, BitConverter.SingleToUInt32Bits(logits[i]) & 0x7FFFFFFF);
+                if (logits[i] > maximum)
                 {
-                    (best, maximum) = (i, Logit(logits[i]));
+                    (best, maximum) = (i, logits[i]);
                 }
             }
 
-            if (!(temperature > 0f) || !float.IsFinite(maximum))
+            var isFinite = float.IsFinite(BitConverter.UInt32BitsToSingle(magnitude));
+            if (!isFinite || !(temperature > 0f))
             {
-                Ids[index] = (int)best;
+                Ids[index] = isFinite ? (int)best : -1;
                 return;
             }
 
@@ -71,7 +74,7 @@ internal sealed unsafe partial class CpuBackend
                 var mass = 0.0;
                 for (long i = 0; i < Vocabulary; i++)
                 {
-                    mass += Logit(logits[i]) >= floor ? Mass(logits[i], maximum, temperature) : 0;
+                    mass += logits[i] >= floor ? Mass(logits[i], maximum, temperature) : 0;
                 }
 
                 floor = SmallestKept(logits, maximum, temperature, floor, Math.Max(TopP[index], 0f) * mass, countOnly: false);
@@ -80,7 +83,7 @@ internal sealed unsafe partial class CpuBackend
             var highest = double.NegativeInfinity;
             for (long i = 0; i < Vocabulary; i++)
             {
-                if (Logit(logits[i]) < floor || Logit(logits[i]) == float.NegativeInfinity)
+                if (logits[i] < floor)
                 {
                     continue;
                 }
@@ -98,12 +101,8 @@ internal sealed unsafe partial class CpuBackend
             Ids[index] = (int)best;
         }
 
-        /// <summary>NaN counts as -infinity.</summary>
-        private static float Logit(float logit) => float.IsNaN(logit) ? float.NegativeInfinity : logit;
-
         /// <summary>Weight of a token beside the most likely one.</summary>
-        private static double Mass(float logit, float maximum, float temperature) =>
-            Logit(logit) == float.NegativeInfinity ? 0 : Math.Exp(((double)logit - maximum) / temperature);
+        private static double Mass(float logit, float maximum, float temperature) => Math.Exp(((double)logit - maximum) / temperature);
 
         /// <summary>Singles as integers in the same order.</summary>
         private static uint Key(float logit)
@@ -130,7 +129,7 @@ internal sealed unsafe partial class CpuBackend
                 new Span<long>(counts, 256).Clear();
                 for (long i = 0; i < Vocabulary; i++)
                 {
-                    var logit = Logit(logits[i]);
+                    var logit = logits[i];
                     var key = Key(logit);
                     if (logit >= floor && (shift == 24 || key >> (shift + 8) == prefix >> (shift + 8)))
                     {
