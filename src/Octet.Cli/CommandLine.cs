@@ -82,7 +82,7 @@ internal static class CommandLine
             Complain($"not enough memory: {error.Message}");
             return BadInput;
         }
-        catch (Exception error) when (error is ModelFormatException or PlanException or OctetException or ArgumentException or IOException or UnauthorizedAccessException)
+        catch (Exception error) when (error is ModelFormatException or PlanException or OctetException or ArgumentException or NotFiniteNumberException or IOException or UnauthorizedAccessException)
         {
             Complain(error.Message);
             return BadInput;

@@ -31,7 +31,8 @@ internal static class PerplexityCommand
 
             if (!double.IsFinite(perplexity))
             {
-                throw new ArgumentException($"the perplexity is {perplexity}: a weight of the checkpoint is not finite, or far too large; fetch it again");
+                throw new ArgumentException(
+                    $"the perplexity is beyond the largest number, {double.MaxValue:g3}: the mean negative log likelihood of a token is over {Math.Log(double.MaxValue):f0}");
             }
 
             var windows = tokens.Length / size;

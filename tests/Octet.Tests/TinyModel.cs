@@ -15,8 +15,9 @@ internal static class TinyModel
 
     public static string Golden(string file) => Path.Combine(Directory, "golden", file);
 
-    public static Qwen3Moe Load(Device device, KvEncoding kv = KvEncoding.Float8, int chunk = 512, int maxBatch = 8) =>
-        Qwen3Moe.Load(Directory, device, new() { KvEncoding = kv, PrefillChunk = chunk, MaxBatch = maxBatch, KvCacheTokens = 4096 });
+    public static Qwen3Moe Load(
+        Device device, KvEncoding kv = KvEncoding.Float8, int chunk = 512, int maxBatch = 8, string? directory = null) =>
+        Qwen3Moe.Load(directory ?? Directory, device, new() { KvEncoding = kv, PrefillChunk = chunk, MaxBatch = maxBatch, KvCacheTokens = 4096 });
 
     public static int[] Ids(string name) => Read<int>($"{name}.ids");
 

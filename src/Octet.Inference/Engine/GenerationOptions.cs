@@ -24,5 +24,6 @@ public sealed record GenerationOptions
 
 /// <summary>One token of a continuation.</summary>
 /// <param name="Id">The token.</param>
-/// <param name="Text">The characters it completes: may be empty where a character needs several tokens.</param>
-public readonly record struct GeneratedToken(int Id, string Text);
+/// <param name="Text">The characters it completes: empty for an end token, and may be where a character needs several tokens.</param>
+/// <param name="FinishReason">Why the text ended, for its last token; null for all others.</param>
+public readonly record struct GeneratedToken(int Id, string Text, FinishReason? FinishReason = null);

@@ -10,6 +10,7 @@ namespace Octet.Inference.Engine;
 internal sealed class Generator : IDisposable
 {
     private readonly Lock _lock = new();
+    private readonly Device _device;
     private readonly Lock _modelLock;
     private readonly Qwen3MoeForward _forward;
     private readonly PagedKvCache _cache;
@@ -19,7 +20,8 @@ internal sealed class Generator : IDisposable
     private readonly Action _decode;
     private readonly int _prefillChunk;
     private readonly int _maxBatch;
-    private readonly Queue<Request> _waiting = new();
+    private readonly int? _maxQueue;
+    private readonly List<Request> _waiting = [];
     private readonly List<Request> _running = [];
     private readonly SemaphoreSlim _work = new(0);
 
@@ -30,6 +32,7 @@ internal sealed class Generator : IDisposable
     private Thread? _thread;
     private volatile bool _stopping;
 
+    /// <param name="device">Where the model is.</param>
     /// <param name="modelLock">Held during a step.</param>
     /// <param name="forward">The model.</param>
     /// <param name="cache">Where requests get their KV blocks.</param>
@@ -38,23 +41,31 @@ internal sealed class Generator : IDisposable
     /// <param name="graphs">Records the steps of decode; null: they run eagerly.</param>
     /// <param name="prefillChunk">Prompt tokens read in one step.</param>
     /// <param name="maxBatch">Requests continued together.</param>
+    /// <param name="maxQueue">Requests that may wait beyond those; null: any number.</param>
     public Generator(
-        Lock modelLock, Qwen3MoeForward forward, PagedKvCache cache, Batch batch, Sampler sampler, DecodeGraphs? graphs, int prefillChunk,
-        int maxBatch)
+        Device device, Lock modelLock, Qwen3MoeForward forward, PagedKvCache cache, Batch batch, Sampler sampler, DecodeGraphs? graphs,
+        int prefillChunk, int maxBatch, int? maxQueue)
     {
-        (_modelLock, _forward, _cache, _batch, _sampler, _graphs) = (modelLock, forward, cache, batch, sampler, graphs);
-        (_prefillChunk, _maxBatch) = (prefillChunk, maxBatch);
+        (_device, _modelLock, _forward, _cache) = (device, modelLock, forward, cache);
+        (_batch, _sampler, _graphs) = (batch, sampler, graphs);
+        (_prefillChunk, _maxBatch, _maxQueue) = (prefillChunk, maxBatch, maxQueue);
         _tokens = new int[DecodeGraphs.RowBucket(maxBatch)];
         _decode = Decode;
     }
 
     /// <summary>Queues a request; its tokens appear in its output.</summary>
+    /// <exception cref="QueueFullException">As many are generated and waiting as may be.</exception>
     public void Submit(Request request)
     {
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_stopping, typeof(Qwen3Moe));
-            _waiting.Enqueue(request);
+            if (_maxQueue is { } maxQueue && IsFull((long)_maxBatch + maxQueue))
+            {
+                throw new QueueFullException(_maxBatch, maxQueue);
+            }
+
+            _waiting.Add(request);
             if (_thread is null)
             {
                 _thread = new Thread(Run) { IsBackground = true, Name = "Octet generator" };
@@ -94,15 +105,14 @@ internal sealed class Generator : IDisposable
         }
 
         var stopped = new ObjectDisposedException(nameof(Qwen3Moe), "the model was disposed while a text was being generated");
-        Admit(limit: int.MaxValue);
         foreach (var request in _running.ToArray())
         {
             Finish(request, stopped);
         }
 
-        while (_waiting.TryDequeue(out var request))
+        foreach (var request in _waiting)
         {
-            request.Output.Writer.TryComplete(stopped);
+            request.Cancel(stopped);
         }
     }
 
@@ -114,31 +124,47 @@ internal sealed class Generator : IDisposable
         }
     }
 
+    // Those that were cancelled count no more, though their turn to be dropped is the next step.
+    private bool IsFull(long limit) =>
+        _running.Count + _waiting.Count >= limit
+        && _running.Count(request => !request.IsCancelled) + _waiting.Count(request => !request.IsCancelled) >= limit;
+
     private void Step()
     {
-        for (var i = _running.Count - 1; i >= 0; i--)
-        {
-            if (_running[i].IsAbandoned)
-            {
-                Finish(_running[i], null);
-            }
-        }
-
-        Admit(_maxBatch);
+        DropCancelled();
+        Admit();
         PickPrefill();
         RunPicked("prefill");
         PickDecode();
         RunPicked("decode");
     }
 
-    private void Admit(int limit)
+    // Before anything is done for them, wherever they stand in the queue: nobody waits behind a request that nobody wants.
+    private void DropCancelled()
+    {
+        for (var i = _running.Count - 1; i >= 0; i--)
+        {
+            if (_running[i].IsCancelled)
+            {
+                Finish(_running[i], null);
+            }
+        }
+
+        lock (_lock)
+        {
+            _waiting.RemoveAll(static request => request.IsCancelled);
+        }
+    }
+
+    // Strictly in the order they came: one whose blocks are not free yet waits for those before it, and none after it overtakes.
+    private void Admit()
     {
         lock (_lock)
         {
-            while (_running.Count < limit && _waiting.TryPeek(out var request)
+            while (_running.Count < _maxBatch && _waiting is [var request, ..]
                 && _cache.TryTake(_cache.BlocksFor(request.Capacity), out var blocks))
             {
-                _waiting.Dequeue();
+                _waiting.RemoveAt(0);
                 request.Sequence = new Sequence(request.Prompt, request.Capacity, blocks);
                 _running.Add(request);
             }
@@ -274,6 +300,12 @@ internal sealed class Generator : IDisposable
     private void Deliver(Request request, int token)
     {
         var sequence = request.Sequence!;
+        if (token < 0)
+        {
+            Finish(request, FiniteLogits.NoToken(sequence.Tokens.Count - 1, _device));
+            return;
+        }
+
         sequence.Tokens.Add(token);
         request.Output.Writer.TryWrite(token);
         if (request.EndTokens.Contains(token) || sequence.Tokens.Count - request.Prompt.Length >= request.MaxTokens)
@@ -286,7 +318,11 @@ internal sealed class Generator : IDisposable
     {
         lock (_lock)
         {
-            _running.Remove(request);
+            // A step that fails may have ended some of its requests already.
+            if (!_running.Remove(request))
+            {
+                return;
+            }
         }
 
         _cache.Return(request.Sequence!.Blocks);

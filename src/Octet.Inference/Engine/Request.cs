@@ -13,7 +13,7 @@ namespace Octet.Inference.Engine;
 internal sealed record Request(
     int[] Prompt, int MaxTokens, float Temperature, int TopK, float TopP, long Seed, IReadOnlyList<int> EndTokens)
 {
-    private volatile bool _abandoned;
+    private volatile bool _cancelled;
 
     /// <summary>Tokens as they are generated; completed at the end of the text, or with what went wrong.</summary>
     public Channel<int> Output { get; } = Channel.CreateUnbounded<int>(new() { SingleReader = true, SingleWriter = true });
@@ -24,9 +24,13 @@ internal sealed record Request(
     /// <summary>Its sequence once it is admitted.</summary>
     public Sequence? Sequence { get; set; }
 
-    /// <summary>Whether nobody reads the output any more.</summary>
-    public bool IsAbandoned => _abandoned;
+    /// <summary>Whether nobody wants the output any more.</summary>
+    public bool IsCancelled => _cancelled;
 
-    /// <summary>Lets the generator drop the request at its next step.</summary>
-    public void Abandon() => _abandoned = true;
+    /// <summary>Ends the output, with an error if there is one; the generator drops the request before its next step.</summary>
+    public void Cancel(Exception? error = null)
+    {
+        _cancelled = true;
+        Output.Writer.TryComplete(error);
+    }
 }

@@ -9,6 +9,7 @@ public sealed class TokenTextStream
     private readonly ModelTokenizer _tokenizer;
     private readonly bool _skipSpecialTokens;
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
+    private bool _amidCharacter;
 
     internal TokenTextStream(ModelTokenizer tokenizer, bool skipSpecialTokens)
     {
@@ -16,13 +17,10 @@ public sealed class TokenTextStream
         _skipSpecialTokens = skipSpecialTokens;
     }
 
-    /// <summary>Whether the tokens so far end with a part of a character.</summary>
-    internal bool IsAmidCharacter { get; private set; }
-
     /// <summary>Takes the next token and returns the text that it completes, which may be empty.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The id is negative.</exception>
     public string Push(int id) =>
-        (IsAmidCharacter ? null : _tokenizer.WholeText(id, _skipSpecialTokens))
+        (_amidCharacter ? null : _tokenizer.WholeText(id, _skipSpecialTokens))
         ?? Decode(_tokenizer.TokenBytes(id, _skipSpecialTokens), flush: false);
 
     /// <summary>Ends the text: returns U+FFFD if a character was left incomplete, else nothing. The stream may be used for another text.</summary>
@@ -32,7 +30,7 @@ public sealed class TokenTextStream
     {
         char[] text = new char[_decoder.GetCharCount(bytes, flush)];
         int count = _decoder.GetChars(bytes, text, flush);
-        IsAmidCharacter = _decoder.GetCharCount([], flush: true) > 0;
+        _amidCharacter = _decoder.GetCharCount([], flush: true) > 0;
         return new string(text, 0, count);
     }
 }

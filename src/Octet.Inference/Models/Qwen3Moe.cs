@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 
@@ -48,7 +49,8 @@ public sealed class Qwen3Moe : IDisposable
             _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
             var sampler = Own(new Sampler(device, workspace, maxRows));
             _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
-            _generator = new Generator(_modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch);
+            _generator = new Generator(
+                device, _modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch, options.MaxQueue);
         }
         catch
         {
@@ -98,11 +100,19 @@ public sealed class Qwen3Moe : IDisposable
         return new Qwen3Moe(directory, device, options ?? new(), progress, cancellation);
     }
 
-    /// <summary>Continues a text, token by token as they come.</summary>
+    /// <summary>
+    /// Continues a text, token by token as they come. The last one says why the text ended: it may be an end token, which has no
+    /// text.
+    /// </summary>
     /// <param name="prompt">The text; special tokens in it are recognised.</param>
     /// <param name="options">Sampling; what is null comes from <see cref="GenerationConfig"/>.</param>
-    /// <param name="cancellation">Ends the enumeration; the request leaves the batch at its next step.</param>
+    /// <param name="cancellation">
+    /// Ends the enumeration with an <see cref="OperationCanceledException"/>; a request that waits is dropped, one in the batch leaves it
+    /// before the next step.
+    /// </param>
     /// <exception cref="ArgumentException">The prompt is empty or longer than the context, or an option is out of range.</exception>
+    /// <exception cref="QueueFullException">By the enumeration: <see cref="Qwen3MoeOptions.MaxQueue"/> requests wait already.</exception>
+    /// <exception cref="NotFiniteNumberException">By the enumeration: a logit is not finite, so there is no next token; the message has the position.</exception>
     public IAsyncEnumerable<GeneratedToken> GenerateAsync(
         string prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
     {
@@ -126,14 +136,57 @@ public sealed class Qwen3Moe : IDisposable
         return StreamAsync(ids, options, cancellation);
     }
 
+    /// <summary>Continues a text to its end.</summary>
+    /// <param name="prompt">The text; special tokens in it are recognised.</param>
+    /// <param name="options">Sampling; what is null comes from <see cref="GenerationConfig"/>.</param>
+    /// <param name="cancellation">Ends the text: what there is of it is returned, with <see cref="FinishReason.Cancelled"/>.</param>
+    /// <inheritdoc cref="GenerateAsync(string, GenerationOptions?, CancellationToken)" path="/exception"/>
+    public Task<Completion> CompleteAsync(string prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        return CompleteAsync(Tokenizer.Encode(prompt), options, cancellation);
+    }
+
+    /// <summary>Continues a text given as token ids to its end.</summary>
+    /// <inheritdoc cref="CompleteAsync(string, GenerationOptions?, CancellationToken)"/>
+    public async Task<Completion> CompleteAsync(
+        IReadOnlyList<int> prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
+    {
+        var (text, ids, reason) = (new StringBuilder(), new List<int>(), FinishReason.Cancelled);
+        try
+        {
+            await foreach (var token in GenerateAsync(prompt, options, cancellation).ConfigureAwait(false))
+            {
+                text.Append(token.Text);
+                if (token.FinishReason is not FinishReason.Stop)
+                {
+                    ids.Add(token.Id);
+                }
+
+                reason = token.FinishReason ?? reason;
+            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+        }
+
+        return new Completion(text.ToString(), ids, reason);
+    }
+
     /// <summary>The logits of every token of a text: what the model expects next after each.</summary>
     /// <param name="ids">Token ids, at least one, at most <see cref="MaxContext"/>.</param>
     /// <param name="rows">Called in order with the number of the first row and the logits [rows, vocabulary] of some rows.</param>
     /// <param name="chunk">Tokens read in one step; null: the options' prefill chunk.</param>
     /// <param name="cancellation">Stops between steps.</param>
     /// <exception cref="ArgumentException">An id is outside the vocabulary, or there are none or too many.</exception>
+    /// <exception cref="NotFiniteNumberException">A logit is not finite; the message has the position and the token id.</exception>
     public void Logits(
-        ReadOnlySpan<int> ids, Action<int, ReadOnlySpan<float>> rows, int? chunk = null, CancellationToken cancellation = default)
+        ReadOnlySpan<int> ids, Action<int, ReadOnlySpan<float>> rows, int? chunk = null, CancellationToken cancellation = default) =>
+        Logits(ids, 0, rows, chunk, cancellation);
+
+    // start: the position of the first of the ids, for messages.
+    private void Logits(
+        ReadOnlySpan<int> ids, int start, Action<int, ReadOnlySpan<float>> rows, int? chunk, CancellationToken cancellation)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         ArgumentNullException.ThrowIfNull(rows);
@@ -151,7 +204,7 @@ public sealed class Qwen3Moe : IDisposable
 
             try
             {
-                Evaluate(new Sequence(ids, ids.Length, blocks), step, rows, cancellation);
+                Evaluate(new Sequence(ids, ids.Length, blocks), start, step, rows, cancellation);
             }
             finally
             {
@@ -169,6 +222,7 @@ public sealed class Qwen3Moe : IDisposable
     /// <param name="progress">Told of every window.</param>
     /// <param name="cancellation">Stops between steps.</param>
     /// <exception cref="ArgumentException">The window is under 2, longer than the context or the text, or an id is outside the vocabulary.</exception>
+    /// <exception cref="NotFiniteNumberException">A logit is not finite; the message has the position and the token id.</exception>
     public double Perplexity(
         ReadOnlySpan<int> ids, int window, IProgress<(int Done, int Total)>? progress = null, CancellationToken cancellation = default)
     {
@@ -182,7 +236,7 @@ public sealed class Qwen3Moe : IDisposable
         for (var i = 0; i < windows; i++)
         {
             var tokens = ids.Slice(i * window, window).ToArray();
-            Logits(tokens, (first, logits) => sum += NegativeLogLikelihood(tokens, first, logits), cancellation: cancellation);
+            Logits(tokens, i * window, (first, logits) => sum += NegativeLogLikelihood(tokens, first, logits), null, cancellation);
             progress?.Report((i + 1, windows));
         }
 
@@ -234,11 +288,11 @@ public sealed class Qwen3Moe : IDisposable
     {
         var context = options.MaxContext ?? config.MaxContext;
         if (context < 1 || context > config.MaxContext || options.PrefillChunk < 1 || options.MaxBatch < 1 || options.KvCacheTokens < 1
-            || options.KvBlockSize is not (16 or 32 or 64 or 128))
+            || options.MaxQueue < 0 || options.KvBlockSize is not (16 or 32 or 64 or 128))
         {
             throw new ArgumentException(
                 $"MaxContext = {context} must be 1..{config.MaxContext}; PrefillChunk = {options.PrefillChunk}, MaxBatch = {options.MaxBatch}, "
-                + $"KvCacheTokens = {options.KvCacheTokens} positive; KvBlockSize = {options.KvBlockSize} one of 16, 32, 64, 128");
+                + $"KvCacheTokens = {options.KvCacheTokens} positive; MaxQueue = {options.MaxQueue} from 0; KvBlockSize = {options.KvBlockSize} one of 16, 32, 64, 128");
         }
 
         return context;
@@ -315,6 +369,7 @@ public sealed class Qwen3Moe : IDisposable
         int[] prompt, GenerationOptions options, [EnumeratorCancellation] CancellationToken cancellation)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        cancellation.ThrowIfCancellationRequested();
         var request = CreateRequest(prompt, options);
         var text = Tokenizer.Stream();
         using var activity = Telemetry.Activities.StartActivity("generate");
@@ -323,48 +378,28 @@ public sealed class Qwen3Moe : IDisposable
 
         // NOTE: a wait that can itself be cancelled allocates, every token anew; so cancellation ends the output instead.
         using var registration = cancellation.UnsafeRegister(
-            static (state, token) => ((Request)state!).Output.Writer.TryComplete(new OperationCanceledException(token)), request);
+            static (state, token) => ((Request)state!).Cancel(new OperationCanceledException(token)), request);
         try
         {
-            // A token that ends amid a character waits for the next one: if none comes, its text is the place for what is left of it.
-            GeneratedToken? held = null;
+            var count = 0;
             await foreach (var token in request.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
             {
                 cancellation.ThrowIfCancellationRequested();
-                if (held is { } complete)
-                {
-                    held = null;
-                    yield return complete;
-                }
+                FinishReason? reason = request.EndTokens.Contains(token) ? FinishReason.Stop
+                    : ++count == request.MaxTokens ? FinishReason.Length : null;
+                var piece = reason is FinishReason.Stop ? "" : text.Push(token);
 
-                if (request.EndTokens.Contains(token))
-                {
-                    continue;
-                }
-
-                var next = new GeneratedToken(token, text.Push(token));
-                if (text.IsAmidCharacter)
-                {
-                    held = next;
-                }
-                else
-                {
-                    yield return next;
-                }
-            }
-
-            if (held is { } last)
-            {
-                yield return last with { Text = last.Text + text.Flush() };
+                // The last token is the place for what is left of a character that its bytes do not complete.
+                yield return reason is null ? new(token, piece) : new(token, piece + text.Flush(), reason);
             }
         }
         finally
         {
-            request.Abandon();
+            request.Cancel();
         }
     }
 
-    private void Evaluate(Sequence sequence, int chunk, Action<int, ReadOnlySpan<float>> rows, CancellationToken cancellation)
+    private void Evaluate(Sequence sequence, int start, int chunk, Action<int, ReadOnlySpan<float>> rows, CancellationToken cancellation)
     {
         var logits = new float[Math.Min(_forward.MaxRows, chunk) * (long)Config.VocabularySize];
         while (sequence.Pending > 0)
@@ -381,6 +416,7 @@ public sealed class Qwen3Moe : IDisposable
                 var count = Math.Min(_forward.MaxRows, _batch.Tokens - row);
                 var used = logits.AsSpan(0, count * Config.VocabularySize);
                 Device.Stream.Read(_forward.Head(_batch, [.. Enumerable.Range(row, count)]), used);
+                FiniteLogits.Check(used, Config.VocabularySize, start + first + row, Device);
                 rows(first + row, used);
             }
         }

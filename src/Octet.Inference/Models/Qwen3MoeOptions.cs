@@ -29,6 +29,12 @@ public sealed record Qwen3MoeOptions
     public int MaxBatch { get; init; } = 32;
 
     /// <summary>
+    /// Requests beyond <see cref="MaxBatch"/> that may wait for their turn; one more is refused with
+    /// <see cref="Engine.QueueFullException"/>. Null: any number.
+    /// </summary>
+    public int? MaxQueue { get; init; }
+
+    /// <summary>
     /// Whether steps of decode are recorded as graphs, one for each bucket of batch and context, and replayed; the tokens are the same
     /// either way. Devices without graphs run every step eagerly.
     /// </summary>
