@@ -8,7 +8,13 @@ internal sealed class PagedKvCache : IDisposable
     private readonly Stack<int> _free;
     private readonly List<Tensor> _owned = [];
 
-    public PagedKvCache(Device device, ModelConfig config, KvEncoding encoding, int blockSize, int blocks)
+    /// <param name="device">Where it lies.</param>
+    /// <param name="config">The model's shape.</param>
+    /// <param name="encoding">FP8 or BF16.</param>
+    /// <param name="blockSize">Tokens of a block.</param>
+    /// <param name="blocks">Blocks in all.</param>
+    /// <param name="scales">Of each layer, in OCP encoding; null: 1. A BF16 cache has none.</param>
+    public PagedKvCache(Device device, ModelConfig config, KvEncoding encoding, int blockSize, int blocks, IReadOnlyList<KvScales?> scales)
     {
         BlockSize = blockSize;
         Blocks = blocks;
@@ -16,10 +22,11 @@ internal sealed class PagedKvCache : IDisposable
         var type = encoding == KvEncoding.BFloat16 ? DType.BFloat16 : device.Float8;
         try
         {
-            // Scale 1 for OCP and 2 for FNUZ: the same bytes on every device.
-            Tensor? scale = encoding == KvEncoding.BFloat16
+            // Twice as large for FNUZ: the same bytes on every device.
+            Tensor? Upload(float[]? values) => encoding == KvEncoding.BFloat16
                 ? null
-                : Own(Tensor.From<float>(device, [device.Float8 == DType.Float8E4M3Fnuz ? 2f : 1f], 1));
+                : Own(Tensor.From<float>(device, Array.ConvertAll(values ?? [1f], x => device.Float8 == DType.Float8E4M3Fnuz ? 2 * x : x), values?.Length ?? 1));
+            var one = Upload(null);
             Layers = new KvCache[config.LayerCount];
             for (var layer = 0; layer < Layers.Length; layer++)
             {
@@ -27,8 +34,8 @@ internal sealed class PagedKvCache : IDisposable
                 {
                     K = Own(Tensor.Create(device, type, blocks, config.KeyValueHeads, blockSize, config.HeadDim)),
                     V = Own(Tensor.Create(device, type, blocks, config.KeyValueHeads, config.HeadDim, blockSize)),
-                    KScales = scale,
-                    VScales = scale,
+                    KScales = scales[layer] is { } own ? Upload(own.K) : one,
+                    VScales = scales[layer] is { } its ? Upload(its.V) : one,
                 };
 
                 // Attention reads V in runs of 16 bytes, which may reach past a context into what nobody has written yet.

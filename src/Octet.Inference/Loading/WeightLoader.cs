@@ -10,214 +10,251 @@ public readonly record struct LoadProgress(long LoadedBytes, long TotalBytes);
 /// <summary>
 /// Brings tensors of a checkpoint onto a device: FP8 block weights in the device's encoding (OCP codes are repacked to FNUZ where
 /// it needs that, exactly), plain BF16, F16 or F32 projections quantised to FP8 blocks, the rest as BF16. Where the device reads host
-/// memory and computes in the checkpoint's encoding, weights stay where the files are mapped: nothing but the scales is copied.
+/// memory and computes in the checkpoint's encoding, weights stay where the files are mapped: nothing but the scales is copied. Every
+/// element is looked at once (<see cref="TensorValues"/>), wherever it stays.
 /// </summary>
-internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+/// <param name="device">Where to.</param>
+/// <param name="total">Bytes there are to load, for the progress.</param>
+/// <param name="progress">Told of every chunk.</param>
+/// <param name="cancellation">Stops between chunks.</param>
+internal sealed class WeightLoader(Device device, long total, IProgress<LoadProgress>? progress, CancellationToken cancellation)
 {
     private const int ChunkBytes = 64 << 20;
 
-    private readonly long _total = files.SizeInBytes;
     private long _loaded;
 
-    /// <summary>A norm weight, bias, embedding or head: BF16 of exactly this shape.</summary>
-    public Tensor LoadBFloat16(string name, params long[] shape)
+    /// <summary>A norm weight, bias, embedding, router or head, as BF16.</summary>
+    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
+    public Tensor LoadBFloat16(SafeTensor source)
     {
-        var source = Expect(name, shape);
         if (CanMap(source, SafeTensorType.BFloat16))
         {
-            Advance(source.SizeInBytes);
-            return Tensor.BorrowUnaligned(device, source.Address, DType.BFloat16, shape);
+            ReadChunks(source, 0, source.ElementCount, (_, _) => { });
+            return Tensor.BorrowUnaligned(device, source.Address, DType.BFloat16, source.Shape);
         }
 
-        var tensor = Tensor.Create(device, DType.BFloat16, shape);
-        return Guarded(tensor, () => UploadBFloat16(source, tensor));
+        var tensor = Tensor.Create(device, DType.BFloat16, source.Shape);
+        return Guarded(tensor, () =>
+        {
+            UploadBFloat16(source, 0, source.ElementCount, tensor);
+            return tensor;
+        });
     }
 
-    /// <summary>Projections with the same input, one under the other: [sum of rows, k].</summary>
-    /// <param name="k">Input features.</param>
-    /// <param name="parts">Name of the projection (without ".weight") and its output features; but for the last, multiples of 128.</param>
-    public Weight LoadProjection(long k, params (string Name, long N)[] parts) =>
-        Load(k, parts.Sum(p => p.N), [[.. parts]], stack: false);
+    /// <summary>Projections with the same input, one under the other: [sum of rows, k]; but for the last, of multiples of 128 rows.</summary>
+    /// <exception cref="ModelFormatException">An element or a scale is not one that may be.</exception>
+    public Weight LoadProjection(params MatrixSource[] parts) => parts.Length == 1 && Maps(parts)
+        ? Map(parts, [])
+        : Load([parts], []);
 
     /// <summary>The same projection of every expert: [experts, n, k].</summary>
-    /// <param name="n">Output features.</param>
-    /// <param name="k">Input features.</param>
-    /// <param name="names">Name of each expert's projection, without ".weight".</param>
-    public Weight LoadExperts(long n, long k, IEnumerable<string> names) =>
-        Load(k, n, [.. names.Select(name => new[] { (name, n) })], stack: true);
+    /// <exception cref="ModelFormatException">An element or a scale is not one that may be.</exception>
+    public Weight LoadExperts(MatrixSource[] experts) => Maps(experts)
+        ? Map(experts, [experts.Length])
+        : Load([.. experts.Select(expert => new[] { expert })], [experts.Length]);
 
     /// <summary>Whether projections are used where they lie in the mapped files. They then cannot be put under each other.</summary>
-    /// <param name="names">Without ".weight".</param>
-    public bool Maps(params IEnumerable<string> names) => names.All(name => CanMap(files[$"{name}.weight"], SafeTensorType.Float8E4M3));
+    public bool Maps(params MatrixSource[] sources) =>
+        sources.All(source => source.Pitch == 0 && CanMap(source.Values, SafeTensorType.Float8E4M3));
+
+    /// <summary>Reports that everything is loaded.</summary>
+    public void Complete() => Advance(total - _loaded);
 
     // What the device reads must be what the file holds, where it holds it.
     private bool CanMap(SafeTensor source, SafeTensorType type) =>
         device.Properties.SharesHostMemory && device.Float8 == DType.Float8E4M3 && source.Type == type && source.SizeInBytes > 0
         && source.Address % type.SizeInBytes() == 0;
 
-    private static long Blocks(long elements) => (elements + Float8.Block - 1) / Float8.Block;
-
-    private Weight Load(long k, long n, (string Name, long N)[][] matrices, bool stack)
+    // Stacks of matrices, each of them parts under each other.
+    private Weight Load(MatrixSource[][] matrices, long[] leading)
     {
-        long[] leading = stack ? [matrices.Length] : [];
-        if (matrices.All(parts => parts.Length == 1 && Maps(parts[0].Name)))
-        {
-            return Map(k, n, [.. matrices.Select(parts => parts[0].Name)], leading);
-        }
-
+        var (n, k, first) = (matrices[0].Sum(part => part.N), matrices[0][0].K, matrices[0][0]);
+        var scaleRows = MatrixSource.Blocks(first.ScaleRowOffset + n);
         var values = Tensor.Create(device, device.Float8, [.. leading, n, k]);
         return Guarded(values, () =>
         {
-            var scales = Tensor.Create(device, DType.Float32, [.. leading, Blocks(n), Blocks(k)]);
+            var scales = Tensor.Create(device, DType.Float32, [.. leading, scaleRows, first.ScaleColumns]);
             return Guarded(scales, () =>
             {
                 for (var i = 0; i < matrices.Length; i++)
                 {
                     var row = i * n;
-                    var scaleRow = i * Blocks(n);
-                    foreach (var (name, rows) in matrices[i])
+                    var scaleRow = i * scaleRows;
+                    foreach (var part in matrices[i])
                     {
-                        LoadMatrix(name, rows, k, Bytes(values, row * k, rows * k), Floats(scales, scaleRow * Blocks(k), Blocks(rows) * Blocks(k)));
-                        row += rows;
-                        scaleRow += Blocks(rows);
+                        LoadMatrix(
+                            part, Bytes(values, row * k, part.N * k),
+                            Floats(scales, scaleRow * part.ScaleColumns, part.ScaleRows * part.ScaleColumns));
+                        row += part.N;
+                        scaleRow += part.ScaleRows;
                     }
                 }
 
-                return new Weight { Values = values, Scales = scales };
+                return new Weight { Values = values, Scales = scales, ScaleRowOffset = first.ScaleRowOffset };
             });
         });
     }
 
     // Matrices [n, k] where they lie in the files; their scales in one stack.
-    private Weight Map(long k, long n, string[] names, long[] leading)
+    private Weight Map(MatrixSource[] sources, long[] leading)
     {
-        var scales = Tensor.Create(device, DType.Float32, [.. leading, Blocks(n), Blocks(k)]);
+        var first = sources[0];
+        var count = first.ScaleRows * first.ScaleColumns;
+        var scales = Tensor.Create(device, DType.Float32, [.. leading, first.ScaleRows, first.ScaleColumns]);
         return Guarded(scales, () =>
         {
-            var addresses = new long[names.Length];
-            for (var i = 0; i < names.Length; i++)
+            var addresses = new long[sources.Length];
+            for (var i = 0; i < sources.Length; i++)
             {
-                var source = Expect($"{names[i]}.weight", [n, k]);
-                ReadChunks(source, checkFloat8: true, (_, _) => { });
-                addresses[i] = source.Address;
-                WriteScales(names[i], n, k, Floats(scales, i * Blocks(n) * Blocks(k), Blocks(n) * Blocks(k)));
+                ReadChunks(sources[i].Values, sources[i].First, sources[i].N * sources[i].K, (_, _) => { });
+                addresses[i] = sources[i].Values.Address + (nint)sources[i].First;
+                WriteScales(sources[i], Floats(scales, i * count, count));
             }
 
             return new Weight
             {
-                Values = Tensor.Borrow(device, (nint)addresses[0], DType.Float8E4M3, [.. leading, n, k]),
+                Values = Tensor.Borrow(device, (nint)addresses[0], DType.Float8E4M3, [.. leading, first.N, first.K]),
                 Scales = scales,
+                ScaleRowOffset = first.ScaleRowOffset,
                 ExpertAddresses = Tensor.From<long>(device, addresses, addresses.Length),
             };
         });
     }
 
     // One [n, k] projection into its place: raw bytes and their block scales.
-    private void LoadMatrix(string name, long n, long k, Tensor values, Tensor scales)
+    private void LoadMatrix(MatrixSource source, Tensor values, Tensor scales)
     {
-        var source = Expect($"{name}.weight", [n, k]);
-        if (source.Type != SafeTensorType.Float8E4M3)
+        var count = source.N * source.K;
+        if (source.Values.Type != SafeTensorType.Float8E4M3)
         {
-            Quantize(source, n, k, values, scales);
+            Quantize(source, values, scales);
             return;
         }
 
-        Upload(source, values, checkFloat8: true);
-        WriteScales(name, n, k, scales);
-        if (device.Float8 == DType.Float8E4M3Fnuz && n * k > 0)
+        if (source.Pitch > 0)
+        {
+            device.Stream.Write<byte>(values, ReadTransposed<byte>(source));
+        }
+        else
+        {
+            ReadChunks(source.Values, source.First, count, (offset, chunk) => device.Stream.Write(Bytes(values, offset, chunk.Length), chunk));
+        }
+
+        WriteScales(source, scales);
+        if (device.Float8 == DType.Float8E4M3Fnuz && count > 0)
         {
             // Slices of a stack may begin anywhere, ops want 16 bytes: repack in a buffer of its own.
-            using var codes = Tensor.Create(device, DType.Float8E4M3, n * k);
+            using var codes = Tensor.Create(device, DType.Float8E4M3, count);
             using var factors = Tensor.Create(device, DType.Float32, scales.ElementCount);
-            var fnuz = Tensor.Borrow(device, codes.Address, DType.Float8E4M3Fnuz, n * k);
-            device.Stream.Copy(Bytes(codes, 0, n * k), values);
+            var fnuz = Tensor.Borrow(device, codes.Address, DType.Float8E4M3Fnuz, count);
+            device.Stream.Copy(Bytes(codes, 0, count), values);
             device.Stream.Copy(factors, scales);
             Ops.Repack(device.Stream, new() { Values = codes, Scales = factors, OutputValues = fnuz, OutputScales = factors });
-            device.Stream.Copy(values, Bytes(codes, 0, n * k));
+            device.Stream.Copy(values, Bytes(codes, 0, count));
             device.Stream.Copy(scales, factors);
             device.Stream.Synchronize();
         }
     }
 
-    private void WriteScales(string name, long n, long k, Tensor scales)
+    private void WriteScales(MatrixSource source, Tensor scales)
     {
-        var source = Expect($"{name}.weight_scale_inv", [Blocks(n), Blocks(k)]);
-        var singles = ToSingles(source);
-        if (Array.FindIndex(singles, scale => !float.IsFinite(scale)) is var bad and >= 0)
-        {
-            throw new ModelFormatException($"{source.File}: tensor '{source.Name}' holds {singles[bad]} at position {bad}; a scale must be finite");
-        }
-
+        var singles = source.ReadScales();
         device.Stream.Write<float>(scales, singles);
-        Advance(4L * singles.Length);
+        Advance((long)source.Scales!.Type.SizeInBytes() * singles.Length);
     }
 
-    private void Quantize(SafeTensor source, long n, long k, Tensor values, Tensor scales)
+    private void Quantize(MatrixSource source, Tensor values, Tensor scales)
     {
+        var (n, k) = (source.N, source.K);
         using var plain = Tensor.Create(device, DType.BFloat16, n, k);
-        UploadBFloat16(source, plain);
+        if (source.Pitch == 0)
+        {
+            UploadBFloat16(source.Values, source.First, n * k, plain);
+        }
+        else if (source.Values.Type == SafeTensorType.Float32)
+        {
+            device.Stream.Write<BFloat16>(plain, Array.ConvertAll(ReadTransposed<float>(source), x => (BFloat16)x));
+        }
+        else if (source.Values.Type == SafeTensorType.Float16)
+        {
+            device.Stream.Write<BFloat16>(plain, Array.ConvertAll(ReadTransposed<Half>(source), x => (BFloat16)(float)x));
+        }
+        else
+        {
+            device.Stream.Write<BFloat16>(plain, ReadTransposed<BFloat16>(source));
+        }
+
         using var codes = Tensor.Create(device, device.Float8, n, k);
-        using var factors = Tensor.Create(device, DType.Float32, Blocks(n), Blocks(k));
+        using var factors = Tensor.Create(device, DType.Float32, source.ScaleRows, source.ScaleColumns);
         Ops.QuantizeWeight(device.Stream, new() { X = plain, Output = new Weight { Values = codes, Scales = factors } });
         device.Stream.Copy(values, Bytes(codes, 0, n * k));
         device.Stream.Copy(scales, Floats(factors, 0, factors.ElementCount));
         device.Stream.Synchronize();
     }
 
-    private SafeTensor Expect(string name, ReadOnlySpan<long> shape)
+    private void UploadBFloat16(SafeTensor source, long first, long count, Tensor destination) => ReadChunks(source, first, count, (offset, chunk) =>
     {
-        var tensor = files[name];
-        return tensor.Shape.SequenceEqual(shape)
-            ? tensor
-            : throw new ModelFormatException(
-                $"{tensor.File}: tensor {tensor} must have the shape [{string.Join(", ", shape.ToArray())}] by config.json");
-    }
-
-    private void UploadBFloat16(SafeTensor source, Tensor destination)
-    {
+        var start = offset / source.Type.SizeInBytes();
         if (source.Type == SafeTensorType.BFloat16)
         {
-            Upload(source, Bytes(destination, 0, destination.SizeInBytes), checkFloat8: false);
+            device.Stream.Write(Bytes(destination, 2 * start, chunk.Length), chunk);
             return;
         }
 
-        device.Stream.Write<BFloat16>(destination, Array.ConvertAll(ToSingles(source), x => (BFloat16)x));
-        Advance(source.SizeInBytes);
-    }
+        var elements = Array.ConvertAll(TensorValues.ToSingles(source, chunk), x => (BFloat16)x);
+        device.Stream.Write<byte>(Bytes(destination, 2 * start, 2L * elements.Length), MemoryMarshal.AsBytes<BFloat16>(elements));
+    });
 
-    private static float[] ToSingles(SafeTensor source) => source.Type switch
+    // Some elements of a tensor: each chunk with where in them its first byte lies.
+    private void ReadChunks(SafeTensor source, long first, long count, Action<long, ReadOnlySpan<byte>> take)
     {
-        SafeTensorType.Float32 => MemoryMarshal.Cast<byte, float>(source.Bytes).ToArray(),
-        SafeTensorType.BFloat16 => Array.ConvertAll(MemoryMarshal.Cast<byte, BFloat16>(source.Bytes).ToArray(), x => (float)x),
-        SafeTensorType.Float16 => Array.ConvertAll(MemoryMarshal.Cast<byte, Half>(source.Bytes).ToArray(), x => (float)x),
-        _ => throw new ModelFormatException($"{source.File}: tensor {source} must be F32, BF16 or F16"),
-    };
-
-    private void Upload(SafeTensor source, Tensor destination, bool checkFloat8) =>
-        ReadChunks(source, checkFloat8, (offset, chunk) => device.Stream.Write(Bytes(destination, offset, chunk.Length), chunk));
-
-    private void ReadChunks(SafeTensor source, bool checkFloat8, Action<long, ReadOnlySpan<byte>> take)
-    {
-        for (long offset = 0; offset < source.SizeInBytes; offset += ChunkBytes)
+        var size = source.Type.SizeInBytes();
+        for (long offset = 0; offset < count * size; offset += ChunkBytes)
         {
             cancellation.ThrowIfCancellationRequested();
-            var chunk = source.Slice(offset, (int)Math.Min(ChunkBytes, source.SizeInBytes - offset));
-            if (checkFloat8 && chunk.IndexOfAny((byte)0x7F, (byte)0xFF) is var position and >= 0)
-            {
-                throw new ModelFormatException(
-                    $"{source.File}: tensor '{source.Name}' holds the FP8 NaN 0x{chunk[position]:x2} at position {offset + position}; the checkpoint is damaged");
-            }
-
+            var chunk = source.Slice((first * size) + offset, (int)Math.Min(ChunkBytes, (count * size) - offset));
+            TensorValues.CheckWeights(source, first + (offset / size), chunk);
             take(offset, chunk);
             Advance(chunk.Length);
         }
+    }
+
+    // A matrix that lies transposed, row by row.
+    private T[] ReadTransposed<T>(MatrixSource source) where T : unmanaged
+    {
+        cancellation.ThrowIfCancellationRequested();
+        var size = source.Values.Type.SizeInBytes();
+        var extent = ((source.K - 1) * source.Pitch) + source.N;
+        var bytes = source.Values.Slice(source.First * size, checked((int)(extent * size)));
+        TensorValues.CheckWeights(source.Values, source.First, bytes);
+        var lying = MemoryMarshal.Cast<byte, T>(bytes);
+        var (n, k, pitch) = ((int)source.N, (int)source.K, (int)source.Pitch);
+        var rows = new T[checked(n * k)];
+
+        // By squares, so that a cache line is used up while it is there.
+        for (var top = 0; top < n; top += Float8.Block)
+        {
+            for (var left = 0; left < k; left += Float8.Block)
+            {
+                for (var i = top; i < Math.Min(top + Float8.Block, n); i++)
+                {
+                    for (var j = left; j < Math.Min(left + Float8.Block, k); j++)
+                    {
+                        rows[(i * k) + j] = lying[(j * pitch) + i];
+                    }
+                }
+            }
+        }
+
+        Advance((long)rows.Length * size);
+        return rows;
     }
 
     private void Advance(long bytes)
     {
         cancellation.ThrowIfCancellationRequested();
         _loaded += bytes;
-        progress?.Report(new LoadProgress(_loaded, _total));
+        progress?.Report(new LoadProgress(_loaded, total));
     }
 
     private Tensor Bytes(Tensor tensor, long offset, long count) =>
@@ -225,12 +262,6 @@ internal sealed class WeightLoader(CheckpointFiles files, Device device, IProgre
 
     private Tensor Floats(Tensor tensor, long offset, long count) =>
         Tensor.Borrow(device, tensor.Address + (nint)(4 * offset), DType.Float32, count);
-
-    private static Tensor Guarded(Tensor tensor, Action fill) => Guarded(tensor, () =>
-    {
-        fill();
-        return tensor;
-    });
 
     // Nothing is leaked when a later step refuses the checkpoint.
     private static T Guarded<T>(Tensor tensor, Func<T> body)

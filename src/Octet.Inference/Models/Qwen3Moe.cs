@@ -41,7 +41,7 @@ public sealed class Qwen3Moe : IDisposable
             }
 
             var blocks = KvBlocks(options);
-            _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks));
+            _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks, [.. weights.Layers.Select(layer => layer.KvScales)]));
             var workspace = Own(new Workspace(device));
             var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
             var maxTokens = Math.Max(_prefillChunk, maxRows);
@@ -83,7 +83,7 @@ public sealed class Qwen3Moe : IDisposable
     internal int RecordedGraphs => _graphs?.Recorded ?? 0;
 
     /// <summary>Loads a checkpoint folder in the Hugging Face layout: FP8 block weights, or BF16 (quantised on load).</summary>
-    /// <param name="directory">Holds config.json and model.safetensors (or shards and their index).</param>
+    /// <param name="directory">Holds config.json and model.safetensors, or shards with or without their index.</param>
     /// <param name="device">Where the model runs; it must outlive the model.</param>
     /// <param name="options">How it is run; null: the defaults.</param>
     /// <param name="progress">Told of every chunk that is loaded.</param>

@@ -3,10 +3,10 @@ namespace Octet.Inference.Models;
 /// <summary>How K and V are kept.</summary>
 public enum KvEncoding
 {
-    /// <summary>The device's FP8, scale 1 (OCP) or 2 (FNUZ): half the memory.</summary>
+    /// <summary>The device's FP8, with the checkpoint's k_scale and v_scale, else 1, doubled for FNUZ: half the memory.</summary>
     Float8,
 
-    /// <summary>BF16.</summary>
+    /// <summary>BF16; scales in the checkpoint have no effect.</summary>
     BFloat16,
 }
 

@@ -40,6 +40,9 @@ internal sealed record LayerWeights
 
     /// <summary>[experts, hidden, intermediate], or [hidden, intermediate] in a dense layer.</summary>
     public required Weight Down { get; init; }
+
+    /// <summary>The scales of the layer's FP8 KV cache; null: the checkpoint has none.</summary>
+    public required KvScales? KvScales { get; init; }
 }
 
 /// <summary>All weights of a model, on the device.</summary>
@@ -66,11 +69,12 @@ internal sealed class Qwen3MoeWeights : IDisposable
     public static Qwen3MoeWeights Load(
         CheckpointFiles files, ModelConfig config, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation)
     {
-        var loader = new WeightLoader(files, device, progress, cancellation);
+        var tensors = Qwen3MoeTensors.Find(files, config);
+        var loader = new WeightLoader(device, tensors.SizeInBytes, progress, cancellation);
         var weights = new Qwen3MoeWeights();
         try
         {
-            weights.LoadAll(loader, config);
+            weights.LoadAll(loader, tensors);
             return weights;
         }
         catch
@@ -88,62 +92,50 @@ internal sealed class Qwen3MoeWeights : IDisposable
         }
     }
 
-    private void LoadAll(WeightLoader loader, ModelConfig config)
+    private void LoadAll(WeightLoader loader, Qwen3MoeTensors tensors)
     {
-        long hidden = config.HiddenSize;
-        Embedding = Own(loader.LoadBFloat16("model.embed_tokens.weight", config.VocabularySize, hidden));
-        FinalNorm = Own(loader.LoadBFloat16("model.norm.weight", hidden));
-        Head = new Weight
-        {
-            Values = config.TieWordEmbeddings ? Embedding : Own(loader.LoadBFloat16("lm_head.weight", config.VocabularySize, hidden)),
-        };
-        Layers = new LayerWeights[config.LayerCount];
+        Embedding = Own(loader.LoadBFloat16(tensors.Embedding));
+        FinalNorm = Own(loader.LoadBFloat16(tensors.FinalNorm));
+        Head = new Weight { Values = tensors.Head is null ? Embedding : Own(loader.LoadBFloat16(tensors.Head)) };
+        Layers = new LayerWeights[tensors.Layers.Length];
         for (var layer = 0; layer < Layers.Length; layer++)
         {
-            Layers[layer] = LoadLayer(loader, config, layer);
+            Layers[layer] = LoadLayer(loader, tensors.Layers[layer]);
         }
+
+        loader.Complete();
     }
 
-    private LayerWeights LoadLayer(WeightLoader loader, ModelConfig config, int layer)
+    private LayerWeights LoadLayer(WeightLoader loader, LayerTensors tensors)
     {
-        var prefix = $"model.layers.{layer}.";
-        var attention = $"{prefix}self_attn.";
-        long hidden = config.HiddenSize;
-        long queries = (long)config.QueryHeads * config.HeadDim;
-        long keys = (long)config.KeyValueHeads * config.HeadDim;
-        (string Name, long N)[] qkv = [($"{attention}q_proj", queries), ($"{attention}k_proj", keys), ($"{attention}v_proj", keys)];
-
         // Each part keeps its own grid of 128-row scale blocks, so parts lie in one weight only where a block ends with a part; and not
         // where they stay in the mapped file.
-        var merge = queries % Float8.Block == 0 && keys % Float8.Block == 0 && !loader.Maps(qkv.Select(part => part.Name));
-        var weights = merge
-            ? [Own(loader.LoadProjection(hidden, qkv))]
-            : qkv.Select(part => Own(loader.LoadProjection(hidden, part))).ToArray();
-        var biases = config.AttentionBias
-            ? LoadBiases(loader, qkv, merge)
-            : new Tensor?[weights.Length];
-        var moe = config.IsMoeLayer(layer);
-        var (router, gate, up, down) = moe ? LoadExperts(loader, config, prefix) : LoadDense(loader, config, prefix);
+        var merge = tensors.Qkv.All(part => part.N % Float8.Block == 0) && !loader.Maps(tensors.Qkv);
+        var mlp = tensors.Mlp;
+        var moe = tensors.Router is not null;
         return new LayerWeights
         {
-            InputNorm = Own(loader.LoadBFloat16($"{prefix}input_layernorm.weight", hidden)),
-            PostAttentionNorm = Own(loader.LoadBFloat16($"{prefix}post_attention_layernorm.weight", hidden)),
-            Qkv = weights,
-            QkvBias = biases,
-            QNorm = Own(loader.LoadBFloat16($"{attention}q_norm.weight", config.HeadDim)),
-            KNorm = Own(loader.LoadBFloat16($"{attention}k_norm.weight", config.HeadDim)),
-            Output = Own(loader.LoadProjection(queries, ($"{attention}o_proj", hidden))),
-            OutputBias = config.AttentionBias ? Own(loader.LoadBFloat16($"{attention}o_proj.bias", hidden)) : null,
-            Router = router,
-            Gate = gate,
-            Up = up,
-            Down = down,
+            InputNorm = Own(loader.LoadBFloat16(tensors.InputNorm)),
+            PostAttentionNorm = Own(loader.LoadBFloat16(tensors.PostAttentionNorm)),
+            Qkv = merge
+                ? [Own(loader.LoadProjection(tensors.Qkv))]
+                : [.. tensors.Qkv.Select(part => Own(loader.LoadProjection(part)))],
+            QkvBias = tensors.QkvBias is null ? new Tensor?[merge ? 1 : tensors.Qkv.Length] : LoadBiases(loader, tensors.QkvBias, merge),
+            QNorm = Own(loader.LoadBFloat16(tensors.QNorm)),
+            KNorm = Own(loader.LoadBFloat16(tensors.KNorm)),
+            Output = Own(loader.LoadProjection(tensors.Output)),
+            OutputBias = tensors.OutputBias is null ? null : Own(loader.LoadBFloat16(tensors.OutputBias)),
+            Router = tensors.Router is null ? null : new Weight { Values = Own(loader.LoadBFloat16(tensors.Router)) },
+            Gate = Own(moe ? loader.LoadExperts(mlp.Gate) : loader.LoadProjection(mlp.Gate)),
+            Up = Own(moe ? loader.LoadExperts(mlp.Up) : loader.LoadProjection(mlp.Up)),
+            Down = Own(moe ? loader.LoadExperts(mlp.Down) : loader.LoadProjection(mlp.Down)),
+            KvScales = tensors.KvScales,
         };
     }
 
-    private Tensor?[] LoadBiases(WeightLoader loader, (string Name, long N)[] qkv, bool merge)
+    private Tensor?[] LoadBiases(WeightLoader loader, SafeTensor[] sources, bool merge)
     {
-        Tensor[] parts = [.. qkv.Select(part => Own(loader.LoadBFloat16($"{part.Name}.bias", part.N)))];
+        Tensor[] parts = [.. sources.Select(source => Own(loader.LoadBFloat16(source)))];
         if (!merge)
         {
             return parts;
@@ -161,24 +153,6 @@ internal sealed class Qwen3MoeWeights : IDisposable
         device.Stream.Synchronize();
         return [all];
     }
-
-    private (Weight Router, Weight Gate, Weight Up, Weight Down) LoadExperts(WeightLoader loader, ModelConfig config, string prefix)
-    {
-        IEnumerable<string> Names(string projection) =>
-            Enumerable.Range(0, config.ExpertCount).Select(expert => $"{prefix}mlp.experts.{expert}.{projection}");
-        var router = new Weight { Values = Own(loader.LoadBFloat16($"{prefix}mlp.gate.weight", config.ExpertCount, config.HiddenSize)) };
-        return (
-            router,
-            Own(loader.LoadExperts(config.MoeIntermediateSize, config.HiddenSize, Names("gate_proj"))),
-            Own(loader.LoadExperts(config.MoeIntermediateSize, config.HiddenSize, Names("up_proj"))),
-            Own(loader.LoadExperts(config.HiddenSize, config.MoeIntermediateSize, Names("down_proj"))));
-    }
-
-    private (Weight? Router, Weight Gate, Weight Up, Weight Down) LoadDense(WeightLoader loader, ModelConfig config, string prefix) => (
-        null,
-        Own(loader.LoadProjection(config.HiddenSize, ($"{prefix}mlp.gate_proj", config.IntermediateSize))),
-        Own(loader.LoadProjection(config.HiddenSize, ($"{prefix}mlp.up_proj", config.IntermediateSize))),
-        Own(loader.LoadProjection(config.IntermediateSize, ($"{prefix}mlp.down_proj", config.HiddenSize))));
 
     private Tensor Own(Tensor tensor)
     {
