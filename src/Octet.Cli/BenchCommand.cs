@@ -28,19 +28,26 @@ internal static class BenchCommand
         {
             var workloads = Select(parsed.GetValue(op), parsed.GetValue(name));
             var earlier = parsed.GetValue(compare) is { } path ? BenchJson.Read(path) : null;
-            var limit = parsed.GetValue(threshold);
-            var report = Run(workloads, parsed.GetValue(device), parsed.GetValue(seconds), parsed.GetValue(json), cancellation);
+            using var opened = Open(parsed.GetValue(device));
+            if (earlier is not null)
+            {
+                BenchComparison.Require(
+                    parsed.GetValue(compare)!, earlier, opened.Name, opened.Properties.Description, [.. workloads.Select(w => (w.Op, w.Name))]);
+            }
+
+            var asJson = parsed.GetValue(json);
+            var report = Run(workloads, opened, parsed.GetValue(seconds), asJson, cancellation);
+            if (asJson)
+            {
+                JsonOutput.Write(writer => BenchJson.Write(report, writer));
+            }
+
             if (parsed.GetValue(plot) is { } file)
             {
                 File.WriteAllText(file, BenchPlot.Write(report));
             }
 
-            if (parsed.GetValue(json))
-            {
-                JsonOutput.Write(writer => BenchJson.Write(report, writer));
-            }
-
-            return Task.FromResult(earlier is null ? CommandLine.Success : Compare(earlier, report, limit, parsed.GetValue(json)));
+            return Task.FromResult(earlier is null ? CommandLine.Success : Compare(earlier, report, parsed.GetValue(threshold), asJson));
         });
         return command;
     }
@@ -58,12 +65,24 @@ internal static class BenchCommand
         return selected.Length > 0 ? selected : throw new ArgumentException($"--name: no workload's name contains '{name}'");
     }
 
-    private static BenchReport Run(Workload[] workloads, string? name, double seconds, bool json, CancellationToken cancellation)
+    private static Device Open(string? name)
     {
-        using var device = ModelArguments.OpenDevice(name);
-        if (device.Name.StartsWith("sim", StringComparison.Ordinal))
+        var device = ModelArguments.OpenDevice(name);
+        if (!device.Name.StartsWith("sim", StringComparison.Ordinal))
         {
-            throw new ArgumentException("the simulator counts, it does not time: use 'octet inspect' for what a kernel costs");
+            return device;
+        }
+
+        device.Dispose();
+        throw new ArgumentException("the simulator counts, it does not time: use 'octet inspect' for what a kernel costs");
+    }
+
+    private static BenchReport Run(Workload[] workloads, Device device, double seconds, bool json, CancellationToken cancellation)
+    {
+        var origin = BenchOrigin.Of(device);
+        if (!json)
+        {
+            Terminal.WriteLine($"{device.Name} ({origin.DeviceDescription}): {origin}");
         }
 
         using var runner = new BenchRunner(device, seconds, cancellation);
@@ -76,30 +95,46 @@ internal static class BenchCommand
             results.Add(runner.Run(workload));
             if (!json)
             {
-                WriteLine(results[^1]);
+                Write(results[^1]);
             }
         }
 
-        var ceilings = runner.Ceilings;
+        bar.Dispose();
+        var (ceilings, above) = (runner.Ceilings, results.Count(r => r.IsAboveCeiling));
         if (!json)
         {
-            Console.Out.WriteLine($"{device}: ceilings {ceilings.GBytesPerSecond:f1} GB/s, {ceilings.GFlops:f0} GFLOP/s, measured in turn with the ops");
+            Terminal.WriteLine($"{device.Name}: ceilings {ceilings.GBytesPerSecond:f1} GB/s, {ceilings.GFlops:f0} GFLOP/s, measured in turn with the ops");
         }
 
-        return new BenchReport(device.Name, ceilings, results);
+        if (above > 0)
+        {
+            CommandLine.Note(
+                $"! {above} of {results.Count} results lie over {BenchResult.MostShare:P0} of the ceiling measured beside them, which cannot be: do not rely on these; measure them again, with a larger --seconds");
+        }
+
+        return new BenchReport(device.Name, origin, ceilings, results);
     }
 
-    private static void WriteLine(BenchResult result) => Console.Out.WriteLine(
-        $"{result.Op,-18} {result.Name,-48} {result.Microseconds,10:f1} us +-{result.Spread,4:P0} {result.GFlops,8:f1} GFLOP/s "
-        + $"{result.GBytesPerSecond,7:f2} GB/s {result.ShareOfCeiling,5:P0} of ceiling {result.AllocatedBytes,4} B");
+    private static void Write(BenchResult result) => Terminal.WriteRow(
+        $"{result.Op,-18} {result.Name,-48}",
+        $"{result.Microseconds,10:f1} us +-{result.Spread,4:P0} {result.GFlops,8:f1} GFLOP/s {result.GBytesPerSecond,7:f2} GB/s "
+        + $"{result.ShareOfCeiling,5:P0} of ceiling{(result.IsAboveCeiling ? '!' : ' ')} {result.AllocatedBytes} B");
 
     private static int Compare(BenchReport earlier, BenchReport now, double threshold, bool json)
     {
         var comparisons = BenchComparison.Of(earlier, now, threshold);
-        var output = json ? Console.Error : Console.Out;
+        var (output, columns) = json ? (Console.Error, int.MaxValue) : (Console.Out, Terminal.Columns);
+        output.WriteLine(Terminal.Fold($"against {earlier.Results.Count} results of {earlier.Origin}", columns));
         foreach (var c in comparisons)
         {
-            output.WriteLine($"{(c.IsWorse ? "WORSE" : "     ")} {c.Op,-18} {c.Name,-48} time x {c.TimeRatio:f2}, speed against the ceiling x {c.SpeedRatio:f2}");
+            output.WriteLine(Terminal.Row(
+                $"{(c.IsWorse ? "WORSE" : "     ")} {c.Op,-18} {c.Name,-48}",
+                $"time x {c.TimeRatio:f2}, speed against the ceiling x {c.SpeedRatio:f2}{(c.IsAboveCeiling ? " !" : "")}", columns, indent: 6));
+        }
+
+        if (comparisons.Any(c => c.IsAboveCeiling))
+        {
+            output.WriteLine(Terminal.Fold($"! one of the two was measured at over {BenchResult.MostShare:P0} of its ceiling: the ratio is not to be relied on", columns));
         }
 
         return comparisons.Any(c => c.IsWorse) ? CommandLine.CheckFailed : CommandLine.Success;

@@ -93,9 +93,9 @@ internal static class CheckCommand
         if (!json)
         {
             var outcome = result.SkippedReason is not null ? "skipped" : result.Passed ? "passed " : "FAILED ";
-            Console.Out.WriteLine(
-                $"{outcome} {result.Device,-11} {result.Op,-18} {result.Name}: "
-                + (result.SkippedReason ?? result.Failure ?? $"error {result.Error:g3}, tolerance {result.Tolerance:g3}"));
+            Terminal.WriteRow(
+                $"{outcome} {result.Device,-11} {result.Op,-18} {result.Name}:",
+                result.SkippedReason ?? result.Failure ?? $"error {result.Error:g3}, tolerance {result.Tolerance:g3}", indent: 8);
         }
     }
 

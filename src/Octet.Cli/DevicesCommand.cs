@@ -53,26 +53,26 @@ internal static class DevicesCommand
     {
         var source = Device.NameFromEnvironment is { } chosen ? $" (OCTET_DEVICE={chosen})" : "";
         Console.Out.WriteLine();
-        Console.Out.WriteLine($"without --device{source}: {name ?? "none"}{(reason is null ? "" : $"; {reason}")}");
-        Console.Out.WriteLine(
+        Terminal.WriteLine($"without --device{source}: {name ?? "none"}{(reason is null ? "" : $"; {reason}")}");
+        Terminal.WriteLine(
             $"only when named: {string.Join(", ", probes.Where(p => p.IsUsable && !candidates.Contains(p.Name)).Select(p => p.Name))}");
     }
 
     private static void WriteLine(DeviceProbe probe)
     {
         var state = probe.IsUsable ? "present" : probe.Present ? "present but unusable" : "absent";
-        Console.Out.WriteLine($"{probe.Name,-14} {state,-8} {probe.Description}");
+        Terminal.WriteLine($"{probe.Name,-14} {state,-8} {probe.Description}");
         if (probe.Properties is { } properties)
         {
-            Console.Out.WriteLine(
+            Terminal.WriteLine(
                 $"{"",-23} {properties.Target}, {properties.ComputeUnits} compute units, wave of {properties.WaveSize}, "
                 + $"{properties.TotalMemory / 1e9:f1} GB, computes in {properties.Float8}");
         }
 
         if (!probe.IsUsable)
         {
-            Console.Out.WriteLine($"{"",-23} reason: {probe.Reason}");
-            Console.Out.WriteLine($"{"",-23} remedy: {probe.Remedy}");
+            Terminal.WriteLine($"{"",-23} reason: {probe.Reason}");
+            Terminal.WriteLine($"{"",-23} remedy: {probe.Remedy}");
         }
     }
 

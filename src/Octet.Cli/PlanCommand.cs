@@ -58,13 +58,17 @@ internal static class PlanCommand
         {
             File.WriteAllText(plot, PlanPlot.Write(listing));
         }
-        if (emitted is null && arguments.GetValue(s_json))
+        if (emitted is not null)
+        {
+            Console.Out.Write(emitted);
+        }
+        else if (arguments.GetValue(s_json))
         {
             JsonOutput.Write(json => PlanJson.Write(listing, json));
         }
         else
         {
-            Console.Out.Write(emitted ?? PlanTable.Write(listing));
+            Terminal.Write(PlanTable.Write(listing));
         }
         return listing.Best is null ? CommandLine.CheckFailed : CommandLine.Success;
     }

@@ -17,9 +17,15 @@ internal sealed record BenchCeilings(double GBytesPerSecond, double GFlops);
 internal sealed record BenchResult(
     string Op, string Name, double Microseconds, double Spread, double GFlops, double GBytesPerSecond, double ShareOfCeiling, long AllocatedBytes)
 {
+    /// <summary>What no right measurement reaches: a ceiling is noisy by some percent, no more.</summary>
+    public const double MostShare = 1.05;
+
+    /// <summary>Whether it was measured so far above the ceiling that the ceiling, or the count of its bytes and operations, is wrong.</summary>
+    public bool IsAboveCeiling => ShareOfCeiling > MostShare;
+
     /// <summary>Floating-point operations per byte; 0 for an op that only moves bytes.</summary>
     public double Intensity => GBytesPerSecond > 0 ? GFlops / GBytesPerSecond : 0;
 }
 
 /// <summary>A run of <c>octet bench</c>.</summary>
-internal sealed record BenchReport(string Device, BenchCeilings Ceilings, IReadOnlyList<BenchResult> Results);
+internal sealed record BenchReport(string Device, BenchOrigin Origin, BenchCeilings Ceilings, IReadOnlyList<BenchResult> Results);

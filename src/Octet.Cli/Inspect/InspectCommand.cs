@@ -24,7 +24,7 @@ internal static class InspectCommand
 
         command.SetAction(parsed =>
         {
-            using var old = parsed.GetValue(compare) is { } file ? Load(file) : null;
+            using var old = parsed.GetValue(compare) is { } file ? Load(file, parsed.GetValue(target) ?? Inspection.Targets[0]) : null;
             var inspection = Inspect(parsed.GetValue(target), parsed.GetValue(op), !parsed.GetValue(noSim));
             if (parsed.GetValue(report) is { } path)
             {
@@ -33,7 +33,7 @@ internal static class InspectCommand
 
             if (old is not null)
             {
-                return Compare(old.RootElement, inspection, parsed.GetValue(threshold));
+                return Compare(parsed.GetValue(compare)!, old.RootElement, inspection, parsed.GetValue(threshold));
             }
 
             if (parsed.GetValue(json))
@@ -44,8 +44,8 @@ internal static class InspectCommand
             {
                 Console.Out.WriteLine("Modelled from the compiled code, not measured.");
                 Console.Out.WriteLine();
-                Console.Out.WriteLine(InspectTable.Plain(InspectTable.KernelHeader, [.. inspection.Kernels.Select(k => InspectTable.Row(inspection, k))]));
-                Console.Out.Write(InspectTable.Plain(InspectTable.ShapeHeader, [.. inspection.Shapes.Select(InspectTable.Row)]));
+                Console.Out.WriteLine(InspectTable.Plain(InspectTable.KernelHeader, [.. inspection.Kernels.Select(k => InspectTable.Row(inspection, k))], 2, Terminal.Columns));
+                Console.Out.Write(InspectTable.Plain(InspectTable.ShapeHeader, [.. inspection.Shapes.Select(InspectTable.Row)], 2, Terminal.Columns));
             }
 
             return CommandLine.Success;
@@ -59,22 +59,21 @@ internal static class InspectCommand
         return Inspection.Run(target, op, simulate, bar.Report<(long Done, long Total)>(p => p));
     }
 
-    private static JsonDocument Load(FileInfo file)
+    private static JsonDocument Load(FileInfo file, string target)
     {
         try
         {
             var document = JsonDocument.Parse(File.ReadAllText(file.FullName));
-            return document.RootElement is { ValueKind: JsonValueKind.Object } root && root.TryGetProperty("kernels", out _) && root.TryGetProperty("shapes", out _)
-                ? document
-                : throw new ArgumentException($"--compare: {file} is no output of octet inspect --json: it has no kernels and shapes");
+            Comparison.Require(document.RootElement, target);
+            return document;
         }
-        catch (JsonException error)
+        catch (Exception error) when (error is JsonException or FormatException)
         {
-            throw new ArgumentException($"--compare: {file} is not JSON: {error.Message}");
+            throw new ArgumentException($"--compare: {file}: {error.Message}", error);
         }
     }
 
-    private static int Compare(JsonElement old, Inspection inspection, double threshold)
+    private static int Compare(FileInfo file, JsonElement old, Inspection inspection, double threshold)
     {
         using var buffer = new MemoryStream();
         using (var writer = new Utf8JsonWriter(buffer))
@@ -86,9 +85,15 @@ internal static class InspectCommand
 
         using var now = JsonDocument.Parse(Encoding.UTF8.GetString(buffer.ToArray()));
         var comparison = Comparison.Of(old, now.RootElement, threshold);
+        if (comparison.Matched == 0)
+        {
+            throw new ArgumentException($"--compare: {file} has none of this run's {inspection.Kernels.Count} kernels and {inspection.Shapes.Count} shapes: the same --op is needed");
+        }
+
+        Terminal.WriteLine($"against {inspection.Gpu.Target} of {(old.TryGetProperty("build", out var build) ? build.GetString() : "an unknown build")}");
         foreach (var line in comparison.Lines)
         {
-            Console.Out.WriteLine(line);
+            Terminal.WriteLine(line);
         }
 
         Console.Out.WriteLine(comparison.Regressions == 0 ? "no regression" : $"{comparison.Regressions} regressions");

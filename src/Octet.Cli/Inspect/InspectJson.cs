@@ -7,6 +7,8 @@ internal static class InspectJson
 {
     public static void Write(Inspection inspection, Utf8JsonWriter writer)
     {
+        writer.WriteString("target", inspection.Gpu.Target);
+        writer.WriteString("build", inspection.BuildInfo);
         writer.WriteStartArray("kernels");
         foreach (var kernel in inspection.Kernels)
         {

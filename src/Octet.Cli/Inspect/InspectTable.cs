@@ -29,17 +29,47 @@ internal static class InspectTable
         Text(shape.GigabytesPerSecond), shape.Terms.Binds, .. shape.Terms.Named.Select(t => Text(t.Microseconds)),
     ];
 
-    /// <summary>Columns padded to the widest entry; all but names to the right.</summary>
-    public static string Plain(string[] header, IReadOnlyList<string[]> rows)
+    /// <summary>
+    /// Columns padded to the widest entry; all but names to the right. Where they do not fit beside each other the table goes on in
+    /// another below it, with the columns that say what a row is in front again.
+    /// </summary>
+    /// <param name="header">A name for each column.</param>
+    /// <param name="rows">The cells.</param>
+    /// <param name="keys">How many columns say what a row is.</param>
+    /// <param name="columns">Of the terminal.</param>
+    public static string Plain(string[] header, IReadOnlyList<string[]> rows, int keys, int columns)
     {
         var widths = header.Select((h, i) => rows.Select(r => r[i].Length).Append(h.Length).Max()).ToArray();
+        var names = header.Select((_, i) => IsName(rows, i)).ToArray();
         var text = new StringBuilder();
-        foreach (var row in rows.Prepend(header))
+        foreach (var panel in Panels(widths, keys, columns))
         {
-            text.AppendJoin("  ", row.Select((cell, i) => IsName(rows, i) ? cell.PadRight(widths[i]) : cell.PadLeft(widths[i]))).AppendLine();
+            text.Append(text.Length == 0 ? "" : Environment.NewLine);
+            foreach (var row in rows.Prepend(header))
+            {
+                var line = string.Join("  ", panel.Select(i => names[i] ? row[i].PadRight(widths[i]) : row[i].PadLeft(widths[i]))).TrimEnd();
+                text.AppendLine(Terminal.Fold(line, columns));
+            }
         }
 
         return text.ToString();
+    }
+
+    // Which columns each part of a table has: the keys, and as many of the others as fit; at least one.
+    private static IEnumerable<int[]> Panels(int[] widths, int keys, int columns)
+    {
+        var front = Enumerable.Range(0, keys).ToArray();
+        for (var first = keys; first < widths.Length;)
+        {
+            var last = first + 1;
+            while (last < widths.Length && front.Concat(Enumerable.Range(first, last + 1 - first)).Sum(i => widths[i] + 2) - 2 <= columns)
+            {
+                last++;
+            }
+
+            yield return [.. front, .. Enumerable.Range(first, last - first)];
+            first = last;
+        }
     }
 
     public static string Markdown(string[] header, IReadOnlyList<string[]> rows)

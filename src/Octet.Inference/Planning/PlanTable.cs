@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Octet.Inference.Planning;
 
-/// <summary>Writes a listing as text for a terminal.</summary>
+/// <summary>Writes a listing as text for a terminal of 80 columns; only sentences and the model's name may make a line longer.</summary>
 public static class PlanTable
 {
     /// <summary>A line for each plan, the best marked with *, then the terms of the best and where they come from.</summary>
@@ -14,15 +14,17 @@ public static class PlanTable
         PlanWorkload workload = listing.Workload;
         Line(text, $"{listing.Model.Name} on {listing.Node.Count}x {listing.Node.Gpu.Name}, engine {listing.Engine.Name}: {workload.Input} input and {workload.Output} output tokens, {workload.Concurrency} requests in flight per {(workload.PerGroup ? "group" : "node")}");
         Line(text, $"");
-        Line(text, $"  plan           weights/GPU  experts  KV capacity     TTFT p50/p90 ms     TPOT p50/p90 ms  requests/s  binds");
+        Line(text, $"  {"plan",-13} {"weights",8} {"experts",7} {"KV cache",9} {"TTFT, ms",14} {"TPOT, ms",13} {"requests",8}");
+        Line(text, $"  {"",-13} {"GB/GPU",8} {"/GPU",7} {"M tokens",9} {"p50/p90",14} {"p50/p90",13} {"/s",8}");
         for (int i = 0; i < listing.Plans.Count; i++)
         {
             Plan plan = listing.Plans[i];
             char mark = i == listing.BestIndex ? '*' : plan.Feasible ? ' ' : '-';
-            text.Append(CultureInfo.InvariantCulture, $"{mark} {plan.Name,-13} {plan.WeightBytesPerGpu / 1e9,8:F1} GB {plan.ExpertsPerGpu,8} {plan.KvCapacityTokens / 1e6,10:F2} M");
+            text.Append(CultureInfo.InvariantCulture, $"{mark} {plan.Name,-13} {plan.WeightBytesPerGpu / 1e9,8:F1} {plan.ExpertsPerGpu,7} {plan.KvCapacityTokens / 1e6,9:F2}");
             if (plan.Prediction is { } p)
             {
-                text.Append(CultureInfo.InvariantCulture, $"  {p.Ttft.P50,8:F0} /{p.Ttft.P90,8:F0}  {p.Tpot.P50,8:F1} /{p.Tpot.P90,8:F1}  {p.RequestsPerSecond,10:F2}  {p.Binds}{(p.Extrapolated ? " (extrapolated)" : "")}");
+                Line(text, $" {$"{p.Ttft.P50:F0}/{p.Ttft.P90:F0}",14} {$"{p.Tpot.P50:F1}/{p.Tpot.P90:F1}",13} {p.RequestsPerSecond,8:F2}");
+                text.Append(CultureInfo.InvariantCulture, $"    binds: {p.Binds}{(p.Extrapolated ? " (extrapolated)" : "")}");
             }
             Line(text, $"");
             if (plan.Idle > 0)

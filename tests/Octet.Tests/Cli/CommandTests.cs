@@ -190,11 +190,15 @@ public sealed class CommandTests
 
         (code, output, _) = await OctetProcess.Run(["devices"], ("OCTET_DEVICE", "tpu"));
         Assert.Equal(0, code);
-        Assert.Contains("\nwithout --device (OCTET_DEVICE=tpu): none; OCTET_DEVICE: unknown device 'tpu'", output, StringComparison.Ordinal);
+        Assert.Contains("\nwithout --device (OCTET_DEVICE=tpu): none; OCTET_DEVICE: unknown device 'tpu'", Unfolded(output), StringComparison.Ordinal);
 
         (_, output, _) = await OctetProcess.Run(["devices"], ("OCTET_NATIVE_PATH", "/no/such/liboctet.so"));
-        Assert.Contains("\nwithout --device: cpu; the native library was not found, tried /no/such/liboctet.so", output, StringComparison.Ordinal);
+        Assert.Contains("\nwithout --device: cpu; the native library was not found, tried /no/such/liboctet.so", Unfolded(output), StringComparison.Ordinal);
+        Assert.All(output.Split('\n'), line => Assert.True(line.Length <= 80, line));
     }
+
+    // A line that goes on below is indented there.
+    private static string Unfolded(string output) => System.Text.RegularExpressions.Regex.Replace(output, "\n {4,8}(?=[^ ])", " ");
 
     [Fact]
     public async Task Without_a_command_the_help_text_comes_on_stderr()

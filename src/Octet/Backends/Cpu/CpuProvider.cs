@@ -46,7 +46,7 @@ internal sealed class CpuProvider : BackendProvider
         return new DeviceProbe(name, true, properties.Description, null, null, properties);
     }
 
-    private static string ProcessorName()
+    internal static string ProcessorName()
     {
         try
         {

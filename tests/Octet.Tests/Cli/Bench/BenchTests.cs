@@ -9,7 +9,8 @@ namespace Octet.Tests.Cli.Bench;
 public sealed class BenchTests
 {
     private static readonly BenchReport s_report = new(
-        "cpu", new BenchCeilings(20, 200),
+        "cpu", new BenchOrigin("AMD EPYC 7B13", new string('a', 40) + "-dirty", "AMD EPYC 7B13", 64, "Linux x64", ".NET 10.0.1", "2026-01-31T12:00:00Z"),
+        new BenchCeilings(20, 200),
         [new("gemm", "QKV m1", 100, 0.02, 10, 16, 0.8, 0), new("gemm", "QKV m64", 5000, 0.01, 120, 0.5, 0.6, 0), new("norm", "1 x 4096", 4, 0.1, 0, 8, 0.4, 0)]);
 
     [Fact]
@@ -30,15 +31,131 @@ public sealed class BenchTests
         {
             File.WriteAllText(path, Json());
             var read = BenchJson.Read(path);
-            Assert.Equal((s_report.Device, s_report.Ceilings), (read.Device, read.Ceilings));
+            Assert.Equal((s_report.Device, s_report.Origin, s_report.Ceilings), (read.Device, read.Origin, read.Ceilings));
             Assert.Equal(s_report.Results, read.Results);
-            File.WriteAllText(path, "{\"device\": 3}");
-            Assert.Contains(path, Assert.Throws<ArgumentException>(() => BenchJson.Read(path)).Message);
         }
         finally
         {
             File.Delete(path);
         }
+    }
+
+    [Theory]
+    [InlineData("", "JSON")]
+    [InlineData("{\"device\": \"cpu\", \"ceilings\"", "LineNumber: 0")]
+    [InlineData("[]", "an object with 'ceilings' belongs stands a list")]
+    [InlineData("null", "an object with 'ceilings' belongs stands null")]
+    [InlineData("{\"kernels\": [], \"shapes\": []}", "'ceilings' is missing")]
+    [InlineData("{\"ceilings\": 3}", "'ceilings' is a number, not an object")]
+    [InlineData("{\"ceilings\": {}, \"results\": [3]}", "an object with 'microseconds' belongs stands a number")]
+    [InlineData("{\"ceilings\": {}, \"results\": [{\"microseconds\": 0}]}", "microseconds = 0 must be positive")]
+    [InlineData("{\"ceilings\": {}, \"results\": [{\"microseconds\": 1e999}]}", "must be finite")]
+    [InlineData("{\"ceilings\": {}, \"results\": [{\"microseconds\": \"1\"}]}", "'microseconds' is a string, not a number")]
+    [InlineData("{\"ceilings\": {}, \"results\": []}", "'device' is missing")]
+    public void A_file_that_is_no_run_is_refused_with_the_place(string text, string problem)
+    {
+        var path = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(path, text);
+            var message = Assert.Throws<ArgumentException>(() => BenchJson.Read(path)).Message;
+            Assert.StartsWith($"--compare: {path} is no output of 'octet bench --json': ", message, StringComparison.Ordinal);
+            Assert.Contains(problem, message, StringComparison.Ordinal);
+            Assert.DoesNotContain('\n', message);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    [Fact]
+    public void A_result_that_is_there_twice_is_refused_and_a_file_without_an_origin_is_read()
+    {
+        var path = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(path, Json(s_report with { Results = [s_report.Results[0], s_report.Results[0]] }));
+            Assert.Contains("'gemm QKV m1' is there twice", Assert.Throws<ArgumentException>(() => BenchJson.Read(path)).Message, StringComparison.Ordinal);
+            using var json = JsonDocument.Parse(Json());
+            File.WriteAllText(path, "{" + string.Join(",", json.RootElement.EnumerateObject()
+                .Where(p => p.Name is "device" or "ceilings" or "results").Select(p => p.ToString())) + "}");
+            var read = BenchJson.Read(path);
+            Assert.Equal((BenchOrigin.Unknown, BenchOrigin.Unknown), (read.Origin.Commit, read.Origin.DeviceDescription));
+            BenchComparison.Require(path, read, "cpu", "any processor", [("gemm", "QKV m1")]);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    [Theory]
+    [InlineData("cuda:0", "AMD EPYC 7B13", "QKV m1", "old.json is of cpu (AMD EPYC 7B13), this run would be of cuda:0 (AMD EPYC 7B13)")]
+    [InlineData("cpu:fnuz", "AMD EPYC 7B13", "QKV m1", "this run would be of cpu:fnuz")]
+    [InlineData("cpu", "Xeon", "QKV m1", "this run would be of cpu (Xeon)")]
+    [InlineData("cpu", "AMD EPYC 7B13", "QKV m2", "none of the 3 results of old.json is among the 1 workloads")]
+    [InlineData("cpu", "AMD EPYC 7B13", "1 x 4096", "none of the 3 results")] // norm's, not gemm's
+    public void A_run_of_another_device_or_of_other_workloads_is_refused(string device, string description, string name, string problem) =>
+        Assert.Contains(
+            problem,
+            Assert.Throws<ArgumentException>(() => BenchComparison.Require("old.json", s_report, device, description, [("gemm", name)])).Message,
+            StringComparison.Ordinal);
+
+    [Fact]
+    public void A_share_over_105_percent_is_marked()
+    {
+        var fast = s_report.Results[0] with { ShareOfCeiling = 1.06 };
+        Assert.True(fast.IsAboveCeiling);
+        Assert.False((fast with { ShareOfCeiling = 1.05 }).IsAboveCeiling);
+        var report = s_report with { Results = [fast, s_report.Results[1]] };
+        using var json = JsonDocument.Parse(Json(report));
+        Assert.Equal([true, false], json.RootElement.GetProperty("results").EnumerateArray().Select(r => r.GetProperty("above_ceiling").GetBoolean()));
+        Assert.Equal([true, false], BenchComparison.Of(s_report, report, 0.1).Select(c => c.IsAboveCeiling));
+        Assert.Equal([true, false], BenchComparison.Of(report, s_report, 0.1).Select(c => c.IsAboveCeiling));
+    }
+
+    [Fact]
+    public async Task The_command_records_where_it_ran_and_refuses_what_it_cannot_compare_before_it_times_anything()
+    {
+        var folder = Directory.CreateTempSubdirectory("octet").FullName;
+        try
+        {
+            string[] bench = ["bench", "--op", "norm", "--name", "64 x", "--seconds", "0.01"];
+            var (code, output, _) = await OctetProcess.Run([.. bench, "--device", "cpu", "--json"]);
+            Assert.Equal(0, code);
+            using (var json = JsonDocument.Parse(output))
+            {
+                Assert.Equal("cpu", json.RootElement.GetProperty("device").GetString());
+                Assert.Matches("^([0-9a-f]{40}(-dirty)?|unknown)$", json.RootElement.GetProperty("commit").GetString()!);
+                Assert.Equal(Environment.ProcessorCount, json.RootElement.GetProperty("host").GetProperty("processors").GetInt32());
+                Assert.StartsWith(".NET ", json.RootElement.GetProperty("runtime").GetString()!, StringComparison.Ordinal);
+                Assert.InRange(json.RootElement.GetProperty("date").GetDateTime().ToUniversalTime(), DateTime.UtcNow.AddMinutes(-10), DateTime.UtcNow.AddMinutes(1));
+            }
+
+            var path = Path.Combine(folder, "old.json");
+            await File.WriteAllTextAsync(path, output);
+            (code, output, _) = await OctetProcess.Run([.. bench, "--device", "cpu", "--threshold", "0.99", "--compare", path]);
+            Assert.Equal(0, code);
+            Assert.Contains("against ", output, StringComparison.Ordinal);
+            Assert.All(output.Split('\n'), line => Assert.True(line.Length <= 80, line));
+            await RefusesInOneLine("cpu:fnuz", "--op", "norm", "--device", "cpu:fnuz", "--compare", path);
+            await RefusesInOneLine("none of the", "--op", "gemm", "--device", "cpu", "--compare", path);
+            await RefusesInOneLine("no output of 'octet bench --json'", "--op", "norm", "--device", "cpu", "--compare", typeof(BenchTests).Assembly.Location);
+            await RefusesInOneLine("missing.json", "--op", "norm", "--device", "cpu", "--compare", Path.Combine(folder, "missing.json"));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static async Task RefusesInOneLine(string problem, params string[] arguments)
+    {
+        var (code, output, error) = await OctetProcess.Run(["bench", .. arguments]);
+        Assert.Equal((2, ""), (code, output));
+        Assert.Contains(problem, error, StringComparison.Ordinal);
+        Assert.Equal(1, error.Count(c => c == '\n'));
     }
 
     [Fact]
@@ -58,13 +175,13 @@ public sealed class BenchTests
         Assert.Equal(2, svg.Descendants().Count(e => e.Name.LocalName == "title"));
     }
 
-    private static string Json()
+    private static string Json(BenchReport? report = null)
     {
         using var stream = new MemoryStream();
         using (var writer = new Utf8JsonWriter(stream))
         {
             writer.WriteStartObject();
-            BenchJson.Write(s_report, writer);
+            BenchJson.Write(report ?? s_report, writer);
             writer.WriteEndObject();
         }
 

@@ -87,7 +87,7 @@ public sealed class InspectCommandTests
     public void Json_has_the_documented_fields()
     {
         using var json = Json(microseconds: 12.3456);
-        Assert.Equal(["kernels", "shapes"], json.RootElement.EnumerateObject().Select(p => p.Name));
+        Assert.Equal(["target", "build", "kernels", "shapes"], json.RootElement.EnumerateObject().Select(p => p.Name));
         var kernel = json.RootElement.GetProperty("kernels")[0];
         Assert.Equal(
             ["op", "name", "target", "vgprs", "agprs", "sgprs", "lds_bytes", "spills", "scratch_bytes", "waves_per_simd", "hot_loop"],
@@ -153,7 +153,8 @@ public sealed class InspectCommandTests
 
         await File.WriteAllTextAsync(path, output);
         (code, output, _) = await Run(null, "inspect", "--op", "kv_cache", "--target", "gfx942", "--no-sim", "--compare", path);
-        Assert.Equal((0, "no regression"), (code, output.Trim()));
+        Assert.Equal(0, code);
+        Assert.Matches("^against gfx942 of clang .*no regression$", output.Trim().ReplaceLineEndings(" "));
 
         // Fewer spills than none cannot be: the same figures against a better past are a regression.
         await File.WriteAllTextAsync(path, (await File.ReadAllTextAsync(path)).Replace("\"spills\": 0", "\"spills\": -1", StringComparison.Ordinal));
@@ -178,7 +179,40 @@ public sealed class InspectCommandTests
         (code, _, error) = await Run(null, "inspect", "--compare", file);
         Assert.Equal(2, code);
         Assert.Contains("kernels and shapes", error, StringComparison.Ordinal);
+        await File.WriteAllTextAsync(file, "{\"target\": \"gfx950\", \"kernels\": [], \"shapes\": []}");
+        (code, _, error) = await Run(null, "inspect", "--compare", file);
+        Assert.Equal(2, code);
+        Assert.Contains("it is of gfx950, this run is of gfx942", error, StringComparison.Ordinal);
+        await File.WriteAllTextAsync(file, "{\"target\": \"gfx942\", \"kernels\": [], \"shapes\": []}");
+        (code, _, error) = await Run(null, "inspect", "--op", "kv_cache", "--no-sim", "--compare", file);
+        Assert.Equal(2, code);
+        Assert.Matches("has none of this run's [0-9]+ kernels and [0-9]+ shapes: the same --op is needed\\s*$", error);
         Directory.Delete(empty, recursive: true);
+    }
+
+    [Theory]
+    [InlineData("[]", "no output of octet inspect --json")]
+    [InlineData("{\"kernels\": 1, \"shapes\": []}", "no output of octet inspect --json")]
+    [InlineData("{\"kernels\": [3], \"shapes\": []}", "one of its kernels lacks a name or a figure (target, name, spills")]
+    [InlineData("{\"kernels\": [], \"shapes\": [{\"op\": \"gemm\", \"name\": \"a\", \"microseconds\": \"1\"}]}", "one of its shapes lacks")]
+    [InlineData("{\"kernels\": [], \"shapes\": [{\"op\": \"gemm\", \"name\": \"a\", \"microseconds\": 1}, {\"op\": \"gemm\", \"name\": \"a\", \"microseconds\": 1}]}", "'gemm a' is twice among its shapes")]
+    [InlineData("{\"kernels\": [{\"target\": \"gfx950\", \"name\": \"k\", \"spills\": 0, \"scratch_bytes\": 0, \"waves_per_simd\": 1, \"hot_loop\": {\"matrix_busy\": 1}}], \"shapes\": []}", "it is of gfx950, this run is of gfx942")]
+    public void A_file_that_cannot_be_compared_is_refused_with_the_reason(string text, string reason)
+    {
+        using var json = JsonDocument.Parse(text);
+        Assert.Contains(reason, Assert.Throws<FormatException>(() => Comparison.Require(json.RootElement, "gfx942")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_table_wider_than_the_terminal_goes_on_in_another_with_the_same_names()
+    {
+        string[] header = ["kernel", "registers", "clocks"];
+        string[][] rows = [["gemm", "128", "1000"], ["norm", "9", "7"]];
+        Assert.Equal(
+            "kernel  registers  clocks\ngemm          128    1000\nnorm            9       7\n", InspectTable.Plain(header, rows, 1, 25).ReplaceLineEndings("\n"));
+        Assert.Equal(
+            "kernel  registers\ngemm          128\nnorm            9\n\nkernel  clocks\ngemm      1000\nnorm         7\n",
+            InspectTable.Plain(header, rows, 1, 24).ReplaceLineEndings("\n"));
     }
 
     private static JsonDocument Json(double microseconds, int spills = 0, double clocks = 100, string name = "square")
