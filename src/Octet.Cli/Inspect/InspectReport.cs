@@ -29,7 +29,7 @@ internal static class InspectReport
     {
         var text = new StringBuilder();
         text.AppendLine($"**Modelled from the compiled code, not measured**: nothing on this page was run on a {inspection.Gpu.Target}.").AppendLine();
-        text.AppendLine($"Produced by `octet inspect --report`, from {inspection.BuildInfo}.").AppendLine();
+        text.AppendLine($"Produced by `octet inspect --report docs/gfx942-report.md`, from {inspection.BuildInfo}.").AppendLine();
         Explain(text, inspection.Gpu);
         Check(text);
         WriteGoals(text, inspection);

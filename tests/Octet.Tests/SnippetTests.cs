@@ -1,0 +1,72 @@
+using System.Runtime.CompilerServices;
+using System.Text.RegularExpressions;
+using Octet.Inference.Models;
+
+namespace Octet.Tests;
+
+/// <summary>The C# of README.md and docs/*.md stands here too, where it is compiled and run; a test holds the two to the same letters.</summary>
+public sealed partial class SnippetTests
+{
+    // What a snippet has to name as a reader would, beside what stands for it here.
+    private static readonly (string There, string Here)[] s_names = [("\"tests/models/tiny-shakespeare\"", "TinyModel.Directory")];
+
+    [Fact]
+    public async Task Snippets_of_the_readme_write_a_text_and_multiply_matrices()
+    {
+        var Console = new StringWriter();
+
+        // snippet
+        using var device = Device.Open();                       // the best one that opens, else cpu
+        using var model = Qwen3Moe.Load(TinyModel.Directory, device);
+        await foreach (var token in model.GenerateAsync("ROMEO:", new() { MaxTokens = 64 })) Console.Write(token.Text);
+        // end
+
+        Assert.NotEmpty(Console.ToString());
+
+        // snippet
+        const int m = 4, n = 256, k = 512;                      // [m, k] times [n, k], both quantised to FP8 here
+        var numbers = Enumerable.Range(0, n * k).Select(i => (BFloat16)MathF.Sin(i)).ToArray();
+        using var x = Tensor.From<BFloat16>(device, numbers.AsSpan(0, m * k), m, k);
+        using var w = Tensor.From<BFloat16>(device, numbers, n, k);
+        using var a = Tensor.Create(device, device.Float8, m, k);
+        using var aScales = Tensor.Create(device, DType.Float32, m, k / 128);
+        using var b = Tensor.Create(device, device.Float8, n, k);
+        using var bScales = Tensor.Create(device, DType.Float32, n / 128, k / 128);
+        using var output = Tensor.Create(device, DType.Float32, m, n);
+
+        var weight = new Weight { Values = b, Scales = bScales };
+        var gemm = new GemmArgs { A = a, AScales = aScales, B = weight, Output = output };
+        using var workspace = Tensor.Create(device, DType.Byte, Ops.GemmWorkspace(device, gemm));
+        Ops.QuantizeWeight(device.Stream, new() { X = w, Output = weight });
+        Ops.Quantize(device.Stream, new() { X = x, Output = new(a, aScales) });
+        Ops.Gemm(device.Stream, gemm with { Workspace = workspace });
+
+        var products = new float[m * n];
+        device.Stream.Read(output, products.AsSpan());          // waits for the ops before it
+        // end
+
+        var exact = Enumerable.Range(0, m * n).Select(i => (float)Enumerable.Range(0, k).Sum(j => Math.Sin(i / n * k + j) * Math.Sin(i % n * k + j)));
+
+        // Three bits of mantissa on either side: an error of some 2.5 % a number, which is its square in this measure.
+        Assert.InRange(TinyModel.Difference(products, [.. exact]), double.NegativeInfinity, 2e-3);
+    }
+
+    [Fact]
+    public void Every_snippet_of_the_documents_is_one_that_is_compiled_and_run_here()
+    {
+        Assert.Equal(Path.GetFullPath("tests/models/tiny-shakespeare", TinyModel.Root), TinyModel.Directory);
+        string[] here = [.. Snippet().Matches(ThisFile()).Select(match => Dedent(match.Groups["body"].Value))];
+        string[] there = [.. MarkdownFile.All.SelectMany(file => file.CSharp).Select(Rename)];
+        Assert.Equal(here, there);
+    }
+
+    private static string Rename(string snippet) => s_names.Aggregate(snippet, (text, name) => text.Replace(name.There, name.Here, StringComparison.Ordinal));
+
+    private static string Dedent(string text) => string.Concat(text.Split('\n').SkipLast(1).Select(line => (line.StartsWith("        ", StringComparison.Ordinal) ? line[8..] : line) + "\n"));
+
+    private static string ThisFile([CallerFilePath] string path = "") =>
+        File.ReadAllText(Path.Combine(TinyModel.Root, "tests", "Octet.Tests", Path.GetFileName(path))).ReplaceLineEndings("\n");
+
+    [GeneratedRegex(@"^ {8}// snippet\n(?<body>.*?)^ {8}// end\n", RegexOptions.Multiline | RegexOptions.Singleline)]
+    private static partial Regex Snippet();
+}
