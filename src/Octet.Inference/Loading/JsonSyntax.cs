@@ -35,6 +35,10 @@ internal static class JsonSyntax
             throw new ModelFormatException(
                 $"{file}: is not valid JSON: the string at {ModelText.Position(json, reader.TokenStartIndex)} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character", cause);
         }
+        if (reader.TokenType == JsonTokenType.None && json.IndexOfAnyExcept(" \t\r\n"u8) < 0)
+        {
+            throw new ModelFormatException($"{file}: is not valid JSON: it holds nothing but white space");
+        }
         bool unread = json[(int)reader.BytesConsumed..].ContainsAnyExcept(" \t\r\n"u8);
         if (reader.CurrentDepth > 0 || unread || reader.TokenType == JsonTokenType.None)
         {
@@ -46,6 +50,10 @@ internal static class JsonSyntax
     /// <summary>What a parser said, without the position in its own words.</summary>
     public static string Reason(JsonException cause)
     {
+        if (cause.Message.StartsWith("Duplicate property ", StringComparison.Ordinal) && cause.Message.LastIndexOf('\'') is var quote and > 0)
+        {
+            return $"the property {cause.Message["Duplicate property ".Length..(quote + 1)]} stands twice in one object; keep one of them";
+        }
         int end = cause.Message.IndexOf(" LineNumber:", StringComparison.Ordinal);
         return (end < 0 ? cause.Message : cause.Message[..end]).TrimEnd('.', ' ');
     }

@@ -31,7 +31,7 @@ internal readonly struct ModelJson
         long size = ModelFile.SizeInBytes(path);
         if (size > LargestFile)
         {
-            throw new ModelFormatException($"{path}: has {size} bytes, more than the {LargestFile} this library reads; it is not the file its name says");
+            throw new ModelFormatException($"{path}: has {size} bytes, more than the {LargestFile} that are read of such a file");
         }
         try
         {

@@ -14,7 +14,7 @@ internal static class ConfigFields
     // Records, numerics, training, caches, and the ids of tokens that a generator has no use for.
     private static readonly FrozenSet<string> WithoutEffect = FrozenSet.Create(
         "_name_or_path", "name_or_path", "_commit_hash", "_from_model_config", "transformers_version", "transformers.js_config", "transformers_weights",
-        "auto_map", "model_name", "license", "unsloth_fixed", "unsloth_version", "torch_dtype", "dtype", "use_bfloat16", "torchscript", "return_dict",
+        "auto_map", "trust_remote_code", "model_name", "base_model", "base_model_name_or_path", "license", "unsloth_fixed", "unsloth_version", "torch_dtype", "dtype", "use_bfloat16", "torchscript", "return_dict",
         "use_return_dict", "use_cache", "keys_to_ignore_at_inference", "_attn_implementation", "_attn_implementation_internal",
         "_attn_implementation_autoset", "attn_implementation", "_flash_attn_2_enabled", "use_flash_attn", "_experts_implementation",
         "experts_implementation", "_moe_implementation", "moe_implementation", "gradient_checkpointing", "chunk_size_feed_forward", "pretraining_tp",

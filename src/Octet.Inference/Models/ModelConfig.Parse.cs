@@ -18,9 +18,11 @@ public sealed partial record ModelConfig
     public static ModelConfig Load(string directory)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
-        return Directory.Exists(directory)
-            ? Parse(ModelJson.Read(Path.Combine(directory, FileName)), directory)
-            : throw new ModelFormatException($"{directory}: is not a directory; give the folder that holds {FileName} and the weights");
+        if (!Directory.Exists(directory))
+        {
+            throw new ModelFormatException($"{directory}: {(File.Exists(directory) ? "is a file, not a directory" : "is not a directory, nothing of that name exists")}; give the folder that holds {FileName} and the weights");
+        }
+        return Parse(ModelJson.Read(Path.Combine(directory, FileName)), directory);
     }
 
     /// <summary>Reads the file, and what other tools may have put beside it if <paramref name="directory"/> is given.</summary>

@@ -85,7 +85,13 @@ public sealed class CheckpointFieldsTests : IDisposable
             json["max_position_embeddings"] = 8192;
             json["rope_scaling"] = JsonNode.Parse("""{"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}""");
         });
-        Assert.Equal(0, (await Generate()).Code);
+        var (scaledCode, scaled, _) = await Generate();
+        Assert.Equal(0, scaledCode);
+        Assert.NotEqual(Usual + "\n", scaled);
+
+        // A factor of 1 changes nothing.
+        Change("config.json", json => json["rope_scaling"]!["factor"] = 1.0);
+        Assert.Equal(Usual + "\n", (await Generate()).Output);
 
         Change("config.json", json =>
         {

@@ -52,6 +52,25 @@ public sealed class FuzzTests : IDisposable
         MutateText("config.json", File.ReadAllText(Path.Combine(TinyShakespeare.Directory, "config.json")), 600, directory => ModelConfig.Load(directory));
 
     [Fact]
+    public void Mutated_config_with_scaling_and_groups_is_read_or_refused() =>
+        MutateText(
+            "config.json",
+            """
+            {"architectures":["Qwen3MoeForCausalLM"],"hidden_size":256,"num_hidden_layers":4,"vocab_size":1024,"num_attention_heads":4,"head_dim":64,
+            "num_local_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":128,"max_position_embeddings":64,
+            "rope_parameters":{"rope_type":"yarn","rope_theta":1e6,"factor":4.0,"original_max_position_embeddings":16,"mscale":0.7,"mscale_all_dim":1,"beta_fast":32},
+            "quantization_config":{"quant_method":"compressed-tensors","ignore":["lm_head"],"config_groups":{"group_0":{"targets":["Linear"],
+            "weights":{"num_bits":8,"type":"float","strategy":"block","block_structure":[128,128]},"input_activations":{"num_bits":8,"type":"float","strategy":"group","dynamic":true}}}},
+            "dual_chunk_attention_config":{"chunk_size":64,"original_max_position_embeddings":64},"attention_multiplier":0.125}
+            """,
+            2000,
+            directory =>
+            {
+                ModelConfig config = ModelConfig.Load(directory);
+                Assert.All(RotaryEmbedding.Frequencies(config.HeadDim, config.RopeTheta, config.RopeScaling), frequency => Assert.InRange(frequency, 0f, 1e6f));
+            });
+
+    [Fact]
     public void Mutated_generation_config_is_read_or_refused() =>
         MutateText("generation_config.json", File.ReadAllText(Path.Combine(TinyShakespeare.Directory, "generation_config.json")), 300, directory => GenerationConfig.Load(directory));
 

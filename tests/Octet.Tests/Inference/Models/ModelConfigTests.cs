@@ -153,7 +153,8 @@ public class ModelConfigTests
         using var directory = new ModelDirectory();
         Assert.Contains("config.json", Assert.Throws<ModelFormatException>(() => ModelConfig.Load(directory.Path)).Message, StringComparison.Ordinal);
         Assert.Contains("not a directory", Assert.Throws<ModelFormatException>(() => ModelConfig.Load(directory.Path + "x")).Message, StringComparison.Ordinal);
-        directory.Write("config.json", new string('[', 1_000_000));
+        string file = directory.Write("config.json", new string('[', 1_000_000));
+        Assert.Contains("is a file, not a directory", Assert.Throws<ModelFormatException>(() => ModelConfig.Load(file)).Message, StringComparison.Ordinal);
         Assert.Throws<ModelFormatException>(() => ModelConfig.Load(directory.Path));
     }
 }
