@@ -90,12 +90,15 @@ public sealed class CommandTests
     }
 
     [Theory]
-    [InlineData("config.json")]
-    [InlineData("model.safetensors")]
-    [InlineData("ids.safetensors")]
-    public async Task Logits_are_never_written_over_what_is_read(string name)
+    [InlineData("config.json", false)]
+    [InlineData("model.safetensors", false)]
+    [InlineData("ids.safetensors", false)]
+    [InlineData("model.safetensors", true)]
+    public async Task Logits_are_never_written_over_what_is_read(string name, bool throughLink)
     {
-        var folder = Directory.CreateTempSubdirectory("octet-").FullName;
+        var top = Directory.CreateTempSubdirectory("octet-").FullName;
+        var folder = Directory.CreateDirectory(Path.Combine(top, "models", "this")).FullName;
+        Directory.CreateSymbolicLink(Path.Combine(top, "link"), "models");
         foreach (var file in Directory.GetFiles(TinyModel.Directory))
         {
             File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
@@ -105,11 +108,11 @@ public sealed class CommandTests
         File.Copy(TinyModel.Golden("golden.safetensors"), ids);
         var path = Path.Combine(folder, name);
         var before = await File.ReadAllBytesAsync(path, TestContext.Current.CancellationToken);
-        var (code, _, error) = await Run("logits", "--model", folder, "--ids", $"@{ids}:line.ids", "--output", path, "--device", "cpu");
+        var (code, _, error) = await Run("logits", "--model", folder, "--ids", $"@{ids}:line.ids", "--output", throughLink ? Path.Combine(top, "link", "this", name) : path, "--device", "cpu");
         Assert.Equal(2, code);
         Assert.Contains("which is read; name another file", error, StringComparison.Ordinal);
         Assert.Equal(before, await File.ReadAllBytesAsync(path, TestContext.Current.CancellationToken));
-        Directory.Delete(folder, recursive: true);
+        Directory.Delete(top, recursive: true);
     }
 
     [Fact]
