@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text;
+using Octet.Inference.Planning;
 
 namespace Octet.Benchmarks;
 
@@ -10,6 +11,7 @@ internal static class GrowthPlot
     private const double Width = 760;
     private const double Height = 440;
     private const double Margin = 60;
+    private const double Size = 12;
 
     private static readonly string[] s_colours = ["#0066cc", "#cc3300", "#228833", "#aa3377"];
 
@@ -22,7 +24,7 @@ internal static class GrowthPlot
         double X(double at) => Margin + Math.Log10(at) / right * (Width - 2 * Margin);
         double Y(double ms) => Height - Margin - (Math.Log10(ms) - bottom) / (top - bottom) * (Height - 2 * Margin);
         var svg = new StringBuilder();
-        Line(svg, $"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{Width}\" height=\"{Height}\" viewBox=\"0 0 {Width} {Height}\" font-family=\"sans-serif\" font-size=\"12\">");
+        Line(svg, $"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{Width}\" height=\"{Height}\" viewBox=\"0 0 {Width} {Height}\" font-family=\"sans-serif\" font-size=\"{Size}\">");
         Line(svg, $"<rect width=\"{Width}\" height=\"{Height}\" fill=\"white\"/>");
         for (var decade = 0.0; decade <= right; decade++)
         {
@@ -37,6 +39,7 @@ internal static class GrowthPlot
         }
 
         Line(svg, $"<text transform=\"translate(16 {Height / 2}) rotate(-90)\" text-anchor=\"middle\">ms</text>");
+        var y = Margin + 16;
         for (var i = 0; i < all.Count; i++)
         {
             var path = string.Join('L', all[i].Points.Select(p => FormattableString.Invariant($"{X(p.At):F1} {Y(p.Milliseconds):F1}")));
@@ -46,7 +49,11 @@ internal static class GrowthPlot
                 Line(svg, $"<circle cx=\"{X(at):F1}\" cy=\"{Y(milliseconds):F1}\" r=\"3\" fill=\"{s_colours[i % s_colours.Length]}\"/>");
             }
 
-            Line(svg, $"<text x=\"{Margin + 12}\" y=\"{Margin + 16 + 16 * i}\" fill=\"{s_colours[i % s_colours.Length]}\">{WebUtility.HtmlEncode(all[i].Name)}</text>");
+            foreach (var line in SvgText.Wrap(all[i].Name, Size, Width - 2 * Margin - 24))
+            {
+                Line(svg, $"<text x=\"{Margin + 12}\" y=\"{y:F0}\" fill=\"{s_colours[i % s_colours.Length]}\">{WebUtility.HtmlEncode(line)}</text>");
+                y += 16;
+            }
         }
 
         Line(svg, $"</svg>");

@@ -109,7 +109,7 @@ internal static class BenchCommand
         if (above > 0)
         {
             CommandLine.Note(
-                $"! {above} of {results.Count} results lie over {BenchResult.MostShare:P0} of the ceiling measured beside them, which cannot be: do not rely on these; measure them again, with a larger --seconds");
+                $"! {above} of {results.Count} results lie over {BenchResult.MostShare:P0} of the ceiling measured beside them, more than there can be: do not rely on those shares; a run with a larger --seconds on an idle machine says whether they stand");
         }
 
         return new BenchReport(device.Name, origin, ceilings, results);

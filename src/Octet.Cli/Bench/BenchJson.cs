@@ -46,7 +46,7 @@ internal static class BenchJson
     {
         try
         {
-            using var json = JsonDocument.Parse(File.ReadAllText(path));
+            using var json = JsonDocument.Parse(Directory.Exists(path) ? throw new FormatException("it is a folder") : File.ReadAllText(path));
             return Report(json.RootElement);
         }
         catch (Exception error) when (error is JsonException or FormatException)

@@ -63,11 +63,15 @@ internal static class InspectCommand
     {
         try
         {
-            var document = JsonDocument.Parse(File.ReadAllText(file.FullName));
+            var document = JsonDocument.Parse(Directory.Exists(file.FullName) ? throw new FormatException("it is a folder") : File.ReadAllText(file.FullName));
             Comparison.Require(document.RootElement, target);
             return document;
         }
-        catch (Exception error) when (error is JsonException or FormatException)
+        catch (JsonException error)
+        {
+            throw new ArgumentException($"--compare: {file} is not JSON: {error.Message}", error);
+        }
+        catch (FormatException error)
         {
             throw new ArgumentException($"--compare: {file}: {error.Message}", error);
         }

@@ -142,6 +142,7 @@ public sealed class BenchTests
             await RefusesInOneLine("cpu:fnuz", "--op", "norm", "--device", "cpu:fnuz", "--compare", path);
             await RefusesInOneLine("none of the", "--op", "gemm", "--device", "cpu", "--compare", path);
             await RefusesInOneLine("no output of 'octet bench --json'", "--op", "norm", "--device", "cpu", "--compare", typeof(BenchTests).Assembly.Location);
+            await RefusesInOneLine("it is a folder", "--op", "norm", "--device", "cpu", "--compare", folder);
             await RefusesInOneLine("missing.json", "--op", "norm", "--device", "cpu", "--compare", Path.Combine(folder, "missing.json"));
         }
         finally
@@ -173,6 +174,18 @@ public sealed class BenchTests
     {
         var svg = XDocument.Parse(BenchPlot.Write(s_report));
         Assert.Equal(2, svg.Descendants().Count(e => e.Name.LocalName == "title"));
+    }
+
+    [Fact]
+    public void No_text_of_the_plot_is_cut_whatever_the_device_is_called_and_however_many_ops_there_are()
+    {
+        var name = "ilgpu:opencl:0 " + string.Join(' ', Enumerable.Repeat("Intel(R) Data Center GPU Max 1550 with a WWWWWWW of a name", 4)) + new string('W', 120);
+        SvgTexts.LieInside(BenchPlot.Write(s_report));
+        SvgTexts.LieInside(BenchPlot.Write(s_report with { Ceilings = new BenchCeilings(12345.6, 2_614_900), Origin = s_report.Origin with { DeviceDescription = name } }));
+        SvgTexts.LieInside(BenchPlot.Write(s_report with { Device = name, Results = [] }));
+        SvgTexts.LieInside(BenchPlot.Write(s_report with { Ceilings = new BenchCeilings(0, 0) }));
+        var ops = Enumerable.Range(0, 40).Select(i => s_report.Results[0] with { Op = $"attention_prefill_of_kind_{i}", GFlops = i + 1 }).ToArray();
+        SvgTexts.LieInside(BenchPlot.Write(s_report with { Results = ops }));
     }
 
     private static string Json(BenchReport? report = null)

@@ -51,6 +51,29 @@ public class PlanOutputTests
         Assert.Single(svg.Elements(space + "circle"), circle => circle.Attribute("fill")!.Value == "#c00");
     }
 
+    [Theory]
+    [InlineData("m", "mi325x:8", 64)]
+    [InlineData("Qwen3-235B-A22B-Instruct-2507-FP8-with-a-name-that-somebody-made-longer-than-any-title-ought-to-be-and-went-on", "mi325x:64", 1)]
+    [InlineData("a model in a folder whose name has many words, as folders of downloads do, and then some more words to be sure", "h200:4", 4000)]
+    [InlineData("WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW", "h100:2", 64)]
+    public void No_text_of_the_plot_is_cut(string model, string node, int concurrency)
+    {
+        ModelShape shape = new(model, ModelShape.Find(ModelShape.Target).Config);
+        SvgTexts.LieInside(PlanPlot.Write(Planner.Run(shape, PlanNode.Parse(node), EngineCalibration.Find("octet"), new PlanWorkload(100000, 14000, concurrency))));
+        SvgTexts.LieInside(PlanPlot.Write(Planner.Run(shape, PlanNode.Parse(node), EngineCalibration.Find("octet"), new PlanWorkload(16, 1, concurrency))));
+    }
+
+    [Fact]
+    public void A_title_is_wrapped_between_words_and_loses_nothing()
+    {
+        string text = "one two three four five six seven " + new string('x', 60);
+        IReadOnlyList<string> lines = SvgText.Wrap(text, 10, 100);
+        Assert.Equal(text.Replace(" ", "", StringComparison.Ordinal), string.Concat(lines).Replace(" ", "", StringComparison.Ordinal));
+        Assert.All(lines, line => Assert.True(SvgText.Width(line, 10) <= 100, line));
+        Assert.Equal("one two three four", SvgText.Wrap(text, 10, 130)[0]);
+        Assert.Equal([""], SvgText.Wrap("", 10, 100));
+    }
+
     [Fact]
     public void Manifests_have_a_pod_for_each_group_and_one_shared_claim()
     {
