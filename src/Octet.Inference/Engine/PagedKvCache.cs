@@ -30,17 +30,14 @@ internal sealed class PagedKvCache : IDisposable
             Layers = new KvCache[config.LayerCount];
             for (var layer = 0; layer < Layers.Length; layer++)
             {
+                // Zeros, since attention reads V in runs of 16 bytes, which may reach past a context into what nobody has written yet.
                 Layers[layer] = new KvCache
                 {
-                    K = Own(Tensor.Create(device, type, blocks, config.KeyValueHeads, blockSize, config.HeadDim)),
-                    V = Own(Tensor.Create(device, type, blocks, config.KeyValueHeads, config.HeadDim, blockSize)),
+                    K = Own(Tensor.Zeros(device, type, blocks, config.KeyValueHeads, blockSize, config.HeadDim)),
+                    V = Own(Tensor.Zeros(device, type, blocks, config.KeyValueHeads, config.HeadDim, blockSize)),
                     KScales = scales[layer] is { } own ? Upload(own.K) : one,
                     VScales = scales[layer] is { } its ? Upload(its.V) : one,
                 };
-
-                // Attention reads V in runs of 16 bytes, which may reach past a context into what nobody has written yet.
-                device.Stream.Fill(Layers[layer].K, 0);
-                device.Stream.Fill(Layers[layer].V, 0);
             }
         }
         catch

@@ -13,6 +13,11 @@ internal sealed class StepBuffers : IDisposable
 
     /// <summary>Allocates for <paramref name="maxTokens"/> tokens and <paramref name="maxRows"/> rows of logits.</summary>
     public StepBuffers(Device device, ModelConfig config, int maxTokens, int maxRows)
+        : this(device, config, maxTokens, maxRows, (type, shape) => Tensor.Create(device, type, shape))
+    {
+    }
+
+    private StepBuffers(Device device, ModelConfig config, int maxTokens, int maxRows, Func<DType, long[], Tensor> create)
     {
         _config = config;
         var dense = Enumerable.Range(0, config.LayerCount).Any(layer => !config.IsMoeLayer(layer)) ? config.IntermediateSize : 0;
@@ -20,7 +25,7 @@ internal sealed class StepBuffers : IDisposable
 
         Tensor Create(DType type, params long[] shape)
         {
-            var tensor = Tensor.Create(device, type, shape);
+            var tensor = create(type, shape);
             _owned.Add(tensor);
             return tensor;
         }
@@ -94,6 +99,13 @@ internal sealed class StepBuffers : IDisposable
         (Q, K, V) = (QkvParts[0].SplitLast(heads, dim), QkvParts[1].SplitLast(keyHeads, dim), QkvParts[2].SplitLast(keyHeads, dim));
         AttentionHeads = Attention.View(tokens, heads, dim);
     }
+
+    /// <summary>The buffers such a step would have, without memory behind them: for their shapes and <see cref="SizeInBytes"/>.</summary>
+    public static StepBuffers Measure(Device device, ModelConfig config, int maxTokens, int maxRows) =>
+        new(device, config, maxTokens, maxRows, (type, shape) => Tensor.Borrow(device, 256, type, shape));
+
+    /// <summary>Bytes of all buffers; one of no elements takes a byte.</summary>
+    public long SizeInBytes => _owned.Sum(tensor => Math.Max(tensor.SizeInBytes, 1));
 
     /// <summary>[tokens, hidden] BF16: the residual stream.</summary>
     public Tensor Residual { get; } = null!;

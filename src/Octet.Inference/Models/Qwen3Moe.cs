@@ -33,18 +33,22 @@ public sealed class Qwen3Moe : IDisposable
         _prefillChunk = Math.Min(options.PrefillChunk, MaxContext);
         try
         {
+            var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
+            var maxTokens = Math.Max(_prefillChunk, maxRows);
             var files = Own(CheckpointFiles.Open(directory));
+
+            // Asked twice: what cannot fit is refused before the weights are read, and then what they took is known.
+            var memory = Qwen3MoeMemory.Ask(device, Config, options, MaxContext, maxTokens, maxRows);
+            _ = memory.Blocks();
             var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
             if (!device.Properties.SharesHostMemory)
             {
                 files.Dispose(); // nothing stays in the mapped files
             }
 
-            var blocks = KvBlocks(options);
+            var blocks = (memory with { WeightBytes = Math.Max(memory.FreeBytes - device.FreeMemory, 0) }).Blocks();
             _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks, [.. weights.Layers.Select(layer => layer.KvScales)]));
             var workspace = Own(new Workspace(device));
-            var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
-            var maxTokens = Math.Max(_prefillChunk, maxRows);
             _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, maxTokens, maxRows, MaxContext));
             _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
             var sampler = Own(new Sampler(device, workspace, maxRows));
@@ -296,13 +300,6 @@ public sealed class Qwen3Moe : IDisposable
         }
 
         return context;
-    }
-
-    private int KvBlocks(Qwen3MoeOptions options)
-    {
-        var affordable = Device.Properties.TotalMemory / 4 / PagedKvCache.BytesPerToken(Config, options.KvEncoding);
-        var tokens = options.KvCacheTokens ?? Math.Max(1, Math.Min(4L * MaxContext, affordable));
-        return checked((int)((tokens + options.KvBlockSize - 1) / options.KvBlockSize));
     }
 
     private Request CreateRequest(int[] prompt, GenerationOptions options)

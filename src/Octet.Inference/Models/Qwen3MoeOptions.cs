@@ -19,7 +19,11 @@ public sealed record Qwen3MoeOptions
     /// <summary>Longest prompt and continuation together, in tokens; null: what the model was made for.</summary>
     public int? MaxContext { get; init; }
 
-    /// <summary>Tokens in the KV cache over all requests; null: four contexts, within a quarter of the device's memory.</summary>
+    /// <summary>
+    /// Tokens in the KV cache over all requests; null: as many as <see cref="MaxBatch"/> requests of <see cref="MaxContext"/> can fill,
+    /// within what weights, workspace and step buffers leave of a GPU's free memory, less 1 GiB (256 MiB with graphs); where the host's
+    /// memory is used, within half of what they leave.
+    /// </summary>
     public long? KvCacheTokens { get; init; }
 
     /// <summary>Prompt tokens read in one step; longer prompts are read in chunks.</summary>

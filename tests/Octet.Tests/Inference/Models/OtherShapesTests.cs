@@ -44,7 +44,7 @@ public sealed class OtherShapesTests
         return logits;
     }
 
-    private static void Write(string folder, SafeTensorType type)
+    internal static void Write(string folder, SafeTensorType type)
     {
         var quantization = type == SafeTensorType.Float8E4M3
             ? ""","quantization_config":{"quant_method":"fp8","fmt":"e4m3","activation_scheme":"dynamic","weight_block_size":[128,128]}"""

@@ -1,0 +1,181 @@
+using Octet.Inference.Engine;
+
+namespace Octet.Inference.Models;
+
+/// <summary>What a model takes of a device's memory beside its KV cache, from its config.json: known before a weight is read.</summary>
+internal static class Qwen3MoeMemory
+{
+    // Tensors that are only measured lie nowhere; ops want an address that is not zero, of 16 bytes.
+    private const nint Nowhere = 256;
+
+    /// <summary>The question how large the KV cache may be, for a model that is not loaded yet.</summary>
+    public static KvMemory Ask(Device device, ModelConfig config, Qwen3MoeOptions options, int maxContext, int maxTokens, int maxRows)
+    {
+        var properties = device.Properties;
+        var buffers = StepBuffers.Measure(device, config, maxTokens, maxRows);
+        return new KvMemory
+        {
+            Device = device.Name,
+            FreeBytes = device.FreeMemory,
+            WeightBytes = Weights(config, isMapped: properties.SharesHostMemory && device.Float8 == DType.Float8E4M3),
+            BufferBytes = buffers.SizeInBytes + Tables(config, options, maxContext, maxRows),
+            WorkspaceBytes = Workspace(device, config, options, buffers, maxContext),
+            UsesHostMemory = properties.UsesHostMemory,
+            UsesGraphs = options.UseGraphs && properties.SupportsGraphs,
+            BytesPerToken = PagedKvCache.BytesPerToken(config, options.KvEncoding),
+            Tensors = 2 * config.LayerCount,
+            BlockSize = options.KvBlockSize,
+            MaxContext = maxContext,
+            MaxBatch = options.MaxBatch,
+            PrefillChunk = Math.Min(options.PrefillChunk, maxContext),
+            Tokens = options.KvCacheTokens,
+            CanShrink = options.KvEncoding == KvEncoding.BFloat16,
+        };
+    }
+
+    /// <summary>Bytes of all weights: FP8 with one f32 scale for each 128 x 128 block, embedding, head, router and norms BF16.</summary>
+    /// <param name="config">The model's shape.</param>
+    /// <param name="isMapped">Whether they stay in the mapped files of an FP8 checkpoint: then scales and addresses alone.</param>
+    public static long Weights(ModelConfig config, bool isMapped)
+    {
+        long hidden = config.HiddenSize;
+        long queries = (long)config.QueryHeads * config.HeadDim;
+        long keys = (long)config.KeyValueHeads * config.HeadDim;
+        long Plain(long elements) => isMapped ? 0 : 2 * elements;
+        long Matrices(long count, long n, long k) => count * (4 * Blocks(n) * Blocks(k) + (isMapped ? sizeof(long) : n * k));
+
+        var sum = Plain((config.TieWordEmbeddings ? 1L : 2L) * config.VocabularySize * hidden + hidden);
+        for (var layer = 0; layer < config.LayerCount; layer++)
+        {
+            sum += Plain(2 * hidden + 2 * config.HeadDim) + Matrices(1, queries, hidden) + Matrices(2, keys, hidden) + Matrices(1, hidden, queries);
+            if (config.AttentionBias)
+            {
+                // Those of q, k and v also as one, where their weights are.
+                var copies = queries % Float8.Block == 0 && keys % Float8.Block == 0 ? 2 : 1;
+                sum += Plain(copies * (queries + 2 * keys) + hidden);
+            }
+
+            long experts = config.IsMoeLayer(layer) ? config.ExpertCount : 1;
+            long width = config.IsMoeLayer(layer) ? config.MoeIntermediateSize : config.IntermediateSize;
+            sum += Matrices(2 * experts, width, hidden) + Matrices(experts, hidden, width) + (config.IsMoeLayer(layer) ? Plain(experts * hidden) : 0);
+        }
+
+        return sum;
+    }
+
+    // Angles of RoPE, and the block table of a batch.
+    private static long Tables(ModelConfig config, Qwen3MoeOptions options, int maxContext, int maxRows) =>
+        4L * maxContext * config.HeadDim + 4L * maxRows * ((maxContext + options.KvBlockSize - 1) / options.KvBlockSize);
+
+    // What the largest step's ops ask for: none asks for less as its bounds grow. One buffer serves them all in turn; partial sums have
+    // another.
+    private static long Workspace(Device device, ModelConfig config, Qwen3MoeOptions options, StepBuffers step, int maxContext)
+    {
+        Tensor Lying(DType type, params long[] shape) => Tensor.Borrow(device, Nowhere, type, shape);
+        Weight Matrix(params long[] shape) => new()
+        {
+            Values = Lying(device.Float8, shape),
+            Scales = Lying(DType.Float32, [.. shape[..^2], Blocks(shape[^2]), Blocks(shape[^1])]),
+        };
+        long Gemm(Tensor a, Tensor? scales, Weight b, Tensor output) => Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output });
+        long Quantized(QuantizedTensor a, Weight b, Tensor output) => Gemm(a.Values, a.Scales, b, output);
+
+        var (tokens, rows) = (step.Residual.Shape[0], step.Logits.Shape[0]);
+        long hidden = config.HiddenSize;
+        var projection = Quantized(step.AttentionQuantized, Matrix(hidden, step.Attention.Shape[1]), step.Delta);
+        var router = config.ExpertCount == 0
+            ? 0
+            : Gemm(step.Normed, null, new() { Values = Lying(DType.BFloat16, config.ExpertCount, hidden) }, step.RouterLogits);
+        var scratch = new List<long>
+        {
+            projection,
+            router,
+            Quantized(step.NormedQuantized, Matrix(step.Qkv.Shape[1], hidden), step.Qkv),
+            Gemm(step.RowHidden, null, new() { Values = Lying(DType.BFloat16, config.VocabularySize, hidden) }, step.Logits),
+            Ops.SamplingWorkspace(device, new()
+            {
+                Logits = step.Logits,
+                Temperatures = Lying(DType.Float32, rows),
+                TopK = Lying(DType.Int32, rows),
+                TopP = Lying(DType.Float32, rows),
+                Seeds = Lying(DType.Int64, rows),
+                Counters = Lying(DType.Int64, rows),
+                Ids = Lying(DType.Int32, rows),
+            }),
+        };
+        if (step.DenseGate.Shape[1] is > 0 and var dense)
+        {
+            scratch.Add(Quantized(step.NormedQuantized, Matrix(dense, hidden), step.DenseGate));
+            scratch.Add(Quantized(step.DenseQuantized, Matrix(hidden, dense), step.Delta));
+        }
+
+        var type = options.KvEncoding == KvEncoding.BFloat16 ? DType.BFloat16 : device.Float8;
+        var scale = type == DType.BFloat16 ? null : Lying(DType.Float32, 1);
+        var cache = new KvCache
+        {
+            K = Lying(type, 1, config.KeyValueHeads, options.KvBlockSize, config.HeadDim),
+            V = Lying(type, 1, config.KeyValueHeads, config.HeadDim, options.KvBlockSize),
+            KScales = scale,
+            VScales = scale,
+        };
+        var decode = step.First((int)rows);
+        var blocks = (maxContext + options.KvBlockSize - 1) / options.KvBlockSize;
+        scratch.Add(Ops.AttentionDecodeWorkspace(device, new()
+        {
+            Q = decode.Query,
+            Cache = cache,
+            BlockTable = Lying(DType.Int32, rows, blocks),
+            ContextLengths = Lying(DType.Int32, rows),
+            MaxContext = maxContext,
+            Scale = 1,
+            Quantized = decode.AttentionQuantized,
+        }));
+        scratch.Add(Ops.AttentionPrefillWorkspace(device, new()
+        {
+            Q = step.Query,
+            Cache = cache,
+            BlockTable = Lying(DType.Int32, rows, blocks),
+            QueryStarts = Lying(DType.Int32, rows + 1),
+            ContextLengths = Lying(DType.Int32, rows),
+            MaxQueries = tokens,
+            MaxContext = maxContext,
+            Scale = 1,
+            Output = step.Query,
+        }));
+        if (config.ExpertCount > 0)
+        {
+            scratch.Add(Ops.MoeRouteWorkspace(device, new()
+            {
+                Logits = step.RouterLogits,
+                Ids = step.ExpertIds,
+                Weights = step.ExpertWeights,
+                Renormalize = config.NormalizeTopK,
+                ExpertOffsets = step.ExpertOffsets,
+                SlotPairs = step.SlotPairs,
+                PairSlots = step.PairSlots,
+            }));
+            scratch.Add(Ops.MoeGateUpWorkspace(device, new()
+            {
+                X = step.NormedQuantized,
+                Gate = Matrix(config.ExpertCount, config.MoeIntermediateSize, hidden),
+                Up = Matrix(config.ExpertCount, config.MoeIntermediateSize, hidden),
+                ExpertOffsets = step.ExpertOffsets,
+                SlotPairs = step.SlotPairs,
+                TopK = config.ExpertsPerToken,
+                Output = step.GateUp,
+            }));
+            scratch.Add(Ops.MoeDownWorkspace(device, new()
+            {
+                X = step.GateUp,
+                Down = Matrix(config.ExpertCount, hidden, config.MoeIntermediateSize),
+                ExpertOffsets = step.ExpertOffsets,
+                TopK = config.ExpertsPerToken,
+                Output = step.Down,
+            }));
+        }
+
+        return scratch.Max() + Math.Max(projection, router);
+    }
+
+    private static long Blocks(long elements) => (elements + Float8.Block - 1) / Float8.Block;
+}
