@@ -419,16 +419,18 @@ typedef struct octet_moe_combine_args {
 } octet_moe_combine_args;
 OCTET_OP(moe_combine);
 
-/* rope: per token, optional RMSNorm of each q and k head (QK-norm), rotary embedding in the rotate-half form, q to
- * q_output, k and v rounded into the cache at slots[t]. A slot outside 0..blocks*block_size-1 writes nothing. */
+/* rope: per token, optional RMSNorm of q and k (QK-norm), rotary embedding in the rotate-half form of the first rotary_dim
+ * values of each head (element i < rotary_dim/2 with i + rotary_dim/2; the others pass), q to q_output, k and v rounded into
+ * the cache at slots[t]. The norm is over each head by itself, or over all q heads and over all k heads of the token.
+ * A slot outside 0..blocks*block_size-1 writes nothing. */
 typedef struct octet_rope_args {
   size_t struct_size;
   const void* q;              /* [tokens, q_heads, head_dim] bf16, token stride q_stride */
   const void* k;              /* [tokens, kv_heads, head_dim] bf16, token stride k_stride */
   const void* v;              /* [tokens, kv_heads, head_dim] bf16, token stride v_stride */
-  const void* q_norm;         /* [head_dim] bf16, or null: no norm */
-  const void* k_norm;         /* [head_dim] bf16, or null: no norm */
-  const float* cos_sin;       /* [max_position, head_dim]: head_dim/2 cosines, then head_dim/2 sines */
+  const void* q_norm;         /* [head_dim], with norm_projection [q_heads*head_dim] bf16; null: no norm */
+  const void* k_norm;         /* [head_dim], with norm_projection [kv_heads*head_dim] bf16; null: no norm */
+  const float* cos_sin;       /* [max_position, rotary_dim]: rotary_dim/2 cosines, then rotary_dim/2 sines */
   const int32_t* positions;   /* [tokens], 0..max_position-1; outside: clamped */
   const int64_t* slots;       /* [tokens] */
   void* q_output;             /* [tokens, q_heads, head_dim] bf16, token stride q_output_stride */
@@ -447,6 +449,8 @@ typedef struct octet_kv_write_args {
   const void* v;         /* [tokens, kv_heads, head_dim] bf16, token stride v_stride */
   const int64_t* slots;  /* [tokens] */
   octet_kv_cache cache;
+  int32_t rotary_dim;       /* a multiple of 16, at most head_dim; 0: head_dim */
+  int32_t norm_projection;  /* 0: a norm is over one head; 1: over all of them together */
   int64_t tokens;
   int64_t k_stride, v_stride;
 } octet_kv_write_args;

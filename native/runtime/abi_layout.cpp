@@ -261,6 +261,8 @@ constexpr octet_layout_entry layout[] = {
     STRUCT(octet_kv_write_args),
     FIELD(octet_kv_write_args, struct_size),
     FIELD(octet_kv_write_args, k),
+    FIELD(octet_rope_args, rotary_dim),
+    FIELD(octet_rope_args, norm_projection),
     FIELD(octet_kv_write_args, v),
     FIELD(octet_kv_write_args, slots),
     FIELD(octet_kv_write_args, cache),

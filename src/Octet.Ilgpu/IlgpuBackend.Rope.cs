@@ -38,6 +38,8 @@ public sealed unsafe partial class IlgpuBackend
             Tokens = tokens,
             QHeads = args.Q.Shape[1],
             MaxPosition = args.CosSin.Shape[0],
+            RotaryDim = (int)args.CosSin.Shape[1],
+            NormsProjection = args.NormsProjection ? 1 : 0,
             QStride = args.Q.Strides[0],
             KStride = args.K.Strides[0],
             VStride = args.V.Strides[0],
@@ -67,7 +69,7 @@ public sealed unsafe partial class IlgpuBackend
 
 /// <summary>
 /// QK-norm, rotary embedding and the write into the cache: a group for each head of a token, q heads first, then k, then v. A
-/// thread has elements i and i + dim/2, which are rotated together.
+/// thread has elements i and i + rotary_dim/2, which are rotated together, and some of those that are not rotated.
 /// </summary>
 internal struct RopeKernel<T> where T : unmanaged
 {
@@ -75,14 +77,15 @@ internal struct RopeKernel<T> where T : unmanaged
 
     public CacheView<T> Cache;
     public ArrayView<ushort> Q, K, V;      // [tokens, heads, head_dim] BF16
-    public ArrayView<ushort> QNorm, KNorm; // [head_dim] BF16; empty: no norm
-    public ArrayView<float> CosSin;        // [max_position, head_dim]
+    public ArrayView<ushort> QNorm, KNorm; // [head_dim], or [heads, head_dim] BF16; empty: no norm
+    public ArrayView<float> CosSin;        // [max_position, rotary_dim]
     public ArrayView<int> Positions;       // [tokens]
     public ArrayView<long> Slots;          // [tokens]
     public ArrayView<ushort> QOutput;      // [tokens, q_heads, head_dim] BF16
     public long CosSinFirst;               // index of its first element; negative if it claims rows before
     public long Tokens, QHeads, MaxPosition, QStride, KStride, VStride, QOutputStride;
     public float Eps;
+    public int RotaryDim, NormsProjection;
 
     public static void Run<TElement>(RopeKernel<T> args) where TElement : struct, IElement<T>
     {
@@ -95,12 +98,12 @@ internal struct RopeKernel<T> where T : unmanaged
             if (head < args.QHeads)
             {
                 var output = (token * args.QOutputStride) + (head * dim);
-                Rotate<TElement>(args, args.Q, (token * args.QStride) + (head * dim), args.QNorm, token, output, -1, scratch);
+                Rotate<TElement>(args, args.Q, token * args.QStride, args.QHeads, head, args.QNorm, token, output, -1, scratch);
             }
             else if (head < args.QHeads + args.Cache.KvHeads)
             {
                 var kvHead = (int)(head - args.QHeads);
-                Rotate<TElement>(args, args.K, (token * args.KStride) + (kvHead * (long)dim), args.KNorm, token, -1, kvHead, scratch);
+                Rotate<TElement>(args, args.K, token * args.KStride, args.Cache.KvHeads, kvHead, args.KNorm, token, -1, kvHead, scratch);
             }
             else if (args.Cache.Holds(slot))
             {
@@ -114,51 +117,63 @@ internal struct RopeKernel<T> where T : unmanaged
         }
     }
 
-    /// <summary>One head, normed and rotated: to QOutput at <paramref name="output"/>, or into K of <paramref name="kvHead"/> if that is not -1.</summary>
+    /// <summary>One head of a row of them, normed and rotated: to QOutput at <paramref name="output"/>, or into K of <paramref name="kvHead"/> if that is not -1.</summary>
     private static void Rotate<TElement>(
-        RopeKernel<T> args, ArrayView<ushort> x, long first, ArrayView<ushort> norm, long token, long output, int kvHead,
+        RopeKernel<T> args, ArrayView<ushort> x, long row, long heads, long head, ArrayView<ushort> norm, long token, long output, int kvHead,
         ArrayView<float> scratch)
         where TElement : struct, IElement<T>
     {
-        var (dim, half) = (args.Cache.HeadDim, args.Cache.HeadDim / 2);
-        var slot = args.Slots[token];
-        var inverse = 1f;
+        var (dim, half) = (args.Cache.HeadDim, args.RotaryDim / 2);
+        var (first, slot) = (row + (head * dim), args.Slots[token]);
+        var (inverse, weight) = (1f, 0L); // the weight of the head's first element
         if (norm.Length > 0)
         {
+            // Every head of a projection that is normed as a whole sums it up for itself.
+            var (begin, count) = args.NormsProjection != 0 ? (row, heads * dim) : (first, dim);
+            weight = args.NormsProjection != 0 ? head * dim : 0;
             var squares = 0f;
-            for (var i = Group.IdxX; i < dim; i += Group.DimX)
+            for (long i = Group.IdxX; i < count; i += Group.DimX)
             {
-                var value = BFloat16Element.Widen(x[first + i]);
+                var value = BFloat16Element.Widen(x[begin + i]);
                 squares += value * value;
             }
 
-            inverse = 1f / XMath.Sqrt((GroupWork.Sum(squares, scratch) / dim) + args.Eps);
+            inverse = 1f / XMath.Sqrt((GroupWork.Sum(squares, scratch) / count) + args.Eps);
         }
 
         long position = args.Positions[token];
         position = position < 0 ? 0 : position < args.MaxPosition ? position : args.MaxPosition - 1;
         for (var i = Group.IdxX; i < half; i += Group.DimX)
         {
-            var (a, b) = (BFloat16Element.Widen(x[first + i]), BFloat16Element.Widen(x[first + i + half]));
-            if (norm.Length > 0)
-            {
-                a = a * inverse * BFloat16Element.Widen(norm[i]);
-                b = b * inverse * BFloat16Element.Widen(norm[i + half]);
-            }
-
-            var at = args.CosSinFirst + (position * dim) + i;
+            var (a, b) = (Normed(x, first + i, norm, weight + i, inverse), Normed(x, first + i + half, norm, weight + i + half, inverse));
+            var at = args.CosSinFirst + (position * args.RotaryDim) + i;
             var (cos, sin) = (args.CosSin[at], args.CosSin[at + half]);
-            var (low, high) = ((a * cos) - (b * sin), (b * cos) + (a * sin));
-            if (kvHead < 0)
-            {
-                args.QOutput[output + i] = BFloat16Element.Narrow(low, 1f);
-                args.QOutput[output + i + half] = BFloat16Element.Narrow(high, 1f);
-            }
-            else if (args.Cache.Holds(slot))
-            {
-                args.Cache.Write<TElement>(true, slot, kvHead, i, low);
-                args.Cache.Write<TElement>(true, slot, kvHead, i + half, high);
-            }
+            Store<TElement>(args, output, slot, kvHead, i, (a * cos) - (b * sin));
+            Store<TElement>(args, output, slot, kvHead, i + half, (b * cos) + (a * sin));
+        }
+
+        for (var i = args.RotaryDim + Group.IdxX; i < dim; i += Group.DimX)
+        {
+            Store<TElement>(args, output, slot, kvHead, i, Normed(x, first + i, norm, weight + i, inverse));
+        }
+    }
+
+    private static float Normed(ArrayView<ushort> x, long at, ArrayView<ushort> norm, long weight, float inverse)
+    {
+        var value = BFloat16Element.Widen(x[at]);
+        return norm.Length > 0 ? value * inverse * BFloat16Element.Widen(norm[weight]) : value;
+    }
+
+    private static void Store<TElement>(RopeKernel<T> args, long output, long slot, int kvHead, int dim, float value)
+        where TElement : struct, IElement<T>
+    {
+        if (kvHead < 0)
+        {
+            args.QOutput[output + dim] = BFloat16Element.Narrow(value, 1f);
+        }
+        else if (args.Cache.Holds(slot))
+        {
+            args.Cache.Write<TElement>(true, slot, kvHead, dim, value);
         }
     }
 }

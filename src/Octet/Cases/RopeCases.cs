@@ -25,6 +25,32 @@ internal static class RopeCases
         Rope("corner positions near 262,143", 5, 2, 1, 16, 64, firstPosition: 262_138),
         Rope("corner a head of zeros, NaN in another", 17, 3, 2, 16, 64, edit: true),
         Rope("corner slots beyond 2^31", 18, 1, 1, 16, 64, firstBlock: 1 << 28),
+        Rope("regular 64 of 128 rotated", 20, 4, 2, 16, 128, rotaryDim: 64),
+        Rope("regular 32 of 64 rotated, bf16", 20, 4, 2, 32, 64, fp8: false, rotaryDim: 32),
+        Rope("regular 64 of 128 rotated, without norm", 18, 2, 1, 16, 128, norm: false, rotaryDim: 64),
+        Rope("tail 16 of 64 rotated, scale per head", 17, 3, 3, 16, 64, scalePerHead: true, rotaryDim: 16),
+        Rope("tail 48 of 64 rotated, 1 token", 1, 1, 1, 16, 64, rotaryDim: 48),
+        Rope("tail 112 of 128 rotated, rows 3 apart", 19, 2, 1, 16, 128, padding: 3, rotaryDim: 112),
+        Rope("tail 80 of 128 rotated, rows 8 apart", 33, 2, 1, 16, 128, padding: 8, rotaryDim: 80),
+        Rope("corner 16 of 128 rotated by a table of one row", 20, 2, 1, 16, 128, norm: false, rotaryDim: 16, tableRows: 1),
+        Rope("corner 32 of 64 rotated, positions outside the table", 20, 2, 1, 16, 64, positionsOutside: true, rotaryDim: 32),
+        Rope("corner a norm of k alone", 18, 2, 2, 16, 128, onlyK: true),
+        Rope("regular norm of all heads together", 20, 4, 2, 16, 128, together: true),
+        Rope("regular norm of all heads together, head_dim 64, scale per head", 20, 4, 2, 32, 64, scalePerHead: true, together: true),
+        Rope("regular norm of all heads together, bf16, 64 of 128 rotated", 20, 4, 2, 64, 128, fp8: false, rotaryDim: 64, together: true),
+        Rope("tail norm of all heads together, 1 token, 2q 1kv", 1, 2, 1, 16, 64, together: true),
+        Rope("tail norm of all heads together, 129 tokens, 3q 3kv, 48 of 64 rotated", 129, 3, 3, 128, 64, rotaryDim: 48, together: true),
+        Rope("tail norm of all heads together, rows 3 apart", 35, 5, 2, 16, 64, padding: 3, together: true),
+        Rope("tail norm of all heads together, rows 8 apart", 19, 2, 1, 16, 128, padding: 8, together: true),
+        Rope("tail norm of all heads together, 67q 33kv", 3, 67, 33, 16, 128, rotaryDim: 64, together: true),
+        Rope("corner norm of all heads together, no tokens", 0, 2, 2, 16, 64, together: true),
+        Rope("corner norm of all heads together, padded slots, positions outside the table", 33, 2, 1, 16, 64, outside: 0.5, positionsOutside: true, together: true),
+        Rope("corner norm of all heads together, a head of zeros, NaN in another", 17, 3, 2, 16, 64, edit: true, together: true),
+        Rope("corner norm of all heads together, of k alone", 18, 2, 2, 16, 128, onlyK: true, together: true),
+        Rope("corner norm of all heads together, slots beyond 2^31", 18, 2, 1, 16, 64, firstBlock: 1 << 28, together: true),
+        Rope("model Mixtral 32q 8kv of 128, 3 tokens", 3, 32, 8, 64, 128, norm: false),
+        Rope("model MiniMax-M2 48q 8kv of 128, 3 tokens", 3, 48, 8, 64, 128, rotaryDim: 64, together: true),
+        Rope("model MiniMax-M2 48q 8kv of 128, 4096 tokens", 4096, 48, 8, 64, 128, rotaryDim: 64, together: true) with { Tier = CaseTier.Full },
         Rope("model 64q 4kv of 128, 3 tokens", 3, 64, 4, 64, 128),
         Rope("model TP8 8q 1kv of 128, 64 tokens", 64, 8, 1, 64, 128),
         Rope("model 64q 4kv of 128, 4096 tokens", 4096, 64, 4, 64, 128) with { Tier = CaseTier.Full },
@@ -33,8 +59,9 @@ internal static class RopeCases
     private static Case Rope(
         string name, int tokens, int qHeads, int kvHeads, int blockSize, int headDim, bool fp8 = true, bool norm = true,
         bool scalePerHead = false, int padding = 0, double outside = 0, bool positionsOutside = false, int firstPosition = 0,
-        bool edit = false, int firstBlock = 0) => new("rope", name, context =>
+        bool edit = false, int firstBlock = 0, int? rotaryDim = null, int? tableRows = null, bool together = false, bool onlyK = false) => new("rope", name, context =>
     {
+        var rotary = rotaryDim ?? headDim;
         var blocks = (tokens + blockSize - 1) / blockSize + 1;
         var pages = new CachePages(context, blocks, kvHeads, blockSize, headDim, fp8, scalePerHead, firstBlock);
         var (cache, kOnDevice, vOnDevice) = pages.Upload(written: true);
@@ -48,10 +75,10 @@ internal static class RopeCases
             q[2 * headDim + 3] = k[1] = v[2] = (BFloat16)float.NaN;
         }
 
-        var (qNorm, kNorm) = (context.NormalBFloat16(headDim), context.NormalBFloat16(headDim));
-        var rows = tokens + 8; // of the table, from firstPosition on
-        var table = Table(firstPosition, rows, headDim);
-        var tableOnDevice = context.Input(table, rows, headDim);
+        var (qNorm, kNorm) = (context.NormalBFloat16(together ? qHeads * headDim : headDim), context.NormalBFloat16(together ? kvHeads * headDim : headDim));
+        var rows = tableRows ?? tokens + 8; // of the table, from firstPosition on
+        var table = Table(firstPosition, rows, rotary);
+        var tableOnDevice = context.Input(table, rows, rotary);
         var positions = Enumerable.Range(0, tokens).Select(i => firstPosition + (i * 7 + 3) % rows).ToArray();
         if (positionsOutside)
         {
@@ -64,12 +91,12 @@ internal static class RopeCases
             Q = KvCases.Heads(context, q, tokens, qHeads, headDim, padding),
             K = KvCases.Heads(context, k, tokens, kvHeads, headDim, padding),
             V = KvCases.Heads(context, v, tokens, kvHeads, headDim, padding),
-            QNorm = norm ? context.Input(qNorm, headDim) : null,
-            KNorm = norm ? context.Input(kNorm, headDim) : null,
+            QNorm = norm && !onlyK ? context.Input(qNorm, qNorm.Length) : null,
+            KNorm = norm ? context.Input(kNorm, kNorm.Length) : null,
             Eps = (float)Eps,
             CosSin = Tensor.Borrow(
-                context.Device, tableOnDevice.Address - (nint)firstPosition * headDim * sizeof(float), DType.Float32,
-                [firstPosition + rows, headDim]),
+                context.Device, tableOnDevice.Address - (nint)firstPosition * rotary * sizeof(float), DType.Float32,
+                [firstPosition + rows, rotary]),
             Positions = context.Input(positions, tokens),
             Slots = context.Input(slots, tokens),
             QOutput = Tensor.Borrow(
@@ -84,9 +111,12 @@ internal static class RopeCases
             {
                 var (token, head, isQ) = (i / (qHeads + kvHeads), i % (qHeads + kvHeads), i % (qHeads + kvHeads) < qHeads);
                 head -= isQ ? 0 : qHeads;
-                var x = (isQ ? q : k).AsSpan((token * (isQ ? qHeads : kvHeads) + head) * headDim, headDim);
+                var heads = isQ ? qHeads : kvHeads;
+                var projection = (isQ ? q : k).AsSpan(token * heads * headDim, heads * headDim);
+                var x = projection.Slice(head * headDim, headDim);
+                var weight = !norm || (isQ && onlyK) ? [] : (isQ ? qNorm : kNorm).AsSpan(together ? head * headDim : 0, headDim);
                 var position = Math.Clamp(positions[token], firstPosition, firstPosition + rows - 1) - firstPosition;
-                Reference(x, norm ? isQ ? qNorm : kNorm : null, table.AsSpan(position * headDim, headDim), row);
+                Reference(x, together ? projection : x, weight, table.AsSpan(position * rotary, rotary), row);
                 if (isQ)
                 {
                     row.CopyTo(expected.AsSpan(token * (int)output.Strides[0] + head * headDim));
@@ -120,34 +150,40 @@ internal static class RopeCases
         Bytes = tokens * headDim * (4.0 * qHeads + kvHeads * (fp8 ? 6 : 8)),
     };
 
-    // y = x / sqrt(mean(x^2) + eps) * weight; out[i] = y[i] cos - y[i + d/2] sin, out[i + d/2] = y[i + d/2] cos + y[i] sin
-    private static void Reference(ReadOnlySpan<BFloat16> x, BFloat16[]? weight, ReadOnlySpan<float> cosSin, double[] output)
+    // y = x / sqrt(mean of normed^2 + eps) * weight; out[i] = y[i] cos - y[i + d/2] sin, out[i + d/2] = y[i + d/2] cos + y[i] sin; the rest is y
+    private static void Reference(
+        ReadOnlySpan<BFloat16> x, ReadOnlySpan<BFloat16> normed, ReadOnlySpan<BFloat16> weight, ReadOnlySpan<float> cosSin, double[] output)
     {
         double squares = 0;
-        foreach (var value in x)
+        foreach (var value in normed)
         {
             squares += (double)value * value;
         }
 
-        var (half, inverse) = (x.Length / 2, 1 / Math.Sqrt(squares / x.Length + Eps));
+        var inverse = 1 / Math.Sqrt(squares / normed.Length + Eps);
+        for (var i = 0; i < x.Length; i++)
+        {
+            output[i] = x[i] * (weight.IsEmpty ? 1 : inverse * weight[i]);
+        }
+
+        var half = cosSin.Length / 2;
         for (var i = 0; i < half; i++)
         {
-            var low = x[i] * (weight is null ? 1 : inverse * weight[i]);
-            var high = x[i + half] * (weight is null ? 1 : inverse * weight[i + half]);
+            var (low, high) = (output[i], output[i + half]);
             output[i] = low * cosSin[i] - high * cosSin[i + half];
             output[i + half] = high * cosSin[i] + low * cosSin[i + half];
         }
     }
 
     // Angles in f32, as the checkpoints' own code computes them.
-    private static float[] Table(int first, int rows, int headDim)
+    private static float[] Table(int first, int rows, int rotaryDim)
     {
-        var table = new float[rows * headDim];
+        var table = new float[rows * rotaryDim];
         for (var i = 0; i < table.Length; i++)
         {
-            var (position, dim) = (first + i / headDim, i % headDim);
-            var angle = position * (float)Math.Pow(1e6, -2.0 * (dim % (headDim / 2)) / headDim);
-            table[i] = dim < headDim / 2 ? MathF.Cos(angle) : MathF.Sin(angle);
+            var (position, dim) = (first + i / rotaryDim, i % rotaryDim);
+            var angle = position * (float)Math.Pow(1e6, -2.0 * (dim % (rotaryDim / 2)) / rotaryDim);
+            table[i] = dim < rotaryDim / 2 ? MathF.Cos(angle) : MathF.Sin(angle);
         }
 
         return table;

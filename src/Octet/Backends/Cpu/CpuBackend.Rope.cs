@@ -24,6 +24,8 @@ internal sealed unsafe partial class CpuBackend
             QOutputStride = args.QOutput.Strides[0],
             QHeads = args.Q.Shape[1],
             MaxPosition = args.CosSin.Shape[0],
+            RotaryDim = (int)args.CosSin.Shape[1],
+            NormsProjection = args.NormsProjection,
             Eps = args.Eps,
         };
         threads.For(args.Q.Shape[0], (args.Q.ElementCount + (2 * args.K.ElementCount)) * 4, task);
@@ -38,38 +40,64 @@ internal sealed unsafe partial class CpuBackend
         public int* Positions;
         public long* Slots;
         public long QStride, KStride, VStride, QOutputStride, QHeads, MaxPosition;
+        public int RotaryDim;
+        public bool NormsProjection;
         public float Eps;
 
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
             var dim = Cache.HeadDim;
-            var cosSin = CosSin + (Math.Clamp(Positions[index], 0, MaxPosition - 1) * dim);
+            var cosSin = CosSin + (Math.Clamp(Positions[index], 0, MaxPosition - 1) * RotaryDim);
             var x = stackalloc float[Octet.Float8.Block];
+            var q = Q + (index * QStride);
+            var k = K + (index * KStride);
+            var v = V + (index * VStride);
+            var inverse = ProjectionInverse(q, QNorm, QHeads * dim, worker);
             for (long head = 0; head < QHeads; head++)
             {
-                Rotate(Q + (index * QStride) + (head * dim), QNorm, cosSin, x);
-                var output = QOutput + (index * QOutputStride) + (head * dim);
-                Round(x, dim, output);
+                Rotate(q + (head * dim), WeightOf(QNorm, head), inverse, cosSin, x);
+                Round(x, dim, QOutput + (index * QOutputStride) + (head * dim));
             }
 
-            for (var head = 0; head < Cache.KvHeads && Cache.Holds(Slots[index]); head++)
+            if (!Cache.Holds(Slots[index]))
             {
-                Rotate(K + (index * KStride) + ((long)head * dim), KNorm, cosSin, x);
+                return;
+            }
+
+            inverse = ProjectionInverse(k, KNorm, Cache.KvHeads * (long)dim, worker);
+            for (var head = 0; head < Cache.KvHeads; head++)
+            {
+                Rotate(k + ((long)head * dim), WeightOf(KNorm, head), inverse, cosSin, x);
                 Cache.WriteK(Slots[index], head, x);
-                Widen(V + (index * VStride) + ((long)head * dim), dim, x);
+                Widen(v + ((long)head * dim), dim, x);
                 Cache.WriteV(Slots[index], head, x);
             }
         }
 
-        /// <summary>x = the head, normalised if there is a weight, and rotated: elements i and i + dim/2 are a pair.</summary>
-        private readonly void Rotate(BFloat16* head, BFloat16* weight, float* cosSin, float* x)
+        private readonly BFloat16* WeightOf(BFloat16* norm, long head) => norm + (NormsProjection && norm is not null ? head * Cache.HeadDim : 0);
+
+        /// <summary>1 / sqrt(mean(x^2) + eps) over all heads of a row; null: each head has its own, or there is no norm.</summary>
+        private readonly float? ProjectionInverse(BFloat16* row, BFloat16* norm, long count, CpuWorker worker)
         {
-            var (dim, half) = (Cache.HeadDim, Cache.HeadDim / 2);
+            if (!NormsProjection || norm is null)
+            {
+                return null;
+            }
+
+            var x = worker.Scratch(count);
+            Widen(row, count, x);
+            return InverseRootMeanSquare(x, count, Eps);
+        }
+
+        /// <summary>x = the head, normalised if there is a weight, its first RotaryDim elements rotated: i and i + RotaryDim/2 are a pair.</summary>
+        private readonly void Rotate(BFloat16* head, BFloat16* weight, float? projectionInverse, float* cosSin, float* x)
+        {
+            var (dim, half) = (Cache.HeadDim, RotaryDim / 2);
             Widen(head, dim, x);
             if (weight is not null)
             {
-                var inverse = InverseRootMeanSquare(x, dim, Eps);
+                var inverse = projectionInverse ?? InverseRootMeanSquare(x, dim, Eps);
                 for (var i = 0; i < dim; i++)
                 {
                     x[i] = x[i] * inverse * weight[i];

@@ -28,6 +28,8 @@ internal sealed partial class NativeBackend
             QOutputStride = args.QOutput.Strides[0],
             QHeads = (int)args.Q.Shape[1],
             Eps = args.Eps,
+            RotaryDim = (int)args.CosSin.Shape[1],
+            NormProjection = args.NormsProjection ? 1 : 0,
         };
         Check(octet_rope(in native, stream.Handle));
     }
@@ -59,4 +61,6 @@ internal struct NativeRopeArgs
     public long QOutputStride;
     public int QHeads;
     public float Eps;
+    public int RotaryDim;
+    public int NormProjection;
 }
