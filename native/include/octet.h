@@ -327,11 +327,18 @@ typedef struct octet_activation_args {
 } octet_activation_args;
 OCTET_OP(activation);
 
-/* moe_route: p = softmax(logits[t]) over all experts in f32; those of the top_k largest logits in descending order (ties:
- * lower expert first; NaN counts as -inf), divided by their sum if renormalize. Logits equal to the largest weigh exp(0):
- * +inf shares all weight with its likes, and a row without a finite logit weighs every expert alike.
+typedef enum octet_scoring {
+  OCTET_SOFTMAX = 0, /* exp(x[e]) / sum of exp(x) over all experts */
+  OCTET_SIGMOID = 1  /* 1 / (1 + exp(-x[e])), each expert by itself */
+} octet_scoring;
+
+/* moe_route: scores = scoring(logits[t]) in f32; the scores of the top_k largest logits in descending order of these (ties:
+ * lower expert first; NaN counts as -inf), divided by their sum if renormalize. With score_bias those of the top_k largest
+ * scores + score_bias in f32 instead: the bias chooses and does not weigh (a sum that is NaN counts as -inf).
+ * Softmax is taken as a limit: logits equal to the largest weigh exp(0): +inf shares all weight with its likes, and a row
+ * without a finite logit weighs every expert alike. Chosen scores whose sum is 0 weigh 1/top_k each when renormalised.
  * The logits may be partial sums, added here in order. With expert_offsets it also sorts the ids as moe_sort does, in the
- * same launch for up to 64 tokens and 128 experts. */
+ * same launch for up to 64 tokens and 128 experts, with sigmoid or a bias 32 and 256. */
 typedef struct octet_moe_route_args {
   size_t struct_size;
   const float* logits;  /* [tokens, experts], or [logits_segments, tokens, experts] partial sums */
@@ -347,6 +354,9 @@ typedef struct octet_moe_route_args {
   int32_t* slot_pairs;      /* [tokens*top_k] */
   int32_t* pair_slots;      /* [tokens*top_k] */
   int32_t first_expert, local_experts;
+  const float* score_bias;  /* [experts], or null: the logits choose (a checkpoint's e_score_correction_bias) */
+  octet_scoring scoring;
+  int32_t reserved;
 } octet_moe_route_args;
 OCTET_OP(moe_route);
 
@@ -439,6 +449,8 @@ typedef struct octet_rope_args {
   int64_t q_stride, k_stride, v_stride, q_output_stride;
   int32_t q_heads;
   float eps;
+  int32_t rotary_dim;       /* a multiple of 16, at most head_dim; 0: head_dim */
+  int32_t norm_projection;  /* 0: a norm is over one head; 1: over all of them together */
 } octet_rope_args;
 OCTET_OP(rope);
 
@@ -449,8 +461,6 @@ typedef struct octet_kv_write_args {
   const void* v;         /* [tokens, kv_heads, head_dim] bf16, token stride v_stride */
   const int64_t* slots;  /* [tokens] */
   octet_kv_cache cache;
-  int32_t rotary_dim;       /* a multiple of 16, at most head_dim; 0: head_dim */
-  int32_t norm_projection;  /* 0: a norm is over one head; 1: over all of them together */
   int64_t tokens;
   int64_t k_stride, v_stride;
 } octet_kv_write_args;

@@ -1,22 +1,25 @@
 // moe_route, moe_sort: which expert serves which token. What the experts give is summed up by moe_combine.
 //
-// route: p = softmax(logits[t]) in f32 over all experts, then the top_k largest logits in descending order (ties: the
-// lower expert first; NaN counts as -inf). The softmax is taken as a limit where it would be NaN: logits equal to the
-// largest count as exp(0) = 1, so +inf shares all weight among its likes and a row without a finite logit weighs all
-// experts alike. A team of 16 lanes, or 32 with more than 128 experts, routes a token; a lane holds neighbouring
-// experts, so the lowest lane of a tie has the lowest one. Logits may come as the partial sums of a split GEMM: they
-// are added here, in order.
+// route: scores = softmax(logits[t]) over all experts or sigmoid of each, in f32, then the top_k largest logits, or
+// scores + bias, in descending order (ties: the lower expert first; NaN counts as -inf). The softmax is taken as a
+// limit where it would be NaN: logits equal to the largest count as exp(0) = 1, so +inf shares all weight among its
+// likes and a row without a finite logit weighs all experts alike. A team of 16 lanes, or 32 with more than 128
+// experts, routes a token; a lane holds neighbouring experts, so the lowest lane of a tie has the lowest one. Logits
+// may come as the partial sums of a split GEMM: they are added here, in order. The logits order softmax's experts, and
+// only the chosen few become probabilities; the kernels named scores_ give every expert its score first: for sigmoid,
+// and where a bias chooses (DeepSeek-V3, 2024).
 //
 // sort: stable counting sort of the pairs p = token*top_k + choice by local expert, in one launch. A block places a
 // chunk of 8,192 pairs, each of its 16 waves a run of neighbouring ones, and every wave counts in LDS for itself: the
 // rank of a pair among those of its wave comes from ballots, not from atomics, so it is stable. What the other chunks
 // hold, every block counts again for itself (LDS atomics: integers, in any order): no block waits for another.
 //
-// route and sort of at most 64 tokens and 128 experts are one launch of one block, whose every wave sorts the pairs it
+// route and sort of at most 64 tokens and 128 experts (by score: 32, with waves of 32 lanes 16, and 256) are one launch
+// of one block, whose every wave sorts the pairs it
 // routed: it counts for each expert how many of them have a lower one. With what all waves counted a pair's slot is a
 // sum over the waves: one barrier. One or two tokens (decode) have a wave each that ranks: of 32 experts it finds the
-// rank of every one by counting those that are better. First of the best ones of four, for the eight best experts lie in
-// the eight fours with the best; then of those. Meanwhile another wave adds up the softmax.
+// rank of every one by counting those that are better. First of the best ones of four, for the eight best experts lie
+// in the eight fours with the best; then of those. Meanwhile another wave adds up the softmax.
 //
 // Floors at Qwen3-235B: 64 tokens, route and sort: 39 KB, launch latency. 16,384 tokens: route 9.4 MB; sort 16 blocks
 // that read 0.5 MB each from L2 and write 1 MB in all.
@@ -38,7 +41,9 @@ struct MoeRouteParams {
   int64_t tokens, logits_stride, segment_stride;
   int32_t segments;  // partial sums to be added; 0: the logits themselves
   int32_t experts, top_k, renormalize;
-  int32_t aligned;  // 1: every fourth logit of a row lies on 16 bytes
+  int32_t aligned;          // 1: every fourth logit of a row lies on 16 bytes
+  int32_t sigmoid;          // 0: softmax
+  const float* score_bias;  // [experts], or null: the logits choose
 };
 
 struct MoeSortParams {
@@ -55,7 +60,8 @@ struct MoeRouteSortParams {
   MoeSortParams sort;
 };
 
-constexpr int few_experts = 128;  // up to which one block routes and sorts
+constexpr int few_experts = 128;         // up to which one block routes and sorts by logit,
+constexpr int few_scored_experts = 256;  // and by score
 
 struct MoeSortLds {
   int32_t next[sort_waves][max_experts];  // pairs of each expert in the wave's part, then the next slot for one
@@ -64,8 +70,9 @@ struct MoeSortLds {
   int32_t begins[max_experts + 1];
 };
 
+template <int bound>
 struct MoeRouteSortLds {
-  int32_t lower[sort_waves][few_experts + 1];  // of a wave's pairs those whose expert is lower than e; in the end all
+  int32_t lower[sort_waves][bound + 1];  // of a wave's pairs those whose expert is lower than e; in the end all
 };
 
 constexpr int ranked_tokens = 2, ranked_top_k = 8, ranked = 32;  // tokens at most, choices at most, experts at once
@@ -79,7 +86,7 @@ struct MoeRankSortLds {
 };
 
 #if !defined(OCTET_HOST)
-#include "device.h"
+#include "columns.h"
 
 // ---- route ----
 
@@ -182,14 +189,42 @@ struct Softmax {
   }
 };
 
-// The weight of choice c in lane c of a team, of its probability; lanes beyond the last choice give 0.
-template <int team>
-OCTET_INLINE float choice_weight(const MoeRouteParams& p, float probability) {
+// What chooses an expert: its logit, the weight being its probability; or its score + bias, or its logit without one.
+enum class Ranking { logits, scores };
+
+// The scores of a lane's neighbouring experts, whose logits `order` holds; it becomes what chooses.
+template <int team, int per_lane>
+OCTET_INLINE void score_experts(const MoeRouteParams& p, int first, uint32_t (&order)[per_lane],
+                                float (&scores)[per_lane]) {
+  if (p.sigmoid) {
+#pragma unroll
+    for (int i = 0; i < per_lane; i++)
+      scores[i] = order[i] != 0 ? 1.0f / (1.0f + exp_fast(-ordered_float(order[i]))) : 0.0f;
+  } else {
+    const Softmax softmax = Softmax::of<team>(order);
+#pragma unroll
+    for (int i = 0; i < per_lane; i++) scores[i] = order[i] != 0 ? softmax.probability(order[i]) : 0.0f;
+  }
+  if (!p.score_bias) return;
+#pragma unroll
+  for (int run = 0; run < per_lane; run += 8) {
+    float bias[8];
+    load_columns(p.score_bias, first + run, p.experts - first - run, true, bias);
+#pragma unroll
+    for (int i = 0; i < 8; i++) order[run + i] = order[run + i] != 0 ? logit_order(scores[run + i] + bias[i]) : 0;
+  }
+}
+
+// The weight of choice c in lane c of a team, of its score; lanes beyond the last choice give 0.
+template <int team, Ranking ranking = Ranking::logits>
+OCTET_INLINE float choice_weight(const MoeRouteParams& p, float score) {
   const int team_begin = lane_index() - lane_index() % team;
   float sum = 0.0f;  // of the chosen, in order
 #pragma unroll
-  for (int choice = 0; choice < max_top_k; choice++) sum += __shfl(probability, team_begin + choice);
-  return p.renormalize ? probability / sum : probability;
+  for (int choice = 0; choice < max_top_k; choice++) sum += __shfl(score, team_begin + choice);
+  // The largest logit has no probability of 0, but every score that was chosen may have underflowed.
+  if (ranking == Ranking::scores && p.renormalize && sum == 0.0f) return 1.0f / static_cast<float>(p.top_k);
+  return p.renormalize ? score / sum : score;
 }
 
 // Lane c of a team has choice c of its token.
@@ -200,7 +235,7 @@ struct Choice {
 
 // Routes a token by each team of the block, from `base` on; every lane of a wave takes part. bound: experts at most.
 // Teams whose token lies beyond the end work on the last one and store nothing.
-template <int bound>
+template <int bound, Ranking ranking>
 OCTET_INLINE Choice route(const MoeRouteParams& p, int64_t base) {
   constexpr int team = route_team(bound), per_lane = bound / team;
   const int team_lane = lane_index() % team, team_begin = lane_index() - team_lane;
@@ -210,32 +245,49 @@ OCTET_INLINE Choice route(const MoeRouteParams& p, int64_t base) {
 
   uint32_t order[per_lane];  // those already chosen become 0
   load_orders(p, token, first, order);
-  const Softmax softmax = Softmax::of<team>(order);
+  [[maybe_unused]] Softmax softmax;
+  [[maybe_unused]] float scores[per_lane];
+  if constexpr (ranking == Ranking::logits) {
+    softmax = Softmax::of<team>(order);
+  } else {
+    score_experts<team>(p, first, order, scores);
+  }
 
   uint32_t kept = 0;  // lane c of the team keeps choice c
+  [[maybe_unused]] float kept_score = 0.0f;
   int id = 0;
   for (int choice = 0; choice < p.top_k; choice++) {
     uint32_t best = 0;
     int at = 0;
+    [[maybe_unused]] float best_score = 0.0f;
 #pragma unroll
     for (int i = 0; i < per_lane; i++) {
       if (order[i] > best) {
         best = order[i];
         at = i;
+        if constexpr (ranking == Ranking::scores) best_score = scores[i];
       }
     }
     const uint32_t top = group_max<team>(best);
     const int owner = __builtin_ctz(static_cast<uint32_t>(__ballot(best == top) >> team_begin));
     const int expert = owner * per_lane + __shfl(at, team_begin + owner);
+    if constexpr (ranking == Ranking::scores) best_score = __shfl(best_score, team_begin + owner);
 #pragma unroll
     for (int i = 0; i < per_lane; i++) order[i] = first + i == expert ? 0 : order[i];
     if (team_lane == choice) {
       kept = top;
       id = expert;
+      if constexpr (ranking == Ranking::scores) kept_score = best_score;
     }
   }
   const bool chooses = team_lane < p.top_k;
-  const float weight = choice_weight<team>(p, chooses ? softmax.probability(kept) : 0.0f);
+  float score;
+  if constexpr (ranking == Ranking::logits) {
+    score = chooses ? softmax.probability(kept) : 0.0f;
+  } else {
+    score = kept_score;
+  }
+  const float weight = choice_weight<team, ranking>(p, score);
   if (wanted >= p.tokens || !chooses) return {-1, 0};
   const int64_t pair = token * p.top_k + team_lane;
   p.ids[pair] = id;
@@ -250,10 +302,16 @@ OCTET_INLINE int64_t block_teams() {
 }
 
 OCTET_KERNEL(moe_route_e128, MoeRouteParams, (route_waves * wave_size)) {
-  route<few_experts>(params, blockIdx.x * block_teams<few_experts>());
+  route<few_experts, Ranking::logits>(params, blockIdx.x * block_teams<few_experts>());
 }
 OCTET_KERNEL(moe_route_e512, MoeRouteParams, (route_waves * wave_size)) {
-  route<max_experts>(params, blockIdx.x * block_teams<max_experts>());
+  route<max_experts, Ranking::logits>(params, blockIdx.x * block_teams<max_experts>());
+}
+OCTET_KERNEL(moe_route_scores_e256, MoeRouteParams, (route_waves * wave_size)) {
+  route<few_scored_experts, Ranking::scores>(params, blockIdx.x * block_teams<few_scored_experts>());
+}
+OCTET_KERNEL(moe_route_scores_e512, MoeRouteParams, (route_waves * wave_size)) {
+  route<max_experts, Ranking::scores>(params, blockIdx.x * block_teams<max_experts>());
 }
 
 // ---- sort ----
@@ -401,9 +459,10 @@ OCTET_KERNEL(moe_sort_pairs, MoeSortParams, (sort_waves * wave_size)) {
 
 // ---- route and sort in one block ----
 
-// A wave's pairs by expert, lane by lane: a pair of a lower lane comes first among equals.
+// A wave's pairs by expert, lane by lane: a pair of a lower lane comes first among equals. bound: experts at most.
+template <int bound>
 struct WaveSort {
-  static constexpr int steps = few_experts / wave_size;
+  static constexpr int steps = bound / wave_size;
   int expert;        // local; local_experts: this lane has no pair, or one without a slot here
   int rank;          // of this lane's pair among those of the wave
   int lower[steps];  // pairs whose expert is lower than lane_index() + i * wave_size
@@ -436,18 +495,19 @@ OCTET_INLINE void store_slot(const MoeSortParams& p, int64_t pair, int slot, int
   if (pair >= slots) p.slot_pairs[pair] = -1;
 }
 
-OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) {
+template <int bound, Ranking ranking>
+OCTET_INLINE void route_and_sort(const MoeRouteSortParams& params) {
   const MoeSortParams& p = params.sort;
-  auto& lds = OCTET_LDS(MoeRouteSortLds);
+  auto& lds = OCTET_LDS(MoeRouteSortLds<bound>);
   const int experts = p.local_experts, wave = wave_index();
   constexpr int wave_batch = 4;  // whose counts are on their way together
-  const Choice choice = route<few_experts>(params.route, 0);
-  const WaveSort sort(p, choice);
+  const Choice choice = route<bound, ranking>(params.route, 0);
+  const WaveSort<bound> sort(p, choice);
 #pragma unroll
-  for (int step = 0; step < WaveSort::steps; step++) {
+  for (int step = 0; step < WaveSort<bound>::steps; step++) {
     lds.lower[wave][lane_index() + step * wave_size] = sort.lower[step];
   }
-  if (lane_index() == 0) lds.lower[wave][few_experts] = sort.pairs;
+  if (lane_index() == 0) lds.lower[wave][bound] = sort.pairs;
   __syncthreads();
 
   // Before a pair come those of all waves with a lower expert, and those of the waves before with the same one.
@@ -459,7 +519,7 @@ OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) 
       const int other = min_of(first + i, waves - 1);
       const int before = lds.lower[other][min_of(sort.expert + (other < wave), experts)];
       slot += other == wave || first + i >= waves ? 0 : before;
-      slots += first + i >= waves ? 0 : lds.lower[other][few_experts];
+      slots += first + i >= waves ? 0 : lds.lower[other][bound];
     }
   }
   for (int e = threadIdx.x; e <= experts; e += blockDim.x) {
@@ -467,13 +527,20 @@ OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) 
     for (int first = 0; first < waves; first += wave_batch) {
 #pragma unroll
       for (int i = 0; i < wave_batch; i++) {
-        const int pairs = lds.lower[min_of(first + i, waves - 1)][e < experts ? e : few_experts];
+        const int pairs = lds.lower[min_of(first + i, waves - 1)][e < experts ? e : bound];
         offset += first + i >= waves ? 0 : pairs;
       }
     }
     p.expert_offsets[e] = offset;
   }
   store_slot(p, choice.pair, sort.expert < experts ? slot : -1, slots);
+}
+
+OCTET_KERNEL(moe_route_sort_e128, MoeRouteSortParams, (sort_waves * wave_size)) {
+  route_and_sort<few_experts, Ranking::logits>(params);
+}
+OCTET_KERNEL(moe_route_scores_sort_e256, MoeRouteSortParams, (sort_waves * wave_size)) {
+  route_and_sort<few_scored_experts, Ranking::scores>(params);
 }
 
 // How many of 32 keys are larger. The halves of a wave of 64 lanes share the work; lane l and l + 32 ask for the same.
@@ -557,11 +624,11 @@ OCTET_KERNEL(moe_rank_sort_e128, MoeRouteSortParams, ((ranked_tokens + 1) * wave
   const RankedChoice ranked(p, lds);
   const Choice& choice = ranked.choice;
   const int experts = params.sort.local_experts;
-  const WaveSort sort(params.sort, choice);
+  const WaveSort<few_experts> sort(params.sort, choice);
   if (choice.pair >= 0) p.ids[choice.pair] = choice.id;
   store_slot(params.sort, choice.pair, sort.expert < experts ? sort.rank : -1, sort.pairs);
 #pragma unroll
-  for (int step = 0; step < WaveSort::steps; step++) {
+  for (int step = 0; step < WaveSort<few_experts>::steps; step++) {
     const int e = lane_index() + step * wave_size;
     if (e < experts) params.sort.expert_offsets[e] = sort.lower[step];
   }
@@ -618,10 +685,15 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
     require_range(op, "logits_stride", args.logits_stride, args.experts, max_stride);
     require_range(op, "logits_segments", args.logits_segments, 0, 1 << 16);
     require_range(op, "logits_segment_stride", args.logits_segment_stride, 0, max_stride);
+    require_range(op, "scoring", args.scoring, OCTET_SOFTMAX, OCTET_SIGMOID);
+    require_pointer_or_null(op, "score_bias", args.score_bias);
     const bool sorts = args.expert_offsets != nullptr;
     if (sorts) require_experts_here(op, args.experts, args.first_expert, args.local_experts);
+    const bool scores = args.scoring == OCTET_SIGMOID || args.score_bias != nullptr;
+    const int few_bound = scores ? few_scored_experts : few_experts;
+    const bool few = args.experts <= few_bound;
     const int wave_size = facts(stream).wave_size;
-    const int team = route_team(args.experts);
+    const int team = route_team(few ? few_bound : max_experts);
     const int block_tokens = route_waves * wave_size / team;
     const int64_t blocks = (args.tokens + block_tokens - 1) / block_tokens;
     require(blocks <= max_blocks(route_waves * wave_size), "moe_route: tokens = %lld are too many for one launch",
@@ -648,6 +720,8 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
         .top_k = args.top_k,
         .renormalize = args.renormalize,
         .aligned = args.logits_stride % 4 == 0 && args.logits_segment_stride % 4 == 0,
+        .sigmoid = args.scoring == OCTET_SIGMOID,
+        .score_bias = args.score_bias,
     };
     const MoeSortParams sort{
         .ids = args.ids,
@@ -658,19 +732,20 @@ extern "C" octet_status octet_moe_route(const octet_moe_route_args* pointer, oct
         .first_expert = args.first_expert,
         .local_experts = args.local_experts,
     };
-    const bool few = args.experts <= few_experts;
     if (sorts && few && args.tokens > 0 && args.tokens * team <= sort_waves * wave_size) {
       const MoeRouteSortParams both{route, sort};
-      if (args.tokens <= ranked_tokens && args.top_k <= ranked_top_k) {
+      if (!scores && args.tokens <= ranked_tokens && args.top_k <= ranked_top_k) {
         launch(stream, "moe_rank_sort_e128", Grid{}, static_cast<int>(args.tokens) + 1, sizeof(MoeRankSortLds), both);
       } else {
-        launch(stream, "moe_route_sort_e128", Grid{}, sort_block_waves(args.tokens * team, wave_size), sizeof(MoeRouteSortLds),
-               both);
+        const char* kernel = scores ? "moe_route_scores_sort_e256" : "moe_route_sort_e128";
+        const size_t lds = scores ? sizeof(MoeRouteSortLds<few_scored_experts>) : sizeof(MoeRouteSortLds<few_experts>);
+        launch(stream, kernel, Grid{}, sort_block_waves(args.tokens * team, wave_size), lds, both);
       }
       return;
     }
-    launch(stream, few ? "moe_route_e128" : "moe_route_e512", Grid{static_cast<uint32_t>(blocks)}, route_waves,
-           0, route);
+    const char* kernel = few ? "moe_route_e128" : "moe_route_e512";
+    if (scores) kernel = few ? "moe_route_scores_e256" : "moe_route_scores_e512";
+    launch(stream, kernel, Grid{static_cast<uint32_t>(blocks)}, route_waves, 0, route);
     if (sorts) {
       launch(stream, "moe_sort_pairs", Grid{sort_chunks(sort.pairs)}, sort_block_waves(sort.pairs, wave_size),
              sizeof(MoeSortLds), sort);

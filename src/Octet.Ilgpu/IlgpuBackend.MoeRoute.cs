@@ -20,6 +20,8 @@ public sealed unsafe partial class IlgpuBackend
             Experts = (int)args.Logits.Shape[^1],
             TopK = (int)args.Ids.Shape[1],
             Renormalize = args.Renormalize ? 1 : 0,
+            IsSigmoid = args.Scoring == MoeScoring.Sigmoid ? 1 : 0,
+            ScoreBias = View<float>(args.ScoreBias),
         });
         if (args.ExpertOffsets is not null)
         {
@@ -43,8 +45,8 @@ public sealed unsafe partial class IlgpuBackend
 }
 
 /// <summary>
-/// The top_k largest of softmax(logits), ties to the lower expert: a group for each token. Ordered by logit, which tells apart
-/// what underflows to 0 as a probability.
+/// The top_k best experts of softmax or sigmoid of the logits, ties to the lower expert: a group for each token. Ordered by score +
+/// bias where there is one, else by logit, which tells apart what underflows to 0 as a score.
 /// </summary>
 internal struct MoeRouteKernel
 {
@@ -55,11 +57,13 @@ internal struct MoeRouteKernel
     public ArrayView<int> Ids;       // [tokens, top_k]
     public ArrayView<float> Weights; // [tokens, top_k]
     public long Tokens, Stride, SegmentStride;
-    public int Segments, Experts, TopK, Renormalize;
+    public ArrayView<float> ScoreBias; // [experts]; empty: the logits choose
+    public int Segments, Experts, TopK, Renormalize, IsSigmoid;
 
     public static void Run(MoeRouteKernel args)
     {
         var logits = SharedMemory.Allocate<float>(MaxExperts);
+        var keys = SharedMemory.Allocate<float>(MaxExperts); // what chooses
         var isTaken = SharedMemory.Allocate<int>(MaxExperts);
         var scratch = SharedMemory.Allocate<float>(IlgpuShape.MaxThreads);
         var bests = SharedMemory.Allocate<int>(IlgpuShape.MaxThreads);
@@ -88,20 +92,26 @@ internal struct MoeRouteKernel
             }
 
             sum = GroupWork.Sum(sum, scratch);
+            for (var e = Group.IdxX; e < args.Experts; e += Group.DimX)
+            {
+                var key = args.ScoreBias.Length > 0 ? Score(args, logits[e], maximum, sum) + args.ScoreBias[e] : logits[e];
+                keys[e] = Bits.IsNaN(key) ? Bits.NegativeInfinity : key;
+            }
+
             var chosen = 0f;
             for (var choice = 0; choice < args.TopK; choice++)
             {
                 var best = -1;
                 for (var e = Group.IdxX; e < args.Experts; e += Group.DimX)
                 {
-                    if (isTaken[e] == 0 && (best < 0 || logits[e] > logits[best]))
+                    if (isTaken[e] == 0 && (best < 0 || keys[e] > keys[best]))
                     {
                         best = e;
                     }
                 }
 
-                best = Best(best, logits, bests);
-                var weight = Exponential(logits[best], maximum) / sum;
+                best = Best(best, keys, bests);
+                var weight = Score(args, logits[best], maximum, sum);
                 chosen += weight;
                 if (Group.IdxX == best % Group.DimX)
                 {
@@ -114,15 +124,16 @@ internal struct MoeRouteKernel
             GroupWork.Sync();
             for (var choice = Group.IdxX; choice < args.TopK; choice += Group.DimX)
             {
-                args.Weights[(token * args.TopK) + choice] = args.Renormalize != 0 ? weights[choice] / chosen : weights[choice];
+                var share = chosen > 0f ? weights[choice] / chosen : 1f / args.TopK;
+                args.Weights[(token * args.TopK) + choice] = args.Renormalize != 0 ? share : weights[choice];
             }
 
             GroupWork.Sync();
         }
     }
 
-    /// <summary>The expert of the largest logit among one for each thread (-1: none), the lowest of equals.</summary>
-    private static int Best(int own, ArrayView<float> logits, ArrayView<int> bests)
+    /// <summary>The expert of the largest key among one for each thread (-1: none), the lowest of equals.</summary>
+    private static int Best(int own, ArrayView<float> keys, ArrayView<int> bests)
     {
         GroupWork.Sync();
         bests[Group.IdxX] = own;
@@ -133,7 +144,7 @@ internal struct MoeRouteKernel
             {
                 var (mine, other) = (bests[Group.IdxX], bests[Group.IdxX + half]);
                 var isBetter = other >= 0
-                    && (mine < 0 || logits[other] > logits[mine] || (logits[other] == logits[mine] && other < mine));
+                    && (mine < 0 || keys[other] > keys[mine] || (keys[other] == keys[mine] && other < mine));
                 bests[Group.IdxX] = isBetter ? other : mine;
             }
 
@@ -142,6 +153,9 @@ internal struct MoeRouteKernel
 
         return bests[0];
     }
+
+    private static float Score(MoeRouteKernel args, float logit, float maximum, float sum) =>
+        args.IsSigmoid != 0 ? 1f / (1f + XMath.Exp(-logit)) : Exponential(logit, maximum) / sum;
 
     // Without a finite logit every expert is as likely as any other; with an infinite one, all weight is on those.
     private static float Exponential(float logit, float maximum) => logit == maximum ? 1f : XMath.Exp(logit - maximum);

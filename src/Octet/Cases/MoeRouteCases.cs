@@ -8,7 +8,7 @@ internal static class MoeRouteCases
 
     private static readonly int[] Tails = [1, 17, 127, 129];
 
-    public static IEnumerable<Case> All => [.. Routes, .. Sorts, .. Combines];
+    public static IEnumerable<Case> All => [.. Routes, .. Scores, .. Sorts, .. Combines];
 
     private static IEnumerable<Case> Routes =>
     [
@@ -50,6 +50,50 @@ internal static class MoeRouteCases
         Route("corner many tokens", 8_192, 8, 2),
         Route("model 64 tokens", 64, 128, 8),
         Route("model 16,384 tokens", 16_384, 128, 8) with { Tier = CaseTier.Full },
+    ];
+
+    // Scores other than softmax's, and biases that choose.
+    private static IEnumerable<Case> Scores =>
+    [
+        Score("regular sigmoid", 16, 128, 8),
+        Score("regular sigmoid, biased", 16, 256, 8, AsItIs),
+        Score("regular sigmoid, biased, weights as they are", 16, 256, 8, AsItIs, renormalize: false),
+        Score("regular softmax, biased", 16, 64, 6, AsItIs, scoring: MoeScoring.Softmax),
+        Score("regular softmax, biased, weights as they are", 5, 200, 8, AsItIs, renormalize: false, scoring: MoeScoring.Softmax),
+        .. from size in Tails select Score("tail tokens, sigmoid, biased", size, 32, 2, AsItIs),
+        .. from size in Tails select Score("tail experts, sigmoid, biased", 5, size, Math.Min(size, 8), AsItIs),
+        Score("tail experts, sigmoid", 5, 255, 8),
+        Score("tail sigmoid, biased, partial sums, rows 3 apart", 5, 250, 8, AsItIs, padding: 3, segments: 16),
+        Score("corner sigmoid, biased, the most experts and choices", 9, 512, 16, AsItIs),
+        Score("corner sigmoid, biased, every expert chosen", 3, 16, 16, AsItIs, renormalize: false),
+        Score("corner the bias alone chooses", 2, 200, 8, AsItIs, logits => logits.AsSpan().Clear()),
+        Score("corner all sums equal", 2, 200, 16, bias => bias.AsSpan().Fill(0.25f), logits => logits.AsSpan().Fill(-1.5f)),
+        Score("corner few distinct sums", 9, 300, 16, bias => Alternate(bias, 0.5f, -0.25f), Round),
+        Score("corner biases that swallow the scores", 4, 100, 8, bias => Alternate(bias, -1e10f, 1e10f)),
+        Score("corner sums of zeros of both signs tie", 2, 70, 8, bias => Alternate(bias, 0f, -0f), logits => logits.AsSpan().Fill(-1e30f)),
+        Score("corner sigmoid, near 1", 4, 128, 8, null, logits => Scale(logits, 100)),
+        Score("corner sigmoid, biased, some NaN", 4, 64, 8, AsItIs, logits => Alternate(logits.AsSpan(0, 128), float.NaN, 1f)),
+        Score("corner sigmoid, biased, infinite logits", 2, 130, 4, AsItIs, logits => (logits[7], logits[129], logits[137]) = (1f / 0f, -1f / 0f, 1f / 0f)),
+        Score("corner biases that are no numbers", 4, 64, 5, bias => (bias[3], bias[7], bias[9], bias[60]) = (float.NaN, 1f / 0f, -1f / 0f, 1f / 0f)),
+        Score("corner every bias is NaN", 2, 70, 3, bias => bias.AsSpan().Fill(float.NaN)),
+        Score("corner no finite logit, sigmoid", 2, 70, 3, null, logits => Alternate(logits, float.NaN, float.NegativeInfinity)),
+        Score("corner no finite logit, sigmoid, biased", 2, 70, 3, AsItIs, logits => Alternate(logits, float.NaN, float.NegativeInfinity)),
+        Score("corner chosen probabilities of 0", 2, 70, 3, bias => bias.AsSpan(0, 3).Fill(9f), logits => (logits[50], logits[120]) = (1e30f, 1e30f), scoring: MoeScoring.Softmax),
+        Score("corner sigmoid, biased, no tokens", 0, 256, 8, AsItIs),
+        Score("regular sorted, sigmoid, biased", 16, 128, 8, AsItIs, local: 128),
+        Score("regular sorted, sigmoid, biased, one token", 1, 128, 8, AsItIs, local: 128),
+        Score("regular sorted, sigmoid, two tokens, partial sums", 2, 128, 8, segments: 32, local: 128),
+        Score("regular sorted, softmax, biased, partial sums", 64, 128, 8, AsItIs, segments: 4, local: 128, scoring: MoeScoring.Softmax),
+        Score("regular sorted, sigmoid, biased, one block", 32, 256, 8, AsItIs, local: 256),
+        Score("tail sorted, sigmoid, biased, one token more than one block takes", 33, 120, 7, AsItIs, local: 120),
+        Score("tail sorted, sigmoid, biased, one expert more than one block takes", 3, 257, 7, AsItIs, local: 257),
+        Score("corner sorted, sigmoid, biased, all sums equal", 16, 255, 16, bias => bias.AsSpan().Clear(), logits => logits.AsSpan().Clear(), local: 255),
+        Score("corner sorted, sigmoid, biased, one block, expert-parallel", 20, 256, 8, AsItIs, first: 192, local: 64),
+        Score("corner sorted, sigmoid, biased, expert-parallel", 40, 256, 8, AsItIs, first: 64, local: 32),
+        Route("model Mixtral", 33, 8, 2, local: 8),
+        Score("model MiniMax-M2, one token", 1, 256, 8, AsItIs, local: 256),
+        Score("model MiniMax-M2", 64, 256, 8, AsItIs, local: 256),
+        Score("model MiniMax-M2", 16_384, 256, 8, AsItIs) with { Tier = CaseTier.Full },
     ];
 
     private static IEnumerable<Case> Sorts =>
@@ -94,6 +138,10 @@ internal static class MoeRouteCases
         Combine("model hidden 4096", 4096, 8, 4096) with { Tier = CaseTier.Full },
     ];
 
+    private static void AsItIs(float[] bias)
+    {
+    }
+
     private static void Round(float[] logits)
     {
         for (var i = 0; i < logits.Length; i++)
@@ -136,9 +184,15 @@ internal static class MoeRouteCases
         }
     }
 
+    private static Case Score(
+        string name, int tokens, int experts, int topK, Action<float[]>? bias = null, Action<float[]>? edit = null, bool renormalize = true,
+        int padding = 0, int segments = 0, int first = 0, int local = 0, MoeScoring scoring = MoeScoring.Sigmoid) =>
+        Route(name, tokens, experts, topK, edit, renormalize, padding, segments, first, local, scoring, bias);
+
+    // bias: null: there is none; else what it makes of normal ones.
     private static Case Route(
         string name, int tokens, int experts, int topK, Action<float[]>? edit = null, bool renormalize = true, int padding = 0,
-        int segments = 0, int first = 0, int local = 0) =>
+        int segments = 0, int first = 0, int local = 0, MoeScoring scoring = MoeScoring.Softmax, Action<float[]>? bias = null) =>
         new("moe_route", $"{name} {tokens} of {experts}, top {topK}", context =>
     {
         var logits = context.Normal((long)tokens * experts, 2);
@@ -146,6 +200,8 @@ internal static class MoeRouteCases
         var ids = context.Output(DType.Int32, tokens, topK);
         var weights = context.Output(DType.Float32, tokens, topK);
         var stride = experts + padding;
+        var biases = bias is null ? null : context.Normal(experts, 0.2);
+        bias?.Invoke(biases!);
         var args = new MoeRouteArgs
         {
             Logits = segments == 0
@@ -154,6 +210,8 @@ internal static class MoeRouteCases
             Ids = ids,
             Weights = weights,
             Renormalize = renormalize,
+            Scoring = scoring,
+            ScoreBias = biases is null ? null : context.Input(biases, experts),
             ExpertOffsets = local == 0 ? null : context.Output(DType.Int32, local + 1),
             SlotPairs = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
             PairSlots = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
@@ -167,10 +225,14 @@ internal static class MoeRouteCases
             {
                 double[] row = [.. token.Select(x => float.IsNaN(x) ? double.NegativeInfinity : x)];
                 var exponentials = Array.ConvertAll(row, x => x == row.Max() ? 1 : Math.Exp(x - row.Max()));
-                var chosen = Enumerable.Range(0, experts).OrderByDescending(e => row[e]).ThenBy(e => e).Take(topK).ToArray();
-                var sum = renormalize ? chosen.Sum(e => exponentials[e]) : exponentials.Sum();
+                var all = exponentials.Sum();
+                var scores = scoring == MoeScoring.Sigmoid ? Array.ConvertAll(row, x => 1 / (1 + Math.Exp(-x))) : Array.ConvertAll(exponentials, x => x / all);
+                // The contract has this one sum in f32.
+                var keys = biases is null ? row : [.. scores.Zip(biases, (s, b) => float.IsNaN((float)s + b) ? double.NegativeInfinity : (float)s + b)];
+                var chosen = Enumerable.Range(0, experts).OrderByDescending(e => keys[e]).ThenBy(e => e).Take(topK).ToArray();
+                var sum = renormalize ? chosen.Sum(e => scores[e]) : 1;
                 expectedIds.AddRange(chosen.Select(e => (double)e));
-                expectedWeights.AddRange(chosen.Select(e => exponentials[e] / sum));
+                expectedWeights.AddRange(chosen.Select(e => sum == 0 ? 1.0 / topK : scores[e] / sum));
             }
 
             context.Equal<double>("ids", context.Values(ids), [.. expectedIds]);

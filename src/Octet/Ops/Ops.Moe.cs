@@ -1,5 +1,15 @@
 namespace Octet;
 
+/// <summary>What a router makes of an expert's logit x[e]; the values of <c>octet_scoring</c>.</summary>
+public enum MoeScoring
+{
+    /// <summary>exp(x[e]) / sum of exp(x) over all experts.</summary>
+    Softmax = 0,
+
+    /// <summary>1 / (1 + exp(-x[e])), each expert by itself.</summary>
+    Sigmoid = 1,
+}
+
 /// <summary>Arguments of <see cref="Ops.MoeRoute"/>.</summary>
 public readonly struct MoeRouteArgs
 {
@@ -14,6 +24,12 @@ public readonly struct MoeRouteArgs
 
     /// <summary>Whether the chosen weights are divided by their sum.</summary>
     public required bool Renormalize { get; init; }
+
+    /// <summary>What scores an expert.</summary>
+    public MoeScoring Scoring { get; init; }
+
+    /// <summary>[experts] f32, added to the scores where they choose, not where they weigh (a checkpoint's e_score_correction_bias); null: the logits choose.</summary>
+    public Tensor? ScoreBias { get; init; }
 
     /// <summary>[local_experts + 1] i32, with <see cref="SlotPairs"/> and <see cref="PairSlots"/>; null: the pairs are not sorted.</summary>
     public Tensor? ExpertOffsets { get; init; }
@@ -130,11 +146,15 @@ public readonly struct MoeCombineArgs
 
 public static partial class Ops
 {
-    /// <summary>Router: p = softmax(logits[t]) over all experts; the top_k largest in descending order, optionally renormalised.</summary>
+    /// <summary>Router: s = softmax or sigmoid of logits[t]; the top_k experts in descending order weigh their s, optionally divided by the sum of these.</summary>
     /// <remarks>
-    /// Ordered by logit; ties take the lower expert first; NaN counts as -infinity. Logits equal to the largest weigh exp(0), so
+    /// Chosen and ordered by logit, with <see cref="MoeRouteArgs.ScoreBias"/> by s + bias in f32; ties take the lower expert first; NaN, of a
+    /// logit or of a sum with the bias, counts as -infinity. Softmax: logits equal to the largest weigh exp(0), so
     /// +infinity shares all weight with its likes, and a row without a finite logit weighs every expert alike.
-    /// With <see cref="MoeRouteArgs.ExpertOffsets"/> the pairs are sorted as by <see cref="MoeSort"/>, for up to 64 tokens and 128 experts in the same launch.
+    /// Chosen scores whose sum is 0 weigh 1/top_k each where they are renormalised.
+    /// Source of sigmoid and bias: DeepSeek-AI, "DeepSeek-V3 Technical Report", 2024, section 2.1.2.
+    /// With <see cref="MoeRouteArgs.ExpertOffsets"/> the pairs are sorted as by <see cref="MoeSort"/>, for up to 64 tokens and 128 experts in the same launch,
+    /// with sigmoid or a bias for up to 32 tokens and 256 experts.
     /// </remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
@@ -167,6 +187,12 @@ public static partial class Ops
             $"logits {args.Logits}, ids {args.Ids}: experts 1..512, top_k 1..min(16, experts), the same tokens");
         contract.Matrix("weights", args.Weights, tokens, topK, DType.Float32);
         contract.Contiguous("weights", args.Weights, DType.Float32);
+        contract.Require(args.Scoring is MoeScoring.Softmax or MoeScoring.Sigmoid, $"scoring = {args.Scoring} must be Softmax or Sigmoid");
+        if (args.ScoreBias is not null)
+        {
+            contract.Vector("score_bias", args.ScoreBias, DType.Float32, experts);
+        }
+
         var parts = (args.ExpertOffsets is null ? 0 : 1) + (args.SlotPairs is null ? 0 : 1) + (args.PairSlots is null ? 0 : 1);
         contract.Require(parts is 0 or 3, "expert_offsets, slot_pairs and pair_slots go together");
         if (args.ExpertOffsets is not null)

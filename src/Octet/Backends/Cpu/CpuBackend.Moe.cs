@@ -20,6 +20,8 @@ internal sealed unsafe partial class CpuBackend
             Experts = (int)args.Logits.Shape[^1],
             TopK = (int)args.Ids.Shape[1],
             Renormalize = args.Renormalize,
+            IsSigmoid = args.Scoring == MoeScoring.Sigmoid,
+            ScoreBias = Pointer<float>(args.ScoreBias),
         };
         threads.For(args.Logits.Shape[^2], args.Logits.ElementCount * (8 + task.TopK), task);
         if (args.ExpertOffsets is not null)
@@ -117,11 +119,11 @@ internal sealed unsafe partial class CpuBackend
     /// <summary>One token.</summary>
     private struct RouteTask : ICpuTask
     {
-        public float* Logits, Weights;
+        public float* Logits, ScoreBias, Weights;
         public int* Ids;
         public long Stride, SegmentStride;
         public int Segments, Experts, TopK;
-        public bool Renormalize;
+        public bool Renormalize, IsSigmoid;
 
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
@@ -142,12 +144,25 @@ internal sealed unsafe partial class CpuBackend
 
             // Without a finite logit every expert is as likely as any other; with an infinite one, all weight is on those.
             var sum = 0f;
-            for (var e = 0; e < Experts; e++)
+            for (var e = 0; e < Experts && !IsSigmoid; e++)
             {
                 sum += Exponential(logits[e], maximum);
             }
 
-            // The logits order the experts as their probabilities do, and tell apart what underflows to 0.
+            // The logits order the experts as their scores do, and tell apart what underflows to 0 or is near 1.
+            var keys = logits;
+            if (ScoreBias is not null)
+            {
+                var biased = stackalloc float[MaxExperts];
+                for (var e = 0; e < Experts; e++)
+                {
+                    var key = Score(logits[e], maximum, sum) + ScoreBias[e];
+                    biased[e] = float.IsNaN(key) ? float.NegativeInfinity : key;
+                }
+
+                keys = biased;
+            }
+
             var weights = Weights + (index * TopK);
             var ids = Ids + (index * TopK);
             var chosen = 0f;
@@ -158,22 +173,25 @@ internal sealed unsafe partial class CpuBackend
                 var best = -1;
                 for (var e = 0; e < Experts; e++)
                 {
-                    if (!taken[e] && (best < 0 || logits[e] > logits[best]))
+                    if (!taken[e] && (best < 0 || keys[e] > keys[best]))
                     {
                         best = e;
                     }
                 }
 
                 taken[best] = true;
-                (ids[c], weights[c]) = (best, Exponential(logits[best], maximum) / sum);
+                (ids[c], weights[c]) = (best, Score(logits[best], maximum, sum));
                 chosen += weights[c];
             }
 
             for (var c = 0; Renormalize && c < TopK; c++)
             {
-                weights[c] /= chosen;
+                weights[c] = chosen == 0 ? 1f / TopK : weights[c] / chosen;
             }
         }
+
+        private readonly float Score(float logit, float maximum, float sum) =>
+            IsSigmoid ? 1 / (1 + MathF.Exp(-logit)) : Exponential(logit, maximum) / sum;
 
         private static float Exponential(float logit, float maximum) => logit == maximum ? 1f : MathF.Exp(logit - maximum);
     }

@@ -25,6 +25,8 @@ internal sealed partial class NativeBackend
             PairSlots = AddressOf(args.PairSlots),
             FirstExpert = args.FirstExpert,
             LocalExperts = (int)(args.ExpertOffsets?.ElementCount ?? 1) - 1,
+            ScoreBias = AddressOf(args.ScoreBias),
+            Scoring = args.Scoring,
         };
         Check(octet_moe_route(in native, stream.Handle));
     }
@@ -175,6 +177,9 @@ internal struct NativeMoeRouteArgs
     public nint PairSlots;
     public int FirstExpert;
     public int LocalExperts;
+    public nint ScoreBias;
+    public MoeScoring Scoring;
+    public int Reserved;
 }
 
 /// <summary><c>octet_moe_sort_args</c>.</summary>
