@@ -36,12 +36,10 @@ struct RopeParams {
   int32_t rotary_dim;
 };
 
-constexpr int projection_threads = 512;
-// Tokens of V that a block serves in rope_projection.
-constexpr int projection_v_tokens(int head_dim) { return projection_threads / (head_dim / kv_chunk); }
+constexpr int max_projection_threads = 1024;  // 8 columns each: 64 heads of 128 in one turn
 
 struct RopeProjectionLds {
-  float sums[projection_threads / 32];
+  float sums[max_projection_threads / 32];
 };
 
 #if !defined(OCTET_HOST)
@@ -157,18 +155,18 @@ OCTET_KERNEL(rope_d128, RopeParams, 256) { rope<128, false>(params); }
 OCTET_KERNEL(rope_partial_d64, RopeParams, 128) { rope<64, true>(params); }
 OCTET_KERNEL(rope_partial_d128, RopeParams, 256) { rope<128, true>(params); }
 
-// Blocks: the q of each token, the k of each, the tiles of V head by head.
+// Blocks: the q of each token, the k of each, then the tiles of V as in rope, of kv_tokens * lanes threads.
 template <int head_dim>
 OCTET_INLINE void rope_projection(const RopeParams& params) {
-  constexpr int lanes = head_dim / kv_chunk, v_tokens = projection_v_tokens(head_dim);
+  constexpr int lanes = head_dim / kv_chunk;
   const KvCache& cache = params.cache;
-  const int thread = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
   const int64_t work = blockIdx.x;
   if (work >= 2 * params.tokens) {
-    const int64_t tiles = ceil_div(params.tokens, v_tokens), tile = work - 2 * params.tokens;
-    const int64_t token = tile % tiles * v_tokens + thread % v_tokens;
-    const int head = static_cast<int>(tile / tiles), chunk = thread / v_tokens;
-    if (token >= params.tokens) return;
+    const int64_t tiles = ceil_div(params.tokens, kv_tokens), tile = work - 2 * params.tokens;
+    const int64_t token = tile % tiles * kv_tokens + thread % kv_tokens;
+    const int head = static_cast<int>(tile / tiles), chunk = thread / kv_tokens;
+    if (token >= params.tokens || chunk >= lanes) return;
     const uint16_t* row = params.v + token * params.v_stride + head * head_dim + chunk * kv_chunk;
     const u32x4 pairs = bf16x8_pairs(row, params.aligned);
     const int64_t place = v_place(cache, params.slots[token], head, chunk);
@@ -177,45 +175,80 @@ OCTET_INLINE void rope_projection(const RopeParams& params) {
   }
   const bool is_q = work < params.tokens;
   const int64_t token = is_q ? work : work - params.tokens;
-  const int heads = is_q ? params.q_heads : cache.kv_heads, chunks = heads * lanes;
-  if (heads == 0) return;
+  const int chunks = (is_q ? params.q_heads : cache.kv_heads) * lanes;
+  if (chunks == 0) return;
   const uint16_t* row = is_q ? params.q + token * params.q_stride : params.k + token * params.k_stride;
   const uint16_t* norm = is_q ? params.q_norm : params.k_norm;
   const int32_t position = params.positions[token];
   const int64_t slot = params.slots[token];
+  const Rotation<head_dim, true> rotation(params);
+
+  // What becomes of a chunk, asked for at once. Surplus threads follow the last one through the lane exchanges and
+  // write nothing.
+  struct Chunk {
+    int at;
+    bool own;
+    u32x4 pairs, weights;
+    float cosine[8], sine[8];
+  };
+  const auto load = [&](int first) {
+    Chunk chunk;
+    chunk.at = min_of(first + thread, chunks - 1);
+    chunk.own = first + thread < chunks;
+    chunk.pairs = bf16x8_pairs(row + chunk.at * kv_chunk, params.aligned);
+    chunk.weights = bf16x8_pairs((norm ? norm : row) + chunk.at * kv_chunk, norm || params.aligned);
+    rotation.load(params, position, chunk.at % lanes, chunk.cosine, chunk.sine);
+    return chunk;
+  };
 
   // Phase 1: the sum of squares over all heads: along a thread's chunks, over the wave, over the waves.
   auto& lds = OCTET_LDS(RopeProjectionLds);
   float squares = 0.0f;
-  for (int chunk = thread; chunk < chunks; chunk += projection_threads) {
+  const auto add = [&](u32x4 pairs) {
     float x[8];
-    bf16x8_widen(bf16x8_pairs(row + chunk * kv_chunk, params.aligned), x);
+    bf16x8_widen(pairs, x);
     for (int i = 0; i < 8; i++) squares += x[i] * x[i];
+  };
+  const Chunk held = load(0);
+  schedule_fence();
+  if (held.own) add(held.pairs);
+  for (int at = threads + thread; at < chunks; at += threads) add(bf16x8_pairs(row + at * kv_chunk, params.aligned));
+  squares = wave_sum(squares);
+  if (lane_index() == 0) lds.sums[wave_index()] = squares;
+  __syncthreads();
+  const int waves = threads / wave_size;
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < max_projection_threads / wave_size; i++) {
+    const float part = lds.sums[min_of(i, waves - 1)];
+    sum += i < waves ? part : 0.0f;
   }
-  const float mean = block_sum<projection_threads>(squares, lds.sums) / static_cast<float>(heads * head_dim);
-  const float inverse = rsqrt_fast(mean + params.eps);
+  const float inverse = rsqrt_fast(sum / static_cast<float>(chunks * kv_chunk) + params.eps);
 
-  // Phase 2: the norm and the rotation, of chunks that the cache still has. Surplus threads follow the last one through
-  // the lane exchanges and write nothing.
-  const Rotation<head_dim, true> rotation(params);
-  for (int first = 0; first < chunks; first += projection_threads) {
-    const int own = first + thread, at = min_of(own, chunks - 1), head = at / lanes, chunk = at % lanes;
-    float x[8], weight[8], cosine[8], sine[8];
-    bf16x8_widen(bf16x8_pairs(row + at * kv_chunk, params.aligned), x);
-    bf16x8_widen(bf16x8_pairs((norm ? norm : row) + at * kv_chunk, norm || params.aligned), weight);
-    rotation.load(params, position, chunk, cosine, sine);
+  // Phase 2: the norm and the rotation. A wave without a chunk is done.
+  const auto finish = [&](const Chunk& chunk) {
+    float x[8], weight[8];
+    bf16x8_widen(chunk.pairs, x);
+    bf16x8_widen(chunk.weights, weight);
     for (int i = 0; i < 8; i++) x[i] = norm ? x[i] * inverse * weight[i] : x[i];
-    rotation.rotate(chunk, cosine, sine, x);
-    if (own != at) continue;
-    put_chunk<head_dim>(params, is_q, token, slot, head, chunk, kv_scale(cache, cache.k_scales, is_q ? 0 : head), x);
-  }
+    rotation.rotate(chunk.at % lanes, chunk.cosine, chunk.sine, x);
+    if (!chunk.own) return;
+    const int head = chunk.at / lanes;
+    const float scale = kv_scale(cache, cache.k_scales, is_q ? 0 : head);
+    put_chunk<head_dim>(params, is_q, token, slot, head, chunk.at % lanes, scale, x);
+  };
+  const int wave_begin = wave_index() * wave_size;
+  if (wave_begin < chunks) finish(held);
+  for (int first = threads; first + wave_begin < chunks; first += threads) finish(load(first));
 }
 
-OCTET_KERNEL(rope_projection_d64, RopeParams, projection_threads) { rope_projection<64>(params); }
-OCTET_KERNEL(rope_projection_d128, RopeParams, projection_threads) { rope_projection<128>(params); }
+OCTET_KERNEL(rope_projection_d64, RopeParams, max_projection_threads) { rope_projection<64>(params); }
+OCTET_KERNEL(rope_projection_d128, RopeParams, max_projection_threads) { rope_projection<128>(params); }
 #endif
 
 #if defined(OCTET_HOST)
+#include <algorithm>
+
 namespace octet {
 namespace {
 
@@ -276,12 +309,15 @@ extern "C" octet_status octet_rope(const octet_rope_args* pointer, octet_stream*
                                rotary_dim};
     const bool d64 = cache.head_dim == 64;
     if (args.norm_projection && (args.q_norm || args.k_norm)) {
-      const int v_tokens = projection_v_tokens(cache.head_dim);
-      const int64_t blocks = 2 * args.tokens + (args.tokens + v_tokens - 1) / v_tokens * cache.kv_heads;
-      require(blocks <= max_blocks(projection_threads), "rope: tokens = %lld are too many for one launch",
+      const int lanes = cache.head_dim / kv_chunk;
+      const int chunks = std::max(args.q_heads, cache.kv_heads) * lanes;
+      const int waves =
+          (std::clamp(chunks, kv_tokens * lanes, max_projection_threads) + device.wave_size - 1) / device.wave_size;
+      const int64_t blocks = 2 * args.tokens + (args.tokens + kv_tokens - 1) / kv_tokens * cache.kv_heads;
+      require(blocks <= max_blocks(max_projection_threads), "rope: tokens = %lld are too many for one launch",
               static_cast<long long>(args.tokens));
-      launch(stream, d64 ? "rope_projection_d64" : "rope_projection_d128", Grid{static_cast<uint32_t>(blocks)},
-             projection_threads / device.wave_size, sizeof(RopeProjectionLds), params);
+      launch(stream, d64 ? "rope_projection_d64" : "rope_projection_d128", Grid{static_cast<uint32_t>(blocks)}, waves,
+             sizeof(RopeProjectionLds), params);
       return;
     }
     const Grid grid = {static_cast<uint32_t>((args.tokens + kv_tokens - 1) / kv_tokens),

@@ -117,7 +117,7 @@ internal struct RopeKernel<T> where T : unmanaged
         }
     }
 
-    /// <summary>One head of a row of them, normed and rotated: to QOutput at <paramref name="output"/>, or into K of <paramref name="kvHead"/> if that is not -1.</summary>
+    /// <summary>A head of a token's row, normed and rotated: to QOutput at <paramref name="output"/>, or into K of <paramref name="kvHead"/> if that is not -1.</summary>
     private static void Rotate<TElement>(
         RopeKernel<T> args, ArrayView<ushort> x, long row, long heads, long head, ArrayView<ushort> norm, long token, long output, int kvHead,
         ArrayView<float> scratch)

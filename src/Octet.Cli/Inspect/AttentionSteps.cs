@@ -64,8 +64,8 @@ internal static class AttentionSteps
             Loads: launch => launch.Blocks * (seen / queries + Page / 2.0) * headDim * (bfloat16 ? 4 : 2));
     }
 
-    /// <summary>QK-norm, rotary embedding and the write into the cache.</summary>
-    public static Step Rope(long tokens, int queryHeads, int kvHeads) => new(
+    /// <summary>QK-norm, rotary embedding and the write into the cache. together: the norm is over all heads of a token.</summary>
+    public static Step Rope(long tokens, int queryHeads, int kvHeads, int rotaryDim = HeadDim, bool together = false) => new(
         "rope",
         plan =>
         {
@@ -76,10 +76,10 @@ internal static class AttentionSteps
                 Q = Heads(0, queryHeads),
                 K = Heads(queryHeads, kvHeads),
                 V = Heads(queryHeads + kvHeads, kvHeads),
-                QNorm = plan.New(DType.BFloat16, HeadDim),
-                KNorm = plan.New(DType.BFloat16, HeadDim),
+                QNorm = plan.New(DType.BFloat16, together ? queryHeads * HeadDim : HeadDim),
+                KNorm = plan.New(DType.BFloat16, together ? kvHeads * HeadDim : HeadDim),
                 Eps = 1e-6f,
-                CosSin = plan.New(DType.Float32, 4096, HeadDim),
+                CosSin = plan.New(DType.Float32, 4096, rotaryDim),
                 Positions = plan.Numbers(t => t % 4096, tokens),
                 Slots = plan.Ascending(tokens),
                 QOutput = plan.New(DType.BFloat16, tokens, queryHeads, HeadDim),
@@ -87,7 +87,7 @@ internal static class AttentionSteps
             });
             return 0;
         },
-        0, tokens * HeadDim * (4.0 * queryHeads + 6.0 * kvHeads));
+        0, tokens * HeadDim * (4.0 * queryHeads + 6.0 * kvHeads), Turns: l => LoopTurns.Rope(l.Kernel, queryHeads * HeadDim));
 
     // Blocks of an op's first launch: they tell what it leaves for the second, which may be less than the workspace holds. Only a
     // planned device tells, and tells once: so the op is called again.

@@ -6,16 +6,24 @@ namespace Octet.Cli.Inspect;
 /// </summary>
 internal static class LoopTurns
 {
-    private const int TopK = 8, NormStep = 4096, CombinedRows = 8, TeamsOfAWave = 4;
+    private const int TopK = 8, NormStep = 4096, ProjectionStep = 8192, CombinedRows = 8;
 
     /// <summary>Routing, and sorting in the same launch. segments: partial sums of the logits; 0: they are whole.</summary>
     public static IReadOnlyList<int>? Route(string kernel, long tokens, long segments) => kernel switch
     {
         "moe_rank_sort_e128" => [Batches(segments, 16), 0, Batches(segments, 8), 0, (int)tokens],
-        "moe_route_sort_e128" => [Batches(segments, 8), 0, TopK, (int)Math.Min(tokens, TeamsOfAWave), WaveBatches(tokens), 1, WaveBatches(tokens)],
-        "moe_route_e128" => [Batches(segments, 8), 0, TopK],
+        "moe_route_sort_e128" => RouteAndSort(tokens, segments, 128, teamsOfAWave: 4),
+        "moe_route_scores_sort_e256" => RouteAndSort(tokens, segments, 256, teamsOfAWave: 2),
+        "moe_route_e128" or "moe_route_scores_e256" => [Batches(segments, 8), 0, TopK],
         _ => null,
     };
+
+    /// <summary>RoPE behind a norm over all heads together: what a block of q does, whose row has so many columns. The first ones are no loop.</summary>
+    public static IReadOnlyList<int>? Rope(string kernel, long columns)
+    {
+        var further = (int)((columns - 1) / ProjectionStep);
+        return kernel == "rope_projection_d128" ? [further, further] : null;
+    }
 
     /// <summary>The weighted sum of a token's slots.</summary>
     public static IReadOnlyList<int>? Combine(string kernel) => kernel is "moe_combine_rows" or "moe_combine_few" ? [TopK / CombinedRows, 0] : null;
@@ -38,8 +46,15 @@ internal static class LoopTurns
         };
     }
 
-    // The counts of four waves are read at once.
-    private static int WaveBatches(long tokens) => (int)((tokens + 4 * TeamsOfAWave - 1) / (4 * TeamsOfAWave));
+    // In one block. The counts of four waves are read at once; a thread adds up the offsets of some experts, of which there is one more.
+    private static int[] RouteAndSort(long tokens, long segments, int experts, int teamsOfAWave)
+    {
+        const int Batch = 4, Lanes = 64;
+        var waves = (tokens + teamsOfAWave - 1) / teamsOfAWave;
+        var batches = (int)((waves + Batch - 1) / Batch);
+        var offsets = (int)Math.Max(1, experts / (waves * Lanes));
+        return [Batches(segments, 8), 0, TopK, (int)Math.Min(tokens, teamsOfAWave), batches, offsets, batches];
+    }
 
     // Partial sums are loaded so many at once; one needs no loop.
     private static int Batches(long segments, int batch) => segments < 2 ? 0 : (int)((segments + batch - 1) / batch);

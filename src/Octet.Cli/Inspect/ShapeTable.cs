@@ -6,7 +6,7 @@ namespace Octet.Cli.Inspect;
 /// <param name="Steps">In order.</param>
 internal sealed record Shape(string Op, string Name, IReadOnlyList<Step> Steps);
 
-/// <summary>The shapes of Qwen3-235B under each split of the model, and the ones others have published times for.</summary>
+/// <summary>The shapes of Qwen3-235B under each split of the model, the ones others have published times for, and ops that MiniMax-M2 has otherwise.</summary>
 internal static class ShapeTable
 {
     private const int Hidden = 4096, Intermediate = 1536, HeadDim = 128, QueryHeads = 64, KvHeads = 4, Experts = 128, Vocabulary = 151_936;
@@ -30,8 +30,8 @@ internal static class ShapeTable
         }),
         (AttentionSteps.Decode(2, 16, 1, 1024), AttentionSteps.Decode(2, 16, 1, 2048)),
         (AttentionSteps.Prefill(128, 256, 8, 1), AttentionSteps.Prefill(128, 512, 8, 1)),
-        (Step.MoeRoute(16, Experts), null), (Step.MoeRoute(128, Experts), null), (Step.MoeSort(64, Experts), null), (Step.MoeCombine(16, Experts, Hidden), null),
-        (AttentionSteps.Rope(16, 8, 1), null), (Step.Quantize(16, Hidden), null), (Step.Norm(16, Hidden, output: true), null),
+        (Step.MoeRoute(16, Experts), null), (Step.MoeRoute(128, Experts), null), (Step.MoeRoute(16, 256, 256, scored: true), null), (Step.MoeRoute(64, 256, 256, scored: true), null), (Step.MoeSort(64, Experts), null), (Step.MoeCombine(16, Experts, Hidden), null),
+        (AttentionSteps.Rope(16, 8, 1), null), (AttentionSteps.Rope(16, 48, 8, rotaryDim: 64, together: true), null), (Step.Quantize(16, Hidden), null), (Step.Norm(16, Hidden, output: true), null),
         (Step.Norm(16, Hidden, output: false, Experts), null),
     ];
 
@@ -100,7 +100,9 @@ internal static class ShapeTable
         yield return new("norm", $"quantized m={m} hidden={Hidden}", [Step.Norm(m, Hidden, output: false)]);
         yield return new("norm", $"quantized and bf16 m={m} hidden={Hidden}", [Step.Norm(m, Hidden, output: true)]);
         yield return new("norm", $"combining slots m={m} hidden={Hidden}", [Step.Norm(m, Hidden, output: false, Experts)]);
+        yield return new("rope", $"MiniMax-M2 48q/8kv tokens {m}", [AttentionSteps.Rope(m, 48, 8, rotaryDim: 64, together: true)]);
         yield return new("moe_route", $"tokens {m}", [Step.MoeRoute(m, Experts)]);
+        yield return new("moe_route", $"MiniMax-M2 256 experts tokens {m}", [Step.MoeRoute(m, 256, 256, scored: true)]);
         yield return new("moe_sort", $"tokens {m}", [Step.MoeSort(m, Experts)]);
         yield return new("moe_combine", $"tokens {m}", [Step.MoeCombine(m, Experts, Hidden)]);
     }

@@ -109,11 +109,11 @@ internal sealed record Step(
         kernel => PaddedSlots(kernel, tokens, local, all) * intermediate * hidden,
         (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, hidden, 1));
 
-    /// <summary>Routing, and with it the sorting of the pairs by expert.</summary>
-    public static Step MoeRoute(long tokens, int local) => new(
+    /// <summary>Routing, and with it the sorting of the pairs by expert. scored: by sigmoid and a bias that chooses.</summary>
+    public static Step MoeRoute(long tokens, int local, int experts = Experts, bool scored = false) => new(
         "moe_route",
-        plan => Route(plan, tokens, local, plan.New(DType.Float32, tokens, Experts)),
-        0, 4.0 * tokens * (Experts + 4 * TopK), Turns: l => LoopTurns.Route(l.Kernel, tokens, segments: 0));
+        plan => Route(plan, tokens, local, plan.New(DType.Float32, tokens, experts), scored),
+        0, 4.0 * tokens * (experts + 4 * TopK), Turns: l => LoopTurns.Route(l.Kernel, tokens, segments: 0));
 
     /// <summary>The sorting alone.</summary>
     public static Step MoeSort(long tokens, int local) => new(
@@ -195,7 +195,7 @@ internal sealed record Step(
     private static double GemmMacs(KernelCost kernel, long m, long n, long k) =>
         (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock);
 
-    private static long Route(OpSession plan, long tokens, int local, Tensor logits)
+    private static long Route(OpSession plan, long tokens, int local, Tensor logits, bool scored = false)
     {
         var args = new MoeRouteArgs
         {
@@ -203,6 +203,8 @@ internal sealed record Step(
             Ids = plan.New(DType.Int32, tokens, TopK),
             Weights = plan.New(DType.Float32, tokens, TopK),
             Renormalize = true,
+            Scoring = scored ? MoeScoring.Sigmoid : MoeScoring.Softmax,
+            ScoreBias = scored ? plan.New(DType.Float32, logits.Shape[^1]) : null,
             ExpertOffsets = plan.New(DType.Int32, local + 1),
             SlotPairs = plan.New(DType.Int32, tokens * TopK),
             PairSlots = plan.New(DType.Int32, tokens * TopK),

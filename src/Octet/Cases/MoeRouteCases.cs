@@ -78,7 +78,9 @@ internal static class MoeRouteCases
         Score("corner every bias is NaN", 2, 70, 3, bias => bias.AsSpan().Fill(float.NaN)),
         Score("corner no finite logit, sigmoid", 2, 70, 3, null, logits => Alternate(logits, float.NaN, float.NegativeInfinity)),
         Score("corner no finite logit, sigmoid, biased", 2, 70, 3, AsItIs, logits => Alternate(logits, float.NaN, float.NegativeInfinity)),
-        Score("corner chosen probabilities of 0", 2, 70, 3, bias => bias.AsSpan(0, 3).Fill(9f), logits => (logits[50], logits[120]) = (1e30f, 1e30f), scoring: MoeScoring.Softmax),
+        Score(
+            "corner chosen probabilities of 0", 2, 70, 3, bias => bias.AsSpan(0, 3).Fill(9f), logits => (logits[50], logits[120]) = (1e30f, 1e30f),
+            scoring: MoeScoring.Softmax),
         Score("corner sigmoid, biased, no tokens", 0, 256, 8, AsItIs),
         Score("regular sorted, sigmoid, biased", 16, 128, 8, AsItIs, local: 128),
         Score("regular sorted, sigmoid, biased, one token", 1, 128, 8, AsItIs, local: 128),
