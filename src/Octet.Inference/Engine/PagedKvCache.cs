@@ -2,10 +2,9 @@ using Octet.Inference.Models;
 
 namespace Octet.Inference.Engine;
 
-/// <summary>The KV caches of all layers, cut into blocks of tokens that sequences take and give back.</summary>
+/// <summary>The KV caches of all layers, cut into blocks of tokens.</summary>
 internal sealed class PagedKvCache : IDisposable
 {
-    private readonly Stack<int> _free;
     private readonly List<Tensor> _owned = [];
 
     /// <param name="device">Where it lies.</param>
@@ -18,7 +17,6 @@ internal sealed class PagedKvCache : IDisposable
     {
         BlockSize = blockSize;
         Blocks = blocks;
-        _free = new Stack<int>(Enumerable.Range(0, blocks).Reverse());
         var type = encoding == KvEncoding.BFloat16 ? DType.BFloat16 : device.Float8;
         try
         {
@@ -56,42 +54,12 @@ internal sealed class PagedKvCache : IDisposable
     /// <summary>Blocks in all.</summary>
     public int Blocks { get; }
 
-    /// <summary>Blocks nobody holds.</summary>
-    public int FreeBlocks => _free.Count;
-
-    /// <summary>Blocks that hold a number of tokens.</summary>
-    public int BlocksFor(long tokens) => checked((int)((tokens + BlockSize - 1) / BlockSize));
+    /// <summary>Bytes of one block's K and V in all layers.</summary>
+    public long BytesPerBlock => Layers.Sum(layer => layer.K.SizeInBytes + layer.V.SizeInBytes) / Blocks;
 
     /// <summary>Bytes one token takes in all layers.</summary>
     public static long BytesPerToken(ModelConfig config, KvEncoding encoding) =>
         2L * config.LayerCount * config.KeyValueHeads * config.HeadDim * (encoding == KvEncoding.BFloat16 ? 2 : 1);
-
-    /// <summary>Takes blocks; false, and none taken, where there are not as many.</summary>
-    public bool TryTake(int count, out int[] blocks)
-    {
-        blocks = [];
-        if (count > _free.Count)
-        {
-            return false;
-        }
-
-        blocks = new int[count];
-        for (var i = 0; i < count; i++)
-        {
-            blocks[i] = _free.Pop();
-        }
-
-        return true;
-    }
-
-    /// <summary>Gives blocks back.</summary>
-    public void Return(int[] blocks)
-    {
-        for (var i = blocks.Length - 1; i >= 0; i--)
-        {
-            _free.Push(blocks[i]);
-        }
-    }
 
     public void Dispose()
     {

@@ -2,35 +2,76 @@ using System.Threading.Channels;
 
 namespace Octet.Inference.Engine;
 
-/// <summary>A text to continue, as the generator keeps it.</summary>
-/// <param name="Prompt">Token ids, at least one.</param>
-/// <param name="MaxTokens">The most tokens to generate, at least one.</param>
-/// <param name="Temperature">0: arg max.</param>
-/// <param name="TopK">0: all.</param>
-/// <param name="TopP">1: all.</param>
-/// <param name="Seed">Of the draws.</param>
-/// <param name="EndTokens">Tokens that end the text.</param>
-internal sealed record Request(
-    int[] Prompt, int MaxTokens, float Temperature, int TopK, float TopP, long Seed, IReadOnlyList<int> EndTokens)
+/// <summary>What somebody wants of one sequence; the engine's thread alone touches the sequence.</summary>
+internal abstract class Request(Sequence sequence)
 {
-    private volatile bool _cancelled;
+    private int _ended;
 
+    /// <summary>The text.</summary>
+    public Sequence Sequence { get; } = sequence;
+
+    /// <summary>Whether its owner has been told the end: what is still computed of it, nobody wants.</summary>
+    public bool HasEnded => Volatile.Read(ref _ended) != 0;
+
+    /// <summary>Called once, by whoever ends the request.</summary>
+    public Action? Ended { get; set; }
+
+    /// <summary>
+    /// Tells the owner that there will be nothing more: null where all is done or the owner itself wants no more. May be called from any
+    /// thread, and more than once; the engine drops the sequence before its next step.
+    /// </summary>
+    public void End(Exception? error = null)
+    {
+        if (Interlocked.Exchange(ref _ended, 1) == 0)
+        {
+            Complete(error);
+            Ended?.Invoke();
+        }
+    }
+
+    /// <summary>Tells the owner.</summary>
+    protected abstract void Complete(Exception? error);
+}
+
+/// <summary>A text to continue.</summary>
+/// <param name="sequence">Prompt, room and sampling.</param>
+/// <param name="endTokens">Tokens that end the text.</param>
+internal sealed class GenerationRequest(Sequence sequence, IReadOnlyList<int> endTokens) : Request(sequence)
+{
     /// <summary>Tokens as they are generated; completed at the end of the text, or with what went wrong.</summary>
     public Channel<int> Output { get; } = Channel.CreateUnbounded<int>(new() { SingleReader = true, SingleWriter = true });
 
-    /// <summary>The most tokens the KV cache will hold for it.</summary>
-    public int Capacity => Prompt.Length + MaxTokens;
+    /// <summary>Tokens delivered.</summary>
+    public int Delivered { get; set; }
 
-    /// <summary>Its sequence once it is admitted.</summary>
-    public Sequence? Sequence { get; set; }
+    /// <summary>Whether a token ends the text.</summary>
+    public bool IsEnd(int token) => endTokens.Contains(token);
 
-    /// <summary>Whether nobody wants the output any more.</summary>
-    public bool IsCancelled => _cancelled;
+    protected override void Complete(Exception? error) => Output.Writer.TryComplete(error);
+}
 
-    /// <summary>Ends the output, with an error if there is one; the generator drops the request before its next step.</summary>
-    public void Cancel(Exception? error = null)
+/// <summary>A text of which the logits of every token are wanted.</summary>
+/// <param name="sequence">The text.</param>
+/// <param name="rows">Called on the engine's thread, in order: the position of the first token, and logits [rows, vocabulary].</param>
+internal sealed class EvaluationRequest(Sequence sequence, Action<int, ReadOnlySpan<float>> rows) : Request(sequence)
+{
+    private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    /// <summary>Ends with the last row.</summary>
+    public Task Done => _done.Task;
+
+    /// <summary>Told of every run of rows.</summary>
+    public Action<int, ReadOnlySpan<float>> Rows { get; } = rows;
+
+    protected override void Complete(Exception? error)
     {
-        _cancelled = true;
-        Output.Writer.TryComplete(error);
+        if (error is null)
+        {
+            _done.TrySetResult();
+        }
+        else
+        {
+            _done.TrySetException(error);
+        }
     }
 }

@@ -1,27 +1,111 @@
 namespace Octet.Inference.Engine;
 
-/// <summary>One text being read and continued: its tokens, its KV blocks and how many tokens are cached.</summary>
+/// <summary>Where a sequence stands with the scheduler.</summary>
+internal enum SequenceStatus
+{
+    /// <summary>In the queue, without blocks; or with blocks in host memory, where it was preempted amid its continuation.</summary>
+    Waiting,
+
+    /// <summary>Holds blocks and takes part in steps.</summary>
+    Running,
+
+    /// <summary>Holds blocks, and waits for tokens that its owner will append.</summary>
+    Paused,
+
+    /// <summary>Left the scheduler: at its end, aborted, or failed.</summary>
+    Finished,
+}
+
+/// <summary>The state of one text: its tokens, how many are computed, and the KV blocks that hold them. No policy, no device.</summary>
 internal sealed class Sequence
 {
-    /// <param name="prompt">Tokens to begin with.</param>
-    /// <param name="capacity">The most tokens there will be.</param>
-    /// <param name="blocks">KV blocks for as many.</param>
-    public Sequence(ReadOnlySpan<int> prompt, int capacity, int[] blocks)
+    // Room for the tokens of most continuations from the start, so that decoding allocates nothing.
+    private const int MostReserved = 4096;
+
+    /// <param name="id">Ascending with arrival: the older goes first.</param>
+    /// <param name="prompt">Tokens to begin with, at least one.</param>
+    /// <param name="limit">The most tokens there will be, those of the prompt included.</param>
+    /// <param name="salt">Separates what may be shared through the prefix cache; null: shared with all who have none.</param>
+    public Sequence(long id, ReadOnlySpan<int> prompt, int limit, string? salt = null)
     {
-        Tokens = new List<int>(capacity);
+        (Id, Limit, Salt) = (id, limit, salt);
+        Tokens = new List<int>(Math.Min(limit, prompt.Length + MostReserved));
         Tokens.AddRange(prompt);
-        Blocks = blocks;
+        PromptLength = PrefillEnd = prompt.Length;
     }
+
+    /// <summary>Ascending with arrival.</summary>
+    public long Id { get; }
+
+    /// <summary>The most tokens there will be.</summary>
+    public int Limit { get; }
+
+    /// <summary>Texts of another salt share no blocks with this one.</summary>
+    public string? Salt { get; }
+
+    /// <summary>How its tokens are drawn.</summary>
+    public SamplingParams Sampling { get; init; } = new(0, 0, 1, 0);
+
+    /// <summary>Who wants it.</summary>
+    public Request? Owner { get; set; }
+
+    /// <summary>Where it stands with the scheduler.</summary>
+    public SequenceStatus Status { get; set; }
 
     /// <summary>Prompt and continuation.</summary>
     public List<int> Tokens { get; }
 
+    /// <summary>Tokens of the prompt: what the prefix cache may share.</summary>
+    public int PromptLength { get; }
+
+    /// <summary>
+    /// Tokens before this position go through attention as part of a prompt, those from it on as a continuation: the two may differ in
+    /// their last bit, so a position has one kind for good, however it is cut into steps.
+    /// </summary>
+    public int PrefillEnd { get; set; }
+
+    /// <summary>Tokens whose K and V are in <see cref="Blocks"/>.</summary>
+    public int Computed { get; set; }
+
+    /// <summary>Tokens of which K and V are not there yet.</summary>
+    public int Pending => Tokens.Count - Computed;
+
+    /// <summary>Whether the next token to compute belongs to a prompt.</summary>
+    public bool IsPrefilling => Computed < PrefillEnd;
+
     /// <summary>KV blocks held, in order of the context.</summary>
-    public int[] Blocks { get; }
+    public List<int> Blocks { get; } = [];
 
-    /// <summary>Tokens whose K and V are in the cache.</summary>
-    public int Cached { get; set; }
+    /// <summary>Blocks that wait in host memory, in order of the context; 0: none.</summary>
+    public int SwappedBlocks { get; set; }
 
-    /// <summary>Tokens that are not in the cache yet.</summary>
-    public int Pending => Tokens.Count - Cached;
+    /// <summary>Tokens of the prompt that the prefix cache had when the sequence first ran.</summary>
+    public int CachedTokens { get; set; } = -1;
+
+    /// <summary>Times it was preempted.</summary>
+    public int Preemptions { get; set; }
+
+    /// <summary>Texts with the same prompt that begin once it is computed: each draws its own first token from the same logits.</summary>
+    public List<Sequence> Siblings { get; } = [];
+
+    /// <summary>Tokens proposed to follow in the step at hand.</summary>
+    public List<int> Proposals { get; } = [];
+
+    /// <summary>Most tokens of its prompt that one step computes.</summary>
+    public int MaxChunk { get; init; } = int.MaxValue;
+
+    /// <summary>Whether it begins as a sibling of another one, and is not queued by itself.</summary>
+    public bool IsSibling { get; init; }
+
+    /// <summary>Whether it only evaluates its tokens: the logits of all of them are wanted, and none is drawn.</summary>
+    public bool IsEvaluation { get; init; }
+
+    /// <summary>Whether it waits for its owner when all its tokens are computed, instead of drawing the next.</summary>
+    public bool IsStepped { get; init; }
+
+    /// <summary>Its place in the queue.</summary>
+    public LinkedListNode<Sequence>? Queued { get; set; }
+
+    public override string ToString() =>
+        $"sequence {Id}: {Status}, {Computed} of {Tokens.Count} tokens computed (prompt {PromptLength}, limit {Limit}), {Blocks.Count} blocks, {SwappedBlocks} swapped";
 }

@@ -192,6 +192,11 @@ internal sealed class StepBuffers : IDisposable
 
     private long Keys => (long)_config.KeyValueHeads * _config.HeadDim;
 
+    /// <summary>Queries and results of attention of some tokens.</summary>
+    public AttentionRows AttentionOf(int first, int count) => new(
+        Query.Slice(0, first, count), AttentionHeads.Slice(0, first, count), Attention.Slice(0, first, count),
+        new(AttentionQuantized.Values.Slice(0, first, count), AttentionQuantized.Scales.Slice(0, first, count)));
+
     /// <summary>Views of the rows of the first tokens, and of as many rows of logits as there are up to that.</summary>
     public StepBuffers First(int tokens) => new(this, tokens);
 
@@ -207,3 +212,10 @@ internal sealed class StepBuffers : IDisposable
 
     private static QuantizedTensor First(QuantizedTensor tensor, long rows) => new(First(tensor.Values, rows), First(tensor.Scales, rows));
 }
+
+/// <summary>What attention reads and writes of some tokens of a step.</summary>
+/// <param name="Query">[tokens, q heads, head_dim] BF16.</param>
+/// <param name="Heads">[tokens, q heads, head_dim] BF16.</param>
+/// <param name="Rows">[tokens, q heads * head_dim] BF16: the same memory.</param>
+/// <param name="Quantized">[tokens, q heads * head_dim] FP8.</param>
+internal sealed record AttentionRows(Tensor Query, Tensor Heads, Tensor Rows, QuantizedTensor Quantized);

@@ -19,7 +19,30 @@ internal static class Telemetry
     public static readonly Counter<long> GeneratedTokens =
         Meter.CreateCounter<long>("octet.generated_tokens", "{token}", "Tokens generated");
 
-    /// <summary>Time of one step, tagged prefill or decode.</summary>
+    /// <summary>Time of one step, tagged decode, prefill or mixed.</summary>
     public static readonly Histogram<double> StepDuration =
         Meter.CreateHistogram<double>("octet.step.duration", "s", "Time of one step of the model");
+
+    /// <summary>Times a text was preempted for want of KV blocks.</summary>
+    public static readonly Counter<long> Preemptions =
+        Meter.CreateCounter<long>("octet.preemptions", "{preemption}", "Times a text had to give its KV blocks up for others");
+
+    /// <summary>Prompt tokens taken from the prefix cache.</summary>
+    public static readonly Counter<long> CachedTokens =
+        Meter.CreateCounter<long>("octet.cached_tokens", "{token}", "Prompt tokens found in the prefix cache");
+
+    /// <summary>Records a step.</summary>
+    public static void Step(StepPlan plan, int drawn, TimeSpan duration)
+    {
+        var prompt = 0;
+        for (var i = plan.DecodeRows; i < plan.Rows.Count; i++)
+        {
+            prompt += plan.Rows[i].Count;
+        }
+
+        var kind = prompt == 0 ? "decode" : plan.DecodeRows == 0 ? "prefill" : "mixed";
+        StepDuration.Record(duration.TotalSeconds, new KeyValuePair<string, object?>("kind", kind));
+        PromptTokens.Add(prompt);
+        GeneratedTokens.Add(drawn);
+    }
 }

@@ -12,6 +12,7 @@ internal sealed class UploadBuffer : IDisposable
     private readonly Tensor _bytes;
     private readonly PinnedBuffer _host;
     private long _used;
+    private Tensor? _front;
 
     /// <summary>Allocates room for arrays of these lengths in bytes, in the order they will be added.</summary>
     public UploadBuffer(Device device, params ReadOnlySpan<long> sizesInBytes)
@@ -46,13 +47,20 @@ internal sealed class UploadBuffer : IDisposable
         }
 
         var tensor = Tensor.Borrow(_device, _bytes.Address + (nint)_used, DTypes.Of<T>(), length);
-        var array = new UploadArray<T>(tensor, _host, (int)(_used / Unsafe.SizeOf<T>()));
+        var array = new UploadArray<T>(tensor, _host, _used);
         _used += Aligned(size);
         return array;
     }
 
-    /// <summary>Enqueues the copy; the host side may be written again once the stream was synchronised.</summary>
-    public void Upload() => _device.Stream.CopyAsync(_bytes, _host);
+    /// <summary>Enqueues the copy of everything up to some elements of an array; the host side may be written again once the stream was synchronised.</summary>
+    /// <param name="last">The last array of which something is needed.</param>
+    /// <param name="elements">Its elements that are.</param>
+    public void Upload<T>(UploadArray<T> last, long elements) where T : unmanaged
+    {
+        var sizeInBytes = last.Offset + elements * Unsafe.SizeOf<T>();
+        _front = _front?.SizeInBytes == sizeInBytes ? _front : _bytes.Slice(0, 0, sizeInBytes);
+        _device.Stream.CopyAsync(_front, _host);
+    }
 
     public void Dispose()
     {
@@ -68,17 +76,22 @@ internal sealed class UploadArray<T> where T : unmanaged
 {
     private readonly Tensor _device;
     private readonly PinnedBuffer _host;
-    private readonly int _first;
     private Tensor _view;
 
-    public UploadArray(Tensor device, PinnedBuffer host, int first)
+    public UploadArray(Tensor device, PinnedBuffer host, long offset)
     {
-        (_device, _host, _first) = (device, host, first);
+        (_device, _host, Offset) = (device, host, offset);
         _view = device;
     }
 
+    /// <summary>Bytes of the buffer before it.</summary>
+    public long Offset { get; }
+
     /// <summary>The host side.</summary>
-    public Span<T> Host => _host.AsSpan<T>().Slice(_first, (int)_device.Shape[0]);
+    public Span<T> Host => _host.AsSpan<T>().Slice((int)(Offset / Unsafe.SizeOf<T>()), (int)_device.Shape[0]);
+
+    /// <summary>The device side.</summary>
+    public Tensor All => _device;
 
     /// <summary>The device side of the first elements; the same tensor for the same length as the last time.</summary>
     public Tensor First(int length) => _view = _view.Shape[0] == length ? _view : _device.Slice(0, 0, length);

@@ -11,15 +11,14 @@ namespace Octet.Inference.Models;
 /// </summary>
 public sealed class Qwen3Moe : IDisposable
 {
-    private readonly Lock _modelLock = new();
     private readonly Stack<IDisposable> _owned = new();
     private readonly Lazy<ModelTokenizer> _tokenizer;
     private readonly Qwen3MoeForward _forward;
     private readonly PagedKvCache _cache;
-    private readonly Batch _batch;
+    private readonly ModelRunner _runner;
     private readonly DecodeGraphs? _graphs;
-    private readonly Generator _generator;
-    private readonly int _prefillChunk;
+    private readonly Engine.Engine _engine;
+    private long _ids;
     private bool _disposed;
 
     private Qwen3Moe(
@@ -30,15 +29,13 @@ public sealed class Qwen3Moe : IDisposable
         GenerationConfig = GenerationConfig.Load(directory);
         _tokenizer = new(() => ModelTokenizer.Load(directory));
         MaxContext = CheckContext(options, Config);
-        _prefillChunk = Math.Min(options.PrefillChunk, MaxContext);
         try
         {
-            var maxRows = DecodeGraphs.RowBucket(options.MaxBatch);
-            var maxTokens = Math.Max(_prefillChunk, maxRows);
+            var bounds = StepBounds.Of(Math.Min(options.PrefillChunk, MaxContext), options.MaxBatch, 0, MaxContext, options.KvBlockSize);
             var files = Own(CheckpointFiles.Open(directory));
 
             // Asked twice: what cannot fit is refused before the weights are read, and then what they took is known.
-            var memory = Qwen3MoeMemory.Ask(device, Config, options, MaxContext, maxTokens, maxRows);
+            var memory = Qwen3MoeMemory.Ask(device, Config, options, MaxContext, bounds.MaxTokens, bounds.MaxOutputs);
             _ = memory.Blocks();
             var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
             if (!device.Properties.SharesHostMemory)
@@ -49,12 +46,18 @@ public sealed class Qwen3Moe : IDisposable
             var blocks = (memory with { WeightBytes = Math.Max(memory.FreeBytes - device.FreeMemory, 0) }).Blocks();
             _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks, [.. weights.Layers.Select(layer => layer.KvScales)]));
             var workspace = Own(new Workspace(device));
-            _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, maxTokens, maxRows, MaxContext));
-            _batch = Own(new Batch(device, maxTokens, maxRows, MaxContext, options.KvBlockSize));
-            var sampler = Own(new Sampler(device, workspace, maxRows));
+            var manager = new BlockManager(blocks, options.KvBlockSize);
+            var scheduler = new Scheduler(
+                new()
+                {
+                    TokenBudget = Math.Min(options.PrefillChunk, MaxContext),
+                    MaxSequences = options.MaxBatch,
+                },
+                manager);
+            _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, bounds.MaxTokens, bounds.MaxOutputs, MaxContext));
             _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
-            _generator = new Generator(
-                device, _modelLock, _forward, _cache, _batch, sampler, _graphs, _prefillChunk, options.MaxBatch, options.MaxQueue);
+            _runner = Own(new ModelRunner(device, _forward, Own(new KvSwap(device, _cache)), _graphs, workspace, bounds));
+            _engine = new Engine.Engine(device, scheduler, _runner, options.MaxBatch, options.MaxQueue, checked(bounds.MaxOutputs * Config.VocabularySize));
         }
         catch
         {
@@ -194,27 +197,17 @@ public sealed class Qwen3Moe : IDisposable
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         ArgumentNullException.ThrowIfNull(rows);
-        var step = Math.Min(chunk ?? _prefillChunk, _prefillChunk);
-        ArgumentOutOfRangeException.ThrowIfLessThan(step, 1, nameof(chunk));
+        ArgumentOutOfRangeException.ThrowIfLessThan(chunk ?? 1, 1, nameof(chunk));
         CheckIds(ids);
-        lock (_modelLock)
+        var sequence = new Sequence(Interlocked.Increment(ref _ids), ids, ids.Length) { IsEvaluation = true, MaxChunk = chunk ?? int.MaxValue };
+        var request = new EvaluationRequest(sequence, (first, logits) =>
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            if (!_cache.TryTake(_cache.BlocksFor(ids.Length), out var blocks))
-            {
-                throw new ArgumentException(
-                    $"{ids.Length} tokens do not fit the free part of the KV cache ({(long)_cache.FreeBlocks * _cache.BlockSize} tokens)");
-            }
-
-            try
-            {
-                Evaluate(new Sequence(ids, ids.Length, blocks), start, step, rows, cancellation);
-            }
-            finally
-            {
-                _cache.Return(blocks);
-            }
-        }
+            FiniteLogits.Check(logits, Config.VocabularySize, start + first, Device);
+            rows(first, logits);
+        });
+        _engine.Submit(request);
+        using var registration = cancellation.Register(() => request.End(new OperationCanceledException(cancellation)));
+        request.Done.GetAwaiter().GetResult();
     }
 
     /// <summary>
@@ -255,37 +248,19 @@ public sealed class Qwen3Moe : IDisposable
             return;
         }
 
-        // The generator ends with the step it is in, for which it holds the lock; so does a call of Logits.
-        _generator.Dispose();
-        lock (_modelLock)
-        {
-            Release();
-        }
+        _engine.Dispose();
+        Release();
     }
 
     /// <summary>One layer on a given residual stream, for tests of a layer alone: [tokens, hidden] in and out.</summary>
     internal BFloat16[] RunLayer(int layer, ReadOnlySpan<BFloat16> residual)
     {
         var tokens = residual.Length / Config.HiddenSize;
-        lock (_modelLock)
-        {
-            if (!_cache.TryTake(_cache.BlocksFor(tokens), out var blocks))
-            {
-                throw new ArgumentException($"{tokens} tokens do not fit the KV cache");
-            }
-
-            try
-            {
-                _batch.Clear();
-                _batch.Add(new Sequence(new int[tokens], tokens, blocks), tokens);
-                _batch.Upload();
-                return _forward.RunLayer(_batch, layer, residual);
-            }
-            finally
-            {
-                _cache.Return(blocks);
-            }
-        }
+        var sequence = new Sequence(0, new int[tokens], tokens);
+        sequence.Blocks.AddRange(Enumerable.Range(0, (tokens + _cache.BlockSize - 1) / _cache.BlockSize));
+        var plan = new StepPlan();
+        plan.Add(new ScheduledRow(sequence, 0, tokens, 0));
+        return _runner.RunLayer(plan, layer, residual);
     }
 
     private static int CheckContext(Qwen3MoeOptions options, ModelConfig config)
@@ -302,7 +277,7 @@ public sealed class Qwen3Moe : IDisposable
         return context;
     }
 
-    private Request CreateRequest(int[] prompt, GenerationOptions options)
+    private GenerationRequest CreateRequest(int[] prompt, GenerationOptions options)
     {
         CheckIds(prompt);
         var defaults = GenerationConfig;
@@ -321,13 +296,15 @@ public sealed class Qwen3Moe : IDisposable
         }
 
         var ends = options.IgnoreEndOfText ? [] : EndTokens();
-        var request = new Request(
-            prompt, Math.Min(options.MaxTokens, MaxContext - prompt.Length), temperature, topK, topP,
-            options.Seed ?? Random.Shared.NextInt64(), ends);
-        return _cache.BlocksFor(request.Capacity) <= _cache.Blocks
-            ? request
-            : throw new ArgumentException(
-                $"prompt and continuation may take {request.Capacity} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
+        var limit = prompt.Length + Math.Min(options.MaxTokens, MaxContext - prompt.Length);
+        if (limit > KvCacheTokens)
+        {
+            throw new ArgumentException(
+                $"prompt and continuation may take {limit} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
+        }
+
+        var sampling = new SamplingParams(temperature, topK, topP, options.Seed ?? Random.Shared.NextInt64());
+        return new GenerationRequest(new Sequence(Interlocked.Increment(ref _ids), prompt, limit) { Sampling = sampling }, ends);
     }
 
     private static void Require(bool condition, string problem)
@@ -370,20 +347,20 @@ public sealed class Qwen3Moe : IDisposable
         var request = CreateRequest(prompt, options);
         var text = Tokenizer.Stream();
         using var activity = Telemetry.Activities.StartActivity("generate");
-        activity?.SetTag("octet.prompt_tokens", request.Prompt.Length);
-        _generator.Submit(request);
+        activity?.SetTag("octet.prompt_tokens", request.Sequence.PromptLength);
+        _engine.Submit(request);
 
         // NOTE: a wait that can itself be cancelled allocates, every token anew; so cancellation ends the output instead.
         using var registration = cancellation.UnsafeRegister(
-            static (state, token) => ((Request)state!).Cancel(new OperationCanceledException(token)), request);
+            static (state, token) => ((Request)state!).End(new OperationCanceledException(token)), request);
         try
         {
             var count = 0;
             await foreach (var token in request.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
             {
                 cancellation.ThrowIfCancellationRequested();
-                FinishReason? reason = request.EndTokens.Contains(token) ? FinishReason.Stop
-                    : ++count == request.MaxTokens ? FinishReason.Length : null;
+                FinishReason? reason = request.IsEnd(token) ? FinishReason.Stop
+                    : ++count == request.Sequence.Limit - request.Sequence.PromptLength ? FinishReason.Length : null;
                 var piece = reason is FinishReason.Stop ? "" : text.Push(token);
 
                 // The last token is the place for what is left of a character that its bytes do not complete.
@@ -392,30 +369,7 @@ public sealed class Qwen3Moe : IDisposable
         }
         finally
         {
-            request.Cancel();
-        }
-    }
-
-    private void Evaluate(Sequence sequence, int start, int chunk, Action<int, ReadOnlySpan<float>> rows, CancellationToken cancellation)
-    {
-        var logits = new float[Math.Min(_forward.MaxRows, chunk) * (long)Config.VocabularySize];
-        while (sequence.Pending > 0)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            var first = sequence.Cached;
-            _batch.Clear();
-            _batch.Add(sequence, Math.Min(chunk, sequence.Pending));
-            _batch.Upload();
-            _forward.Run(_batch);
-            _batch.Commit();
-            for (var row = 0; row < _batch.Tokens; row += _forward.MaxRows)
-            {
-                var count = Math.Min(_forward.MaxRows, _batch.Tokens - row);
-                var used = logits.AsSpan(0, count * Config.VocabularySize);
-                Device.Stream.Read(_forward.Head(_batch, [.. Enumerable.Range(row, count)]), used);
-                FiniteLogits.Check(used, Config.VocabularySize, start + first + row, Device);
-                rows(first + row, used);
-            }
+            request.End();
         }
     }
 

@@ -19,6 +19,11 @@ internal sealed class Qwen3MoeForward : IDisposable
     private readonly float _scoreScale;
     private StepBuffers? _step;
 
+    // The tokens of continuations and those of prompts of the step, which go through attention apart.
+    private AttentionRows? _continued;
+    private AttentionRows? _prompts;
+    private (StepBuffers? Step, int DecodeTokens) _split;
+
     public Qwen3MoeForward(
         Device device, ModelConfig config, Qwen3MoeWeights weights, PagedKvCache cache, Workspace workspace, int maxTokens, int maxRows,
         int maxContext)
@@ -40,51 +45,63 @@ internal sealed class Qwen3MoeForward : IDisposable
     /// <summary>Called after each MoE layer's routing with the layer and [tokens, top_k] expert ids: for tests of the routing.</summary>
     public Action<int, Tensor>? Routed { get; set; }
 
-    /// <summary>The most rows of logits one call of <see cref="Head(Batch, ReadOnlySpan{int})"/> gives.</summary>
+    /// <summary>The most rows of logits one call of <see cref="Head(int, int)"/> gives.</summary>
     public int MaxRows => (int)_buffers.Rows.Shape[0];
 
-    /// <summary>Reads the batch's tokens through all layers; K and V of every layer are in the cache afterwards.</summary>
-    public void Run(Batch batch)
+    /// <summary>Tokens of the vocabulary.</summary>
+    public int VocabularySize => _config.VocabularySize;
+
+    /// <summary>[outputs, vocabulary] f32: what the last call of <see cref="Head(StepInput)"/> or <see cref="Head(int, int)"/> gave, and behind it what older ones did.</summary>
+    public Tensor Logits => _buffers.Logits;
+
+    /// <summary>Reads the step's tokens through all layers; K and V of every layer are in the cache afterwards.</summary>
+    public void Run(StepInput input)
     {
-        var step = Step(batch.Tokens);
-        Ops.Embedding(_stream, new() { Table = _weights.Embedding, Ids = batch.Ids, Output = step.Residual });
+        var step = Step(input.Tokens);
+        SplitAttention(step, input);
+        Ops.Embedding(_stream, new() { Table = _weights.Embedding, Ids = input.Ids, Output = step.Residual });
         var source = NormSource.Residual;
         for (var layer = 0; layer < _config.LayerCount; layer++)
         {
-            source = Layer(batch, step, layer, source);
+            source = Layer(input, step, layer, source);
         }
 
         Norm(step, _weights.FinalNorm, source, output: true, quantize: false);
     }
 
-    /// <summary>Logits of some rows of the last <see cref="Run"/>: [rows, vocabulary] f32, valid until the next call.</summary>
-    /// <param name="batch">The batch that was run.</param>
-    /// <param name="rows">Rows of the batch, at most <see cref="MaxRows"/>.</param>
-    public Tensor Head(Batch batch, ReadOnlySpan<int> rows)
+    /// <summary>Logits of the outputs of the step of the last <see cref="Run"/>: [outputs, vocabulary] f32, valid until the next call.</summary>
+    public Tensor Head(StepInput input)
     {
-        var indices = _buffers.Rows.Slice(0, 0, rows.Length);
-        _stream.Write(indices, rows);
-        var hidden = _buffers.RowHidden.Slice(0, 0, rows.Length);
-        Ops.Embedding(_stream, new() { Table = Step(batch.Tokens).Normed, Ids = indices, Output = hidden });
-        var logits = _buffers.Logits.Slice(0, 0, rows.Length);
+        var step = Step(input.Tokens);
+        if (input.PrefillRows == 0)
+        {
+            // Every token's logits are wanted, in order.
+            Gemm(new() { A = step.Normed, B = _weights.Head, Output = step.Logits });
+            return step.Logits;
+        }
+
+        var hidden = _buffers.RowHidden.Slice(0, 0, input.Outputs);
+        Ops.Embedding(_stream, new() { Table = step.Normed, Ids = input.OutputTokens, Output = hidden });
+        var logits = _buffers.Logits.Slice(0, 0, input.Outputs);
         Gemm(new() { A = hidden, B = _weights.Head, Output = logits });
         return logits;
     }
 
-    /// <summary>Logits of all rows of the last <see cref="Run"/>, of at most <see cref="MaxRows"/> tokens: [tokens, vocabulary] f32.</summary>
-    public Tensor Head(Batch batch)
+    /// <summary>Logits of some tokens of the last <see cref="Run"/>, at most <see cref="MaxRows"/>: [count, vocabulary] f32, valid until the next call.</summary>
+    public Tensor Head(int first, int count)
     {
-        var step = Step(batch.Tokens);
-        Gemm(new() { A = step.Normed, B = _weights.Head, Output = step.Logits });
-        return step.Logits;
+        var logits = _buffers.Logits.Slice(0, 0, count);
+        Gemm(new() { A = _buffers.Normed.Slice(0, first, count), B = _weights.Head, Output = logits });
+        return logits;
     }
 
     /// <summary>One layer alone on a given residual stream [tokens, hidden]; gives the stream after it. For tests.</summary>
-    public BFloat16[] RunLayer(Batch batch, int layer, ReadOnlySpan<BFloat16> residual)
+    public BFloat16[] RunLayer(StepInput input, int layer, ReadOnlySpan<BFloat16> residual)
     {
-        var step = Step(batch.Tokens);
+        var step = Step(input.Tokens);
+        SplitAttention(step, input);
         _stream.Write(step.Residual, residual);
-        var source = Layer(batch, step, layer, NormSource.Residual);
+        var source = Layer(input, step, layer, NormSource.Residual);
         Norm(step, _weights.FinalNorm, source, output: true, quantize: false);
         return step.Residual.ToArray<BFloat16>();
     }
@@ -106,12 +123,25 @@ internal sealed class Qwen3MoeForward : IDisposable
     // Steps of decode have the same number of tokens for long: their views are made once.
     private StepBuffers Step(int tokens) => _step = _step?.Residual.Shape[0] == tokens ? _step : _buffers.First(tokens);
 
+    private void SplitAttention(StepBuffers step, StepInput input)
+    {
+        if (_split == (step, input.DecodeTokens))
+        {
+            return;
+        }
+
+        var prompts = input.Tokens - input.DecodeTokens;
+        _continued = input.DecodeTokens > 0 ? step.AttentionOf(0, input.DecodeTokens) : null;
+        _prompts = prompts > 0 ? step.AttentionOf(input.DecodeTokens, prompts) : null;
+        _split = (step, input.DecodeTokens);
+    }
+
     // Gives where the layer's output is, which the next norm adds to the residual stream.
-    private NormSource Layer(Batch batch, StepBuffers step, int layer, NormSource source)
+    private NormSource Layer(StepInput input, StepBuffers step, int layer, NormSource source)
     {
         var weights = _weights.Layers[layer];
         Norm(step, weights.InputNorm, source, output: false, quantize: true);
-        var attention = Attention(batch, step, layer, weights);
+        var attention = Attention(input, step, layer, weights);
         Norm(step, weights.PostAttentionNorm, NormSource.Delta, output: weights.Router is not null, quantize: true, attention);
         if (weights.Router is null)
         {
@@ -143,7 +173,7 @@ internal sealed class Qwen3MoeForward : IDisposable
     });
 
     // Gives what it adds to the residual stream, which may be partial sums.
-    private Tensor Attention(Batch batch, StepBuffers step, int layer, LayerWeights weights)
+    private Tensor Attention(StepInput input, StepBuffers step, int layer, LayerWeights weights)
     {
         for (var i = 0; i < weights.Qkv.Length; i++)
         {
@@ -167,41 +197,43 @@ internal sealed class Qwen3MoeForward : IDisposable
             KNorm = weights.KNorm,
             Eps = (float)_config.RmsNormEpsilon,
             CosSin = _cosSin,
-            Positions = batch.Positions,
-            Slots = batch.Slots,
+            Positions = input.Positions,
+            Slots = input.Slots,
             QOutput = step.Query,
             Cache = cache,
         });
-        if (batch.MaxQueries == 1)
+        if (input.DecodeRows > 0)
         {
             var args = new AttentionDecodeArgs
             {
-                Q = step.Query,
+                Q = _continued!.Query,
                 Cache = cache,
-                BlockTable = batch.BlockTable,
-                ContextLengths = batch.ContextLengths,
-                MaxContext = batch.MaxContext,
+                BlockTable = input.DecodeTable,
+                ContextLengths = input.DecodeContexts,
+                QueryLength = input.QueryLength,
+                MaxContext = input.MaxContext.Decode,
                 Scale = _scoreScale,
-                Quantized = step.AttentionQuantized,
+                Quantized = _continued.Quantized,
             };
             Ops.AttentionDecode(_stream, args with { Workspace = _workspace.Take(Ops.AttentionDecodeWorkspace(_device, args)) });
         }
-        else
+
+        if (input.PrefillRows > 0)
         {
             var args = new AttentionPrefillArgs
             {
-                Q = step.Query,
+                Q = _prompts!.Query,
                 Cache = cache,
-                BlockTable = batch.BlockTable,
-                QueryStarts = batch.QueryStarts,
-                ContextLengths = batch.ContextLengths,
-                MaxQueries = batch.MaxQueries,
-                MaxContext = batch.MaxContext,
+                BlockTable = input.PrefillTable,
+                QueryStarts = input.QueryStarts,
+                ContextLengths = input.PrefillContexts,
+                MaxQueries = input.MaxQueries,
+                MaxContext = input.MaxContext.Prefill,
                 Scale = _scoreScale,
-                Output = step.AttentionHeads,
+                Output = _prompts.Heads,
             };
             Ops.AttentionPrefill(_stream, args with { Workspace = _workspace.Take(Ops.AttentionPrefillWorkspace(_device, args)) });
-            Ops.Quantize(_stream, new() { X = step.Attention, Output = step.AttentionQuantized });
+            Ops.Quantize(_stream, new() { X = _prompts.Rows, Output = _prompts.Quantized });
         }
 
         return GemmForNext(new()

@@ -38,7 +38,7 @@ public sealed class DeviceStream : IDisposable
         fixed (T* pointer = source)
         {
             Device.Backend.Copy(this, destination.Address, (nint)pointer, destination.SizeInBytes, CopyKind.HostToDevice);
-            Device.Backend.Synchronize(this);
+            Synchronize();
         }
     }
 
@@ -50,26 +50,28 @@ public sealed class DeviceStream : IDisposable
         fixed (T* pointer = destination)
         {
             Device.Backend.Copy(this, (nint)pointer, source.Address, source.SizeInBytes, CopyKind.DeviceToHost);
-            Device.Backend.Synchronize(this);
+            Synchronize();
         }
     }
 
     /// <summary>Enqueues a copy from pinned memory; the buffer is kept alive until the stream is synchronised.</summary>
-    /// <param name="destination">A contiguous tensor of at most the buffer's size.</param>
-    /// <param name="source">Its first bytes are copied.</param>
-    public void CopyAsync(Tensor destination, PinnedBuffer source)
+    /// <param name="destination">A contiguous tensor of at most the buffer's size behind the offset.</param>
+    /// <param name="source">As many of its bytes are copied.</param>
+    /// <param name="offsetInBytes">The first of them.</param>
+    public void CopyAsync(Tensor destination, PinnedBuffer source, long offsetInBytes = 0)
     {
-        CheckPinned(destination, source);
-        Device.Backend.Copy(this, destination.Address, source.Address, destination.SizeInBytes, CopyKind.HostToDevice);
+        CheckPinned(destination, source, offsetInBytes);
+        Device.Backend.Copy(this, destination.Address, source.Address + (nint)offsetInBytes, destination.SizeInBytes, CopyKind.HostToDevice);
     }
 
     /// <summary>Enqueues a copy to pinned memory; the buffer is kept alive until the stream is synchronised.</summary>
-    /// <param name="destination">Its first bytes are written.</param>
-    /// <param name="source">A contiguous tensor of at most the buffer's size.</param>
-    public void CopyAsync(PinnedBuffer destination, Tensor source)
+    /// <param name="destination">As many of its bytes are written.</param>
+    /// <param name="source">A contiguous tensor of at most the buffer's size behind the offset.</param>
+    /// <param name="offsetInBytes">The first byte that is written.</param>
+    public void CopyAsync(PinnedBuffer destination, Tensor source, long offsetInBytes = 0)
     {
-        CheckPinned(source, destination);
-        Device.Backend.Copy(this, destination.Address, source.Address, source.SizeInBytes, CopyKind.DeviceToHost);
+        CheckPinned(source, destination, offsetInBytes);
+        Device.Backend.Copy(this, destination.Address + (nint)offsetInBytes, source.Address, source.SizeInBytes, CopyKind.DeviceToHost);
     }
 
     /// <summary>Enqueues a copy between contiguous tensors of one device, of the same type and count.</summary>
@@ -145,13 +147,14 @@ public sealed class DeviceStream : IDisposable
         }
     }
 
-    private void CheckPinned(Tensor tensor, PinnedBuffer pinned)
+    private void CheckPinned(Tensor tensor, PinnedBuffer pinned, long offsetInBytes)
     {
         CheckOnDevice(tensor);
         ArgumentNullException.ThrowIfNull(pinned);
-        if (!tensor.IsContiguous || tensor.SizeInBytes > pinned.SizeInBytes)
+        if (!tensor.IsContiguous || offsetInBytes < 0 || tensor.SizeInBytes > pinned.SizeInBytes - offsetInBytes)
         {
-            throw new ArgumentException($"copy between {tensor} and {pinned.SizeInBytes} pinned bytes: must be contiguous and fit");
+            throw new ArgumentException(
+                $"copy between {tensor} and {pinned.SizeInBytes} pinned bytes from {offsetInBytes} on: must be contiguous and fit");
         }
 
         _inFlight.Add(pinned);

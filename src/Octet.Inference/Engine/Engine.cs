@@ -1,0 +1,341 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
+namespace Octet.Inference.Engine;
+
+/// <summary>
+/// Serves any number of requests on a thread of its own: a step is scheduled, run, committed, and then what it gave is delivered, never
+/// before. That thread alone touches scheduler, sequences and runner; requests come in through an inbox.
+/// </summary>
+internal sealed class Engine : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly Device _device;
+    private readonly Scheduler _scheduler;
+    private readonly ModelRunner _runner;
+    private readonly int _maxSequences;
+    private readonly int? _maxQueue;
+    private readonly SemaphoreSlim _work = new(0);
+    private readonly List<Request> _inbox = [];
+
+    // Of the engine's thread.
+    private readonly List<Request> _requests = [];
+    private readonly List<Request> _arrived = [];
+    private readonly List<(Request Request, int Token)> _drawn = [];
+    private readonly float[] _logits;
+    private int[] _accepted = new int[64];
+
+    private Thread? _thread;
+    private int _open;
+    private volatile bool _stopping;
+
+    /// <param name="device">Where the model is.</param>
+    /// <param name="scheduler">The policy.</param>
+    /// <param name="runner">The model.</param>
+    /// <param name="maxSequences">Sequences that run together.</param>
+    /// <param name="maxQueue">Requests that may wait beyond those; null: any number.</param>
+    /// <param name="logits">Elements of the rows of logits that are read at once.</param>
+    public Engine(Device device, Scheduler scheduler, ModelRunner runner, int maxSequences, int? maxQueue, int logits)
+    {
+        (_device, _scheduler, _runner, _maxSequences, _maxQueue) = (device, scheduler, runner, maxSequences, maxQueue);
+        _logits = new float[logits];
+    }
+
+    /// <summary>Queues requests: one, or several whose texts begin with the prompt of the first.</summary>
+    /// <exception cref="QueueFullException">As many run and wait as may.</exception>
+    /// <exception cref="ObjectDisposedException">The engine has stopped.</exception>
+    public void Submit(params ReadOnlySpan<Request> requests)
+    {
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_stopping, typeof(Models.Qwen3Moe));
+            if (_maxQueue is { } maxQueue && Volatile.Read(ref _open) + requests.Length > (long)_maxSequences + maxQueue)
+            {
+                throw new QueueFullException(_maxSequences, maxQueue);
+            }
+
+            foreach (var request in requests)
+            {
+                Interlocked.Increment(ref _open);
+                request.Ended = Leave;
+                request.Sequence.Owner = request;
+                _inbox.Add(request);
+            }
+
+            if (_thread is null)
+            {
+                _thread = new Thread(Run) { IsBackground = true, Name = "Octet engine" };
+                _thread.Start();
+            }
+        }
+
+        _work.Release();
+    }
+
+    /// <summary>Stops after the step at hand: texts that are being continued end with an error, those that are evaluated are first brought to their end.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            _stopping = true;
+        }
+
+        _work.Release();
+        _thread?.Join();
+        _work.Dispose();
+    }
+
+    // A request that ends while nothing runs still holds blocks that others may wait for.
+    private void Leave()
+    {
+        Interlocked.Decrement(ref _open);
+        lock (_lock)
+        {
+            if (!_stopping)
+            {
+                _work.Release();
+            }
+        }
+    }
+
+    private void Run()
+    {
+        while (!_stopping)
+        {
+            DropEnded();
+            TakeArrived();
+            if (!Step())
+            {
+                _work.Wait();
+            }
+        }
+
+        // Texts end here; what is evaluated for somebody who waits is brought to its end.
+        TakeArrived();
+        var stopped = new ObjectDisposedException(nameof(Models.Qwen3Moe), "the model was disposed while a text was being generated");
+        foreach (var request in _requests)
+        {
+            if (request is not EvaluationRequest)
+            {
+                request.End(stopped);
+            }
+        }
+
+        do
+        {
+            DropEnded();
+        }
+        while (Step());
+    }
+
+    // Before anything is done for them, wherever they stand: nobody waits behind a request that nobody wants.
+    private void DropEnded()
+    {
+        var kept = 0;
+        for (var i = 0; i < _requests.Count; i++)
+        {
+            if (_requests[i].HasEnded)
+            {
+                _scheduler.Remove(_requests[i].Sequence);
+                _runner.Forget(_requests[i].Sequence);
+            }
+            else
+            {
+                _requests[kept++] = _requests[i];
+            }
+        }
+
+        _requests.RemoveRange(kept, _requests.Count - kept);
+    }
+
+    private void TakeInbox()
+    {
+        lock (_lock)
+        {
+            _arrived.AddRange(_inbox);
+            _inbox.Clear();
+        }
+    }
+
+    private void TakeArrived()
+    {
+        TakeInbox();
+        foreach (var request in _arrived)
+        {
+            if (request.HasEnded)
+            {
+                continue;
+            }
+
+            try
+            {
+                // A sibling begins with the first of its kind.
+                if (!request.Sequence.IsSibling)
+                {
+                    _scheduler.Add(request.Sequence);
+                }
+
+                _requests.Add(request);
+            }
+            catch (ArgumentException error)
+            {
+                Fail(request.Sequence, error);
+            }
+        }
+
+        _arrived.Clear();
+    }
+
+    private bool Step()
+    {
+        StepPlan? plan = null;
+        try
+        {
+            plan = _scheduler.Schedule();
+            if (plan is null)
+            {
+                return false;
+            }
+
+            var start = Stopwatch.GetTimestamp();
+            _runner.Run(plan);
+            Accept(plan);
+            _scheduler.Commit(plan, _accepted.AsSpan(0, plan.Rows.Count));
+            Telemetry.Step(plan, _drawn.Count, Stopwatch.GetElapsedTime(start));
+            Deliver(plan);
+        }
+        catch (Exception error)
+        {
+            Fail(plan, error);
+        }
+
+        return true;
+    }
+
+    // The texts of a step that failed learn what went wrong, and those whose blocks were on their way; the others go on. Where no step could
+    // be decided, all end.
+    private void Fail(StepPlan? plan, Exception error)
+    {
+        if (plan is null)
+        {
+            _requests.ForEach(request => request.End(error));
+            return;
+        }
+
+        plan.Rows.ForEach(row => Fail(row.Sequence, error));
+        plan.SwapsOut.ForEach(swap => Fail(swap.Sequence, error));
+    }
+
+    // The drawn tokens that stand: all up to the first that differs from what was proposed. Nothing of it is visible yet.
+    private void Accept(StepPlan plan)
+    {
+        _drawn.Clear();
+        if (_accepted.Length < plan.Rows.Count)
+        {
+            _accepted = new int[plan.Rows.Count * 2];
+        }
+
+        for (var i = 0; i < plan.Rows.Count; i++)
+        {
+            var row = plan.Rows[i];
+            var drawn = _runner.Drawn(i);
+            _accepted[i] = row.Draws == 0 ? row.Count : i < plan.DecodeRows ? Accept(row, drawn) : AcceptFirst(row, drawn);
+        }
+    }
+
+    private int Accept(in ScheduledRow row, ReadOnlySpan<int> drawn)
+    {
+        var sequence = row.Sequence;
+        var known = sequence.Tokens.Count - row.Start;
+        var proposed = row.Count - known;
+        for (var i = 0; ; i++)
+        {
+            var token = drawn[known + i - 1];
+            Draw(sequence, token);
+            if (i == proposed || sequence.Proposals[i] != token)
+            {
+                return known + i;
+            }
+        }
+    }
+
+    private int AcceptFirst(in ScheduledRow row, ReadOnlySpan<int> drawn)
+    {
+        Draw(row.Sequence, drawn[0]);
+        for (var i = 1; i < drawn.Length; i++)
+        {
+            Draw(row.Sequence.Siblings[i - 1], drawn[i]);
+        }
+
+        return row.Count;
+    }
+
+    private void Draw(Sequence sequence, int token)
+    {
+        _drawn.Add((sequence.Owner!, token));
+        sequence.Tokens.Add(token);
+    }
+
+    private void Deliver(StepPlan plan)
+    {
+        foreach (var (request, token) in CollectionsMarshal.AsSpan(_drawn))
+        {
+            if (!request.HasEnded)
+            {
+                Deliver((GenerationRequest)request, token);
+            }
+        }
+
+        for (var i = plan.DecodeRows; i < plan.Rows.Count; i++)
+        {
+            if (plan.Rows[i].Sequence.Owner is EvaluationRequest { HasEnded: false } evaluation)
+            {
+                Evaluate(evaluation, i);
+            }
+        }
+    }
+
+    private void Deliver(GenerationRequest request, int token)
+    {
+        var sequence = request.Sequence;
+        if (token < 0)
+        {
+            request.End(FiniteLogits.NoToken(sequence.Tokens.Count - 2, _device));
+            return;
+        }
+
+        request.Output.Writer.TryWrite(token);
+        request.Delivered++;
+        if (request.IsEnd(token) || sequence.PromptLength + request.Delivered >= sequence.Limit)
+        {
+            request.End();
+        }
+    }
+
+    private void Evaluate(EvaluationRequest request, int row)
+    {
+        try
+        {
+            _runner.ReadAllLogits(row, _logits, request.Rows);
+        }
+        catch (Exception error)
+        {
+            request.End(error);
+            return;
+        }
+
+        if (request.Sequence.Pending == 0)
+        {
+            request.End();
+        }
+    }
+
+    private static void Fail(Sequence sequence, Exception error)
+    {
+        sequence.Owner!.End(error);
+        foreach (var sibling in sequence.Siblings)
+        {
+            sibling.Owner!.End(error);
+        }
+    }
+}

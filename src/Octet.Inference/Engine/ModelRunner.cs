@@ -1,0 +1,186 @@
+using System.Runtime.InteropServices;
+using Octet.Inference.Models;
+
+namespace Octet.Inference.Engine;
+
+/// <summary>
+/// Runs steps of a model on one device: moves blocks, brings the step's input over in one copy, runs the model over all of its tokens, draws,
+/// and reads the drawn ids back. Steps with continuations only are recorded as graphs.
+/// </summary>
+internal sealed class ModelRunner : IDisposable
+{
+    private readonly Device _device;
+    private readonly Qwen3MoeForward _forward;
+    private readonly KvSwap _swap;
+    private readonly DecodeGraphs? _graphs;
+    private readonly Workspace _workspace;
+    private readonly StepInput _input;
+    private readonly Tensor _ids;
+    private readonly int[] _drawn;
+    private readonly Action _decode;
+    private readonly int _maxContext;
+    private Tensor _idsView;
+    private StepPlan _plan = new();
+
+    /// <param name="device">Where the model is.</param>
+    /// <param name="forward">The model.</param>
+    /// <param name="swap">Moves its KV blocks.</param>
+    /// <param name="graphs">Records the steps of decode; null: they run eagerly.</param>
+    /// <param name="workspace">Scratch memory of the ops.</param>
+    /// <param name="bounds">The largest step.</param>
+    public ModelRunner(Device device, Qwen3MoeForward forward, KvSwap swap, DecodeGraphs? graphs, Workspace workspace, StepBounds bounds)
+    {
+        (_device, _forward, _swap, _graphs, _workspace, _maxContext) = (device, forward, swap, graphs, workspace, bounds.MaxContext);
+        _decode = Decode;
+        _input = new StepInput(device, bounds.MaxTokens, bounds.MaxRows, bounds.MaxOutputs, bounds.MaxContext, bounds.BlockSize);
+        try
+        {
+            _ids = _idsView = Tensor.Create(device, DType.Int32, bounds.MaxOutputs);
+            _drawn = new int[bounds.MaxOutputs];
+        }
+        catch
+        {
+            _input.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Computes a step and waits for it.</summary>
+    public void Run(StepPlan plan)
+    {
+        _plan = plan;
+        _swap.Move(plan);
+        var recorded = _graphs is not null && plan.DecodeRows == plan.Rows.Count && _graphs.Covers(plan.DecodeRows) && LongestProposal(plan) == 0;
+        if (recorded)
+        {
+            var (rows, context) = (DecodeGraphs.RowBucket(plan.DecodeRows), _graphs!.ContextBucket(LongestContext(plan)));
+            _input.Fill(plan, rows, context);
+            _input.Upload();
+            _graphs.Run(rows, context, _decode);
+        }
+        else
+        {
+            _input.Fill(plan, plan.DecodeRows, LongestContext(plan));
+            _input.Upload();
+            _decode();
+        }
+
+        if (_input.Outputs > 0)
+        {
+            _device.Stream.Read(_idsView, _drawn.AsSpan(0, _input.Outputs));
+        }
+        else
+        {
+            _device.Stream.Synchronize();
+        }
+
+        _swap.Settle();
+    }
+
+    /// <summary>The tokens drawn for a row of the step that was run: one for each of its outputs; negative where its logits were not finite.</summary>
+    public ReadOnlySpan<int> Drawn(int row)
+    {
+        var (plan, scheduled) = (_plan, _plan.Rows[row]);
+        return scheduled.Draws == 0 ? [] : _drawn.AsSpan(_input.OutputOf(plan, row), row < plan.DecodeRows ? scheduled.Count : scheduled.Draws);
+    }
+
+    /// <summary>Reads the logits behind the last token of a row of the step that was run: [vocabulary].</summary>
+    public void ReadLogits(int row, Span<float> logits)
+    {
+        var output = _input.OutputOf(_plan, row) + (row < _plan.DecodeRows ? _plan.Rows[row].Count - 1 : 0);
+        _device.Stream.Read(_forward.Logits.Slice(0, output, 1), logits);
+    }
+
+    /// <summary>
+    /// Computes and reads the logits of all tokens of a row of the step that was run, some rows at a time, in order. It writes over what
+    /// <see cref="ReadLogits"/> reads.
+    /// </summary>
+    /// <param name="row">The row.</param>
+    /// <param name="logits">Room for some rows.</param>
+    /// <param name="rows">Told of the position of the first token, and of the logits [rows, vocabulary].</param>
+    public void ReadAllLogits(int row, float[] logits, Action<int, ReadOnlySpan<float>> rows)
+    {
+        var (scheduled, first) = (_plan.Rows[row], _input.TokenOf(_plan, row));
+        for (var done = 0; done < scheduled.Count; done += _forward.MaxRows)
+        {
+            var count = Math.Min(_forward.MaxRows, scheduled.Count - done);
+            var used = logits.AsSpan(0, checked(count * _forward.VocabularySize));
+            _device.Stream.Read(_forward.Head(first + done, count), used);
+            rows(scheduled.Start + done, used);
+        }
+    }
+
+    /// <summary>One layer on a given residual stream, for tests of a layer alone: [tokens, hidden] in and out.</summary>
+    public BFloat16[] RunLayer(StepPlan plan, int layer, ReadOnlySpan<BFloat16> residual)
+    {
+        _input.Fill(plan, plan.DecodeRows, LongestContext(plan));
+        _input.Upload();
+        return _forward.RunLayer(_input, layer, residual);
+    }
+
+    /// <summary>Frees what waits in host memory of a text that has ended.</summary>
+    public void Forget(Sequence sequence) => _swap.Forget(sequence);
+
+    public void Dispose()
+    {
+        _ids.Dispose();
+        _input.Dispose();
+    }
+
+    private static int LongestContext(StepPlan plan)
+    {
+        var longest = 1;
+        foreach (ref readonly var row in CollectionsMarshal.AsSpan(plan.Rows)[..plan.DecodeRows])
+        {
+            longest = Math.Max(longest, row.Start + row.Count);
+        }
+
+        return longest;
+    }
+
+    private static int LongestProposal(StepPlan plan)
+    {
+        var longest = 0;
+        foreach (ref readonly var row in CollectionsMarshal.AsSpan(plan.Rows)[..plan.DecodeRows])
+        {
+            longest = Math.Max(longest, row.Count - 1);
+        }
+
+        return longest;
+    }
+
+    private void Decode()
+    {
+        _forward.Run(_input);
+        if (_input.Outputs == 0)
+        {
+            return;
+        }
+
+        _idsView = _idsView.Shape[0] == _input.Outputs ? _idsView : _ids.Slice(0, 0, _input.Outputs);
+        var args = _input.Sampling(_forward.Head(_input), _idsView);
+        Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
+    }
+}
+
+/// <summary>The largest step a runner has room for.</summary>
+/// <param name="MaxTokens">Tokens, padding included.</param>
+/// <param name="MaxRows">Sequences, padding included.</param>
+/// <param name="MaxOutputs">Rows of logits.</param>
+/// <param name="MaxContext">The longest context.</param>
+/// <param name="BlockSize">Tokens of a KV block.</param>
+internal readonly record struct StepBounds(int MaxTokens, int MaxRows, int MaxOutputs, int MaxContext, int BlockSize)
+{
+    /// <summary>The bounds of a scheduler's steps.</summary>
+    /// <param name="tokenBudget">Its token budget.</param>
+    /// <param name="maxSequences">Sequences that run together.</param>
+    /// <param name="proposals">Tokens proposed for each.</param>
+    /// <param name="maxContext">The longest context.</param>
+    /// <param name="blockSize">Tokens of a KV block.</param>
+    public static StepBounds Of(int tokenBudget, int maxSequences, int proposals, int maxContext, int blockSize)
+    {
+        var rows = DecodeGraphs.RowBucket(maxSequences) + StepInput.RowAlignment;
+        var outputs = rows * (1 + proposals);
+        return new StepBounds(Math.Max(tokenBudget, outputs) + outputs, rows, outputs, maxContext, blockSize);
+    }
+}

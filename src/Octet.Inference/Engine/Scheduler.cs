@@ -1,0 +1,394 @@
+namespace Octet.Inference.Engine;
+
+/// <summary>The bounds a <see cref="Scheduler"/> keeps.</summary>
+internal sealed record SchedulerOptions
+{
+    /// <summary>Most tokens of a step.</summary>
+    public int TokenBudget { get; init; } = 512;
+
+    /// <summary>Most sequences that hold blocks.</summary>
+    public int MaxSequences { get; init; } = 32;
+
+    /// <summary>Whether a sequence is admitted only with room for all it may grow to, so that none is ever preempted.</summary>
+    public bool ReserveAll { get; init; }
+
+    /// <summary>Most tokens proposed for a sequence and step; 0: none.</summary>
+    public int Proposals { get; init; }
+}
+
+/// <summary>
+/// Which sequences advance by how many tokens in each step. Pure: no device, no clock, no lock.
+/// </summary>
+/// <remarks>
+/// The policy, in the order in which a step is filled:
+/// 1. Every text that is being continued gets one token, the oldest first. Where blocks run out, the newest running sequence is preempted:
+///    in its prompt it lets go of its blocks and computes them again later; behind it, its blocks wait in host memory, as a continuation's
+///    K and V computed again as a prompt may differ in the last bit.
+/// 2. What is left of the token budget goes to prompts, the oldest first. A prompt has all its blocks from its admission on.
+/// 3. The oldest waiting sequence is admitted while its prompt fits beside one more block for each running sequence; nobody overtakes it.
+/// So whatever waits is newer than whatever runs, the oldest always advances, and since no sequence may outgrow the pool alone, all end.
+/// </remarks>
+internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
+{
+    private readonly LinkedList<Sequence> _waiting = [];
+    private readonly List<Sequence> _running = [];
+
+    // Those that hold blocks and take no part in steps: paused, or back in the queue.
+    private readonly List<Sequence> _idle = [];
+    private readonly StepPlan _plan = new();
+    private readonly int _budget = Math.Max(options.TokenBudget, options.MaxSequences * (1 + options.Proposals) + 1);
+
+    /// <summary>Proposes tokens that may follow a sequence; told where they go. Null: none are proposed.</summary>
+    public Func<Sequence, int, int>? Propose { get; init; }
+
+    /// <summary>Sequences in the queue.</summary>
+    public int Waiting => _waiting.Count;
+
+    /// <summary>Sequences that take part in steps.</summary>
+    public int Running => _running.Count;
+
+    /// <summary>Times a sequence was preempted.</summary>
+    public long Preemptions { get; private set; }
+
+    /// <summary>Prompt tokens computed more than once, because their sequence was preempted.</summary>
+    public long RecomputedTokens { get; private set; }
+
+    /// <summary>Most tokens of a step.</summary>
+    public int TokenBudget => _budget;
+
+    /// <summary>Puts a sequence at the end of the queue.</summary>
+    /// <exception cref="ArgumentException">It, with its siblings, could outgrow the pool or the bounds even alone.</exception>
+    public void Add(Sequence sequence)
+    {
+        var texts = 1 + sequence.Siblings.Count;
+        if ((options.ReserveAll ? (long)texts : 1) * WorstBlocks(sequence) > blocks.Count)
+        {
+            throw new ArgumentException(
+                $"prompt and continuation may take {sequence.Limit} tokens{(texts > 1 ? $" in each of {texts} texts" : "")}, "
+                + $"the KV cache holds {(long)blocks.Count * blocks.BlockSize}: raise its size or lower the number of new tokens");
+        }
+
+        if (texts > options.MaxSequences)
+        {
+            throw new ArgumentException($"{texts} texts from one prompt are more than the {options.MaxSequences} that run together");
+        }
+
+        sequence.Queued = _waiting.AddLast(sequence);
+    }
+
+    /// <summary>Takes a sequence out, wherever it is; its blocks are free at once.</summary>
+    public void Remove(Sequence sequence)
+    {
+        if (sequence.Queued is { } place)
+        {
+            _waiting.Remove(place);
+            sequence.Queued = null;
+        }
+
+        _running.Remove(sequence);
+        _idle.Remove(sequence);
+        blocks.Release(sequence);
+        sequence.SwappedBlocks = 0;
+        sequence.Status = SequenceStatus.Finished;
+    }
+
+    /// <summary>Lets a paused sequence go on, once tokens were appended.</summary>
+    public void Resume(Sequence sequence)
+    {
+        if (sequence.Status == SequenceStatus.Paused)
+        {
+            Queue(sequence);
+        }
+    }
+
+    /// <summary>Decides the next step; null where nothing can advance. Valid until the next call.</summary>
+    public StepPlan? Schedule()
+    {
+        _plan.Clear();
+        Continue();
+        _plan.DecodeRows = _plan.Rows.Count;
+        foreach (var sequence in _running)
+        {
+            ReadPrompt(sequence);
+        }
+
+        Admit();
+        if (_plan.Tokens > 0)
+        {
+            return _plan;
+        }
+
+        // With all reserved, texts that wait for their owner may keep the others waiting.
+        return _running.Count + _waiting.Count == 0 || (options.ReserveAll && _idle.Count > 0)
+            ? null
+            : throw new InvalidOperationException(
+                $"no sequence advances: {blocks.Free} of {blocks.Count} blocks free; {string.Join("; ", _running.Concat(_idle).Concat(_waiting).Take(8))}");
+    }
+
+    /// <summary>
+    /// Takes note that a step was computed, and of the tokens drawn: for each row its draws. Proposals count as computed as far as the draws
+    /// confirm them. Siblings begin.
+    /// </summary>
+    /// <param name="plan">The step.</param>
+    /// <param name="accepted">For each row how many of its tokens count: all but refuted proposals.</param>
+    public void Commit(StepPlan plan, ReadOnlySpan<int> accepted)
+    {
+        for (var i = 0; i < plan.Rows.Count; i++)
+        {
+            var (sequence, start, _, _) = plan.Rows[i];
+            if (sequence.Status == SequenceStatus.Finished)
+            {
+                continue;
+            }
+
+            sequence.Computed = start + accepted[i];
+            if (i >= plan.DecodeRows)
+            {
+                blocks.Commit(sequence);
+                BeginSiblings(sequence);
+            }
+
+            if (sequence.Pending == 0 && sequence.IsStepped)
+            {
+                _running.Remove(sequence);
+                _idle.Add(sequence);
+                sequence.Status = SequenceStatus.Paused;
+            }
+        }
+    }
+
+    // Those that run, and those that will with them.
+    private int Holders
+    {
+        get
+        {
+            var holders = _running.Count;
+            foreach (var sequence in _running)
+            {
+                holders += sequence.Siblings.Count;
+            }
+
+            return holders;
+        }
+    }
+
+    private int WorstBlocks(Sequence sequence) => blocks.BlocksFor(sequence.Limit);
+
+    // 1: one token, and what is proposed to follow it, for every text that is being continued. Prompts have their blocks, but for those that
+    // an owner appended to a text.
+    private void Continue()
+    {
+        for (var i = 0; i < _running.Count; i++)
+        {
+            var sequence = _running[i];
+            var proposed = Propose is null || sequence.IsPrefilling || sequence.IsStepped ? 0 : Propose(sequence, Math.Min(options.Proposals, sequence.Limit - sequence.Tokens.Count - 1));
+            var count = sequence.Pending + proposed;
+            while (!blocks.TryGrow(sequence, count, _plan.Copies))
+            {
+                // Proposals are never worth a preemption.
+                if (proposed > 0)
+                {
+                    (count, proposed) = (sequence.Pending, 0);
+                    continue;
+                }
+
+                if (PreemptNewest() == sequence)
+                {
+                    return;
+                }
+            }
+
+            if (!sequence.IsPrefilling)
+            {
+                _plan.Add(new ScheduledRow(sequence, sequence.Computed, count, sequence.IsStepped ? 0 : 1));
+            }
+        }
+    }
+
+    // 2: a chunk of a prompt.
+    private void ReadPrompt(Sequence sequence)
+    {
+        if (sequence.IsPrefilling && _plan.Tokens < _budget)
+        {
+            var count = Math.Min(Math.Min(sequence.PrefillEnd - sequence.Computed, sequence.MaxChunk), _budget - _plan.Tokens);
+            var draws = count == sequence.Pending && !sequence.IsStepped && !sequence.IsEvaluation;
+            _plan.Add(new ScheduledRow(sequence, sequence.Computed, count, draws ? 1 + sequence.Siblings.Count : 0));
+        }
+    }
+
+    // 3: the queue.
+    private void Admit()
+    {
+        while (_waiting.First?.Value is { } sequence && _plan.Tokens < _budget
+            && Holders + 1 + sequence.Siblings.Count <= options.MaxSequences && (TryStart(sequence) || TryStartInPlaceOfIdle(sequence)))
+        {
+            _waiting.RemoveFirst();
+            _idle.Remove(sequence);
+            sequence.Queued = null;
+            Run(sequence);
+            if (sequence.IsPrefilling)
+            {
+                ReadPrompt(sequence);
+            }
+            else
+            {
+                // Back from host memory or from its owner: its row belongs to the continuations.
+                _plan.Rows.Insert(_plan.DecodeRows++, new ScheduledRow(sequence, sequence.Computed, sequence.Pending, sequence.IsStepped ? 0 : 1));
+                _plan.Tokens += sequence.Pending;
+            }
+        }
+    }
+
+    // Texts that wait for their owner must not keep the pool from those that could advance.
+    private bool TryStartInPlaceOfIdle(Sequence sequence)
+    {
+        while (_running.Count == 0 && _idle.Count > 0 && !options.ReserveAll)
+        {
+            PreemptNewest();
+            if (TryStart(sequence))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private bool TryStart(Sequence sequence)
+    {
+        // One more block for each that runs: what is admitted should not be preempted at once.
+        var reserve = options.ReserveAll ? OutstandingBlocks() : _running.Count;
+        if (sequence.Blocks.Count > 0)
+        {
+            return (options.ReserveAll || blocks.BlocksToGrow(sequence, sequence.Pending) + reserve <= blocks.Free)
+                && blocks.TryGrow(sequence, sequence.Pending, _plan.Copies);
+        }
+
+        if (sequence.SwappedBlocks > 0)
+        {
+            var count = sequence.SwappedBlocks;
+            if (blocks.BlocksFor(sequence.Tokens.Count) + reserve > blocks.Free || !blocks.TryTake(sequence, count))
+            {
+                return false;
+            }
+
+            _plan.SwapsIn.Add(new BlockSwap(sequence, [.. sequence.Blocks]));
+            sequence.SwappedBlocks = 0;
+            return blocks.TryGrow(sequence, sequence.Pending, _plan.Copies);
+        }
+
+        if (!sequence.IsEvaluation)
+        {
+            blocks.TakePrefix(sequence);
+        }
+
+        var needed = options.ReserveAll
+            ? (1 + sequence.Siblings.Count) * WorstBlocks(sequence) - sequence.Blocks.Count
+            : blocks.BlocksToGrow(sequence, sequence.Pending);
+        if (needed + reserve > blocks.Free || !blocks.TryGrow(sequence, sequence.Pending, _plan.Copies))
+        {
+            blocks.Release(sequence);
+            return false;
+        }
+
+        if (sequence.CachedTokens < 0)
+        {
+            sequence.CachedTokens = sequence.Computed;
+        }
+
+        return true;
+    }
+
+    private void Run(Sequence sequence)
+    {
+        sequence.Status = SequenceStatus.Running;
+        var place = _running.Count;
+        while (place > 0 && _running[place - 1].Id > sequence.Id)
+        {
+            place--;
+        }
+
+        _running.Insert(place, sequence);
+    }
+
+    private Sequence PreemptNewest()
+    {
+        var sequence = _running.Count > 0 ? _running[^1] : _idle[0];
+        foreach (var holder in _idle)
+        {
+            sequence = holder.Id > sequence.Id ? holder : sequence;
+        }
+
+        if (_running.Remove(sequence))
+        {
+            Queue(sequence);
+        }
+
+        if (_idle.Remove(sequence) || sequence.Computed >= sequence.PromptLength)
+        {
+            int[] held = [.. sequence.Blocks];
+            var computed = sequence.Computed;
+            blocks.Release(sequence);
+            (sequence.SwappedBlocks, sequence.Computed) = (held.Length, computed);
+            _plan.SwapsOut.Add(new BlockSwap(sequence, held));
+        }
+        else
+        {
+            RecomputedTokens += sequence.Computed;
+            blocks.Release(sequence);
+        }
+
+        Preemptions++;
+        sequence.Preemptions++;
+        return sequence;
+    }
+
+    // Behind the older ones.
+    private void Queue(Sequence sequence)
+    {
+        sequence.Status = SequenceStatus.Waiting;
+        var next = _waiting.First;
+        while (next is not null && next.Value.Id < sequence.Id)
+        {
+            next = next.Next;
+        }
+
+        sequence.Queued = next is null ? _waiting.AddLast(sequence) : _waiting.AddBefore(next, sequence);
+    }
+
+    private int OutstandingBlocks()
+    {
+        var outstanding = 0;
+        foreach (var sequence in _running)
+        {
+            outstanding += blocks.BlocksToGrow(sequence, sequence.Limit - sequence.Computed) + sequence.Siblings.Count * WorstBlocks(sequence);
+        }
+
+        foreach (var sequence in _idle)
+        {
+            outstanding += blocks.BlocksToGrow(sequence, sequence.Limit - sequence.Computed);
+        }
+
+        return outstanding;
+    }
+
+    private void BeginSiblings(Sequence sequence)
+    {
+        if (sequence.Siblings.Count == 0 || sequence.IsPrefilling)
+        {
+            return;
+        }
+
+        foreach (var sibling in sequence.Siblings)
+        {
+            if (sibling.Status != SequenceStatus.Finished)
+            {
+                blocks.Fork(sequence, sibling);
+                sibling.CachedTokens = sequence.CachedTokens;
+                Run(sibling);
+            }
+        }
+
+        sequence.Siblings.Clear();
+    }
+}

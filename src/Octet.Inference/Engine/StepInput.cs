@@ -1,0 +1,289 @@
+using System.Runtime.InteropServices;
+
+namespace Octet.Inference.Engine;
+
+/// <summary>
+/// What one step of the model works on, flattened: its tokens, where they stand, where their K and V go, which logits are wanted and how
+/// tokens are drawn from them. The host side is filled from a <see cref="StepPlan"/> and brought to the device by one copy.
+/// </summary>
+/// <remarks>
+/// Tokens of continuations come first, <see cref="QueryLength"/> of each, then the chunks of prompts. In a step that has both, continuations
+/// are padded to a multiple of four rows, so that what begins behind them is aligned as ops want it. Padding repeats the continuation of the
+/// shortest context: it reads no expert and no cache block of its own, and its K and V go nowhere.
+/// </remarks>
+internal sealed class StepInput : IDisposable
+{
+    /// <summary>Continuations beside prompts are padded to a multiple of this.</summary>
+    public const int RowAlignment = 4;
+
+    private const long Nowhere = -1;
+
+    private readonly Device _device;
+    private readonly int _blockSize;
+    private readonly UploadBuffer _arrays;
+    private readonly UploadArray<int> _ids;
+    private readonly UploadArray<int> _positions;
+    private readonly UploadArray<long> _slots;
+    private readonly UploadArray<int> _contexts;
+    private readonly UploadArray<int> _queryStarts;
+    private readonly UploadArray<int> _outputs;
+    private readonly UploadArray<float> _temperatures;
+    private readonly UploadArray<int> _topK;
+    private readonly UploadArray<float> _topP;
+    private readonly UploadArray<long> _seeds;
+    private readonly UploadArray<long> _counters;
+    private readonly UploadArray<int> _tables;
+    private Tensor? _tableView;
+    private Tensor? _decodeTable;
+
+    /// <param name="device">Where the step runs.</param>
+    /// <param name="maxTokens">Most tokens of a step, padding included.</param>
+    /// <param name="maxRows">Most sequences of a step, padding included.</param>
+    /// <param name="maxOutputs">Most rows of logits.</param>
+    /// <param name="maxContext">The longest context.</param>
+    /// <param name="blockSize">Tokens of a KV block.</param>
+    public StepInput(Device device, int maxTokens, int maxRows, int maxOutputs, int maxContext, int blockSize)
+    {
+        (_device, _blockSize) = (device, blockSize);
+        var tables = checked(maxRows * TableWidth(maxContext));
+        _arrays = new UploadBuffer(
+            device, 4L * maxTokens, 4L * maxTokens, 8L * maxTokens, 4L * maxRows, 4L * (maxRows + 1), 4L * maxOutputs, 4L * maxOutputs,
+            4L * maxOutputs, 4L * maxOutputs, 8L * maxOutputs, 8L * maxOutputs, 4L * tables);
+        _ids = _arrays.Add<int>(maxTokens);
+        _positions = _arrays.Add<int>(maxTokens);
+        _slots = _arrays.Add<long>(maxTokens);
+        _contexts = _arrays.Add<int>(maxRows);
+        _queryStarts = _arrays.Add<int>(maxRows + 1);
+        _outputs = _arrays.Add<int>(maxOutputs);
+        _temperatures = _arrays.Add<float>(maxOutputs);
+        _topK = _arrays.Add<int>(maxOutputs);
+        _topP = _arrays.Add<float>(maxOutputs);
+        _seeds = _arrays.Add<long>(maxOutputs);
+        _counters = _arrays.Add<long>(maxOutputs);
+
+        // Last, so that only the rows in use are copied.
+        _tables = _arrays.Add<int>(tables);
+    }
+
+    /// <summary>Tokens in all.</summary>
+    public int Tokens { get; private set; }
+
+    /// <summary>Continuations, padding included.</summary>
+    public int DecodeRows { get; private set; }
+
+    /// <summary>Tokens of each continuation.</summary>
+    public int QueryLength { get; private set; }
+
+    /// <summary>Tokens of the continuations: the first ones.</summary>
+    public int DecodeTokens => DecodeRows * QueryLength;
+
+    /// <summary>Chunks of prompts.</summary>
+    public int PrefillRows { get; private set; }
+
+    /// <summary>The most tokens of one chunk.</summary>
+    public int MaxQueries { get; private set; }
+
+    /// <summary>A bound of the contexts of continuations, and of the contexts of prompts; new tokens included.</summary>
+    public (int Decode, int Prefill) MaxContext { get; private set; }
+
+    /// <summary>Rows of logits: of all tokens of continuations in order, then of the last token of prompts.</summary>
+    public int Outputs { get; private set; }
+
+    /// <summary>[tokens] i32.</summary>
+    public Tensor Ids => _ids.First(Tokens);
+
+    /// <summary>[tokens] i32.</summary>
+    public Tensor Positions => _positions.First(Tokens);
+
+    /// <summary>[tokens] i64.</summary>
+    public Tensor Slots => _slots.First(Tokens);
+
+    /// <summary>[decode rows] i32.</summary>
+    public Tensor DecodeContexts => _contexts.First(DecodeRows);
+
+    /// <summary>[decode rows, blocks] i32.</summary>
+    public Tensor DecodeTable =>
+        _decodeTable = _decodeTable?.Shape[0] == DecodeRows ? _decodeTable : _tableView!.Slice(0, 0, DecodeRows);
+
+    /// <summary>[prefill rows] i32.</summary>
+    public Tensor PrefillContexts => _contexts.All.Slice(0, DecodeRows, PrefillRows);
+
+    /// <summary>[prefill rows, blocks] i32.</summary>
+    public Tensor PrefillTable => _tableView!.Slice(0, DecodeRows, PrefillRows);
+
+    /// <summary>[prefill rows + 1] i32, from the first token of prompts on.</summary>
+    public Tensor QueryStarts => _queryStarts.First(PrefillRows + 1);
+
+    /// <summary>[outputs] i32: the token of each row of logits.</summary>
+    public Tensor OutputTokens => _outputs.First(Outputs);
+
+    /// <summary>The settings of the draw of each row of logits.</summary>
+    public SamplingArgs Sampling(Tensor logits, Tensor ids) => new()
+    {
+        Logits = logits,
+        Temperatures = _temperatures.First(Outputs),
+        TopK = _topK.First(Outputs),
+        TopP = _topP.First(Outputs),
+        Seeds = _seeds.First(Outputs),
+        Counters = _counters.First(Outputs),
+        Ids = ids,
+    };
+
+    /// <summary>Fills the host side.</summary>
+    /// <param name="plan">The step.</param>
+    /// <param name="decodeRows">Rows the continuations are padded to, for a recorded step that was made for so many; else their number.</param>
+    /// <param name="contextBound">At least the longest context of continuations.</param>
+    public void Fill(StepPlan plan, int decodeRows, int contextBound)
+    {
+        var mixed = plan.DecodeRows > 0 && plan.DecodeRows < plan.Rows.Count;
+        DecodeRows = mixed ? (decodeRows + RowAlignment - 1) / RowAlignment * RowAlignment : decodeRows;
+        PrefillRows = plan.Rows.Count - plan.DecodeRows;
+        (Tokens, Outputs, QueryLength, MaxQueries) = (0, 0, 1, 0);
+        var rows = CollectionsMarshal.AsSpan(plan.Rows);
+        var longest = 0;
+        for (var i = 0; i < rows.Length; i++)
+        {
+            ref readonly var row = ref rows[i];
+            longest = Math.Max(longest, row.Start + row.Count);
+            if (i < plan.DecodeRows)
+            {
+                QueryLength = Math.Max(QueryLength, row.Count);
+            }
+            else
+            {
+                MaxQueries = Math.Max(MaxQueries, row.Count);
+            }
+        }
+
+        MaxContext = (contextBound, longest);
+        var width = TableWidth(Math.Max(contextBound, longest));
+        UseTable(DecodeRows + PrefillRows, width);
+        FillDecode(rows[..plan.DecodeRows], width);
+        FillPrefill(rows[plan.DecodeRows..], width);
+    }
+
+    /// <summary>Enqueues the copy to the device.</summary>
+    public void Upload() => _arrays.Upload(_tables, _tableView!.ElementCount);
+
+    /// <summary>The first row of logits of a row of the plan that was filled in.</summary>
+    public int OutputOf(StepPlan plan, int row)
+    {
+        if (row < plan.DecodeRows)
+        {
+            return (row + 1) * QueryLength - plan.Rows[row].Count;
+        }
+
+        var output = DecodeTokens;
+        for (var i = plan.DecodeRows; i < row; i++)
+        {
+            output += OutputsOf(plan.Rows[i]);
+        }
+
+        return output;
+    }
+
+    /// <summary>The first token of a row of the plan that was filled in.</summary>
+    public int TokenOf(StepPlan plan, int row) => row < plan.DecodeRows
+        ? OutputOf(plan, row)
+        : DecodeTokens + _queryStarts.Host[row - plan.DecodeRows];
+
+    public void Dispose() => _arrays.Dispose();
+
+    // A prompt at its end: a row for each text that begins with it, or the one its owner wants to see.
+    private static int OutputsOf(in ScheduledRow row) =>
+        row.Draws > 0 ? row.Draws : row.Sequence.IsStepped && row.Start + row.Count == row.Sequence.Tokens.Count ? 1 : 0;
+
+    // A multiple of four, as ops want what begins at a row aligned.
+    private int TableWidth(int context) => (context + RowAlignment * _blockSize - 1) / (RowAlignment * _blockSize) * RowAlignment;
+
+    private void UseTable(int rows, int width)
+    {
+        if (_tableView?.Shape[0] != rows || _tableView.Shape[1] != width)
+        {
+            _tableView = _tables.First(rows * width).View(rows, width);
+            _decodeTable = null;
+        }
+    }
+
+    private void FillDecode(ReadOnlySpan<ScheduledRow> rows, int width)
+    {
+        var shortest = 0;
+        for (var i = 0; i < rows.Length; i++)
+        {
+            shortest = rows[i].Start < rows[shortest].Start ? i : shortest;
+            DecodeRow(rows[i], i, width, keeps: true);
+        }
+
+        for (var i = rows.Length; i < DecodeRows; i++)
+        {
+            DecodeRow(rows[shortest], i, width, keeps: false);
+        }
+    }
+
+    private void DecodeRow(in ScheduledRow row, int index, int width, bool keeps)
+    {
+        var sequence = row.Sequence;
+        var end = row.Start + row.Count;
+        for (var position = end - QueryLength; position < end; position++)
+        {
+            // Of a continuation with fewer new tokens than others, the ones before are computed once more, to no effect.
+            var isNew = keeps && position >= row.Start;
+            AddToken(sequence, position, isNew ? Slot(sequence, position) : Nowhere);
+            AddOutput(Tokens - 1, isNew && row.Draws > 0 ? sequence : null, position + 1);
+        }
+
+        _contexts.Host[index] = end;
+        FillTable(sequence, index, width);
+    }
+
+    private void FillPrefill(ReadOnlySpan<ScheduledRow> rows, int width)
+    {
+        for (var i = 0; i < rows.Length; i++)
+        {
+            ref readonly var row = ref rows[i];
+            var sequence = row.Sequence;
+            for (var position = row.Start; position < row.Start + row.Count; position++)
+            {
+                AddToken(sequence, position, Slot(sequence, position));
+            }
+
+            _queryStarts.Host[i + 1] = Tokens - DecodeTokens;
+            _contexts.Host[DecodeRows + i] = row.Start + row.Count;
+            FillTable(sequence, DecodeRows + i, width);
+            for (var output = 0; output < OutputsOf(row); output++)
+            {
+                AddOutput(Tokens - 1, row.Draws == 0 ? null : output == 0 ? sequence : sequence.Siblings[output - 1], row.Start + row.Count);
+            }
+        }
+    }
+
+    private void AddToken(Sequence sequence, int position, long slot)
+    {
+        var known = sequence.Tokens.Count;
+        _ids.Host[Tokens] = position < known ? sequence.Tokens[position] : sequence.Proposals[position - known];
+        _positions.Host[Tokens] = position;
+        _slots.Host[Tokens] = slot;
+        Tokens++;
+    }
+
+    // Null: the token drawn there is of no use to anyone.
+    private void AddOutput(int token, Sequence? sequence, int position)
+    {
+        var sampling = sequence?.Sampling ?? new SamplingParams(0, 0, 1, 0);
+        _outputs.Host[Outputs] = token;
+        _temperatures.Host[Outputs] = sampling.Temperature;
+        _topK.Host[Outputs] = sampling.TopK;
+        _topP.Host[Outputs] = sampling.TopP;
+        _seeds.Host[Outputs] = sampling.Seed;
+        _counters.Host[Outputs] = position;
+        Outputs++;
+    }
+
+    private long Slot(Sequence sequence, int position) => (long)sequence.Blocks[position / _blockSize] * _blockSize + position % _blockSize;
+
+    private void FillTable(Sequence sequence, int row, int width)
+    {
+        var blocks = CollectionsMarshal.AsSpan(sequence.Blocks);
+        blocks[..Math.Min(blocks.Length, width)].CopyTo(_tables.Host.Slice(row * width, width));
+    }
+}
