@@ -294,6 +294,7 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
         if (sequence.CachedTokens < 0)
         {
             sequence.CachedTokens = sequence.Computed;
+            _plan.CachedTokens += sequence.Computed;
         }
 
         return true;
@@ -338,6 +339,7 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
             blocks.Release(sequence);
         }
 
+        _plan.Preempted++;
         Preemptions++;
         sequence.Preemptions++;
         return sequence;

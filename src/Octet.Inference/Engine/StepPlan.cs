@@ -25,6 +25,12 @@ internal sealed class StepPlan
     /// <summary>Tokens in all.</summary>
     public int Tokens { get; set; }
 
+    /// <summary>Sequences that were preempted for it.</summary>
+    public int Preempted { get; set; }
+
+    /// <summary>Prompt tokens of admitted sequences that were cached.</summary>
+    public int CachedTokens { get; set; }
+
     /// <summary>Blocks to bring to host memory, before anything else.</summary>
     public List<BlockSwap> SwapsOut { get; } = [];
 
@@ -41,7 +47,7 @@ internal sealed class StepPlan
         SwapsOut.Clear();
         SwapsIn.Clear();
         Copies.Clear();
-        (DecodeRows, Tokens) = (0, 0);
+        (DecodeRows, Tokens, Preempted, CachedTokens) = (0, 0, 0, 0);
     }
 
     /// <summary>Adds a row at the end.</summary>

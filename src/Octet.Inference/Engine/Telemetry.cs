@@ -44,5 +44,7 @@ internal static class Telemetry
         StepDuration.Record(duration.TotalSeconds, new KeyValuePair<string, object?>("kind", kind));
         PromptTokens.Add(prompt);
         GeneratedTokens.Add(drawn);
+        CachedTokens.Add(plan.CachedTokens);
+        Preemptions.Add(plan.Preempted);
     }
 }

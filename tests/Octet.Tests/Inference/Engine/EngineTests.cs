@@ -1,0 +1,129 @@
+using System.Diagnostics.Metrics;
+using Octet.Inference.Engine;
+using Octet.Inference.Models;
+
+namespace Octet.Tests.Inference.Engine;
+
+/// <summary>Whatever else is asked of the engine, and however small the pool: a text has the tokens it has alone. Alone in their collection: they count.</summary>
+[Collection(nameof(AllocationTests))]
+public sealed class EngineTests
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData("cpu", 16, 80, 40)]
+    [InlineData("sim", 2, 40, 10)]
+    public async Task Texts_under_pressure_have_the_tokens_they_have_alone(string name, int texts, int most, int longest)
+    {
+        using var device = Device.Open(name);
+        var random = new Random(1);
+        var requests = Enumerable.Range(0, texts).Select(i => (Prompt: Prompt(random, longest), Options: Options(random, i, most))).ToArray();
+        var alone = new List<int[]>();
+        foreach (var (prompt, options) in requests)
+        {
+            using var model = Load(device, tokens: 512, chunk: 512);
+            alone.Add(await Ids(model, prompt, options));
+        }
+
+        // Blocks of 16 tokens for two or three of the texts; prompts in chunks of an odd length.
+        using var crowded = Load(device, tokens: (longest + most) * 5 / 4, chunk: 19);
+        int[][] together = [];
+        var preemptions = await Counted("octet.preemptions", async () =>
+            together = await Task.WhenAll(requests.Select(request => Ids(crowded, request.Prompt, request.Options))));
+        Assert.True(preemptions > 0, "nothing was preempted");
+        for (var i = 0; i < texts; i++)
+        {
+            Assert.Equal(alone[i], together[i]);
+        }
+
+        if (name == "sim")
+        {
+            return; // minutes
+        }
+
+        // And again, now that beginnings are cached.
+        together = await Task.WhenAll(requests.Select(request => Ids(crowded, request.Prompt, request.Options)));
+        for (var i = 0; i < texts; i++)
+        {
+            Assert.Equal(alone[i], together[i]);
+        }
+    }
+
+    [Fact]
+    public async Task A_prompt_asked_again_is_read_from_its_last_block_on()
+    {
+        using var device = Device.Open("cpu");
+        using var model = Load(device, tokens: 4096, chunk: 512);
+        int[] prompt = [.. Enumerable.Range(0, 1900).Select(i => i * 7 % 1000)];
+        var first = await Counted("octet.prompt_tokens", () => Ids(model, prompt, new() { MaxTokens = 1, Temperature = 0 }));
+        var second = await Counted("octet.prompt_tokens", () => Ids(model, prompt, new() { MaxTokens = 1, Temperature = 0 }));
+
+        Assert.Equal(1900, first);
+        Assert.Equal(1900 % 16, second);
+    }
+
+    [Fact]
+    public async Task Logits_asked_for_beside_texts_are_those_of_the_text_alone()
+    {
+        using var device = Device.Open("cpu");
+        using var model = Load(device, tokens: 1024, chunk: 64);
+        int[] ids = [.. Enumerable.Range(0, 150).Select(i => i * 13 % 1000)];
+        var alone = TinyModel.Logits(model, ids);
+        var texts = Enumerable.Range(0, 4).Select(i => Ids(model, [i + 1, 2, 3], new() { MaxTokens = 40, Temperature = 1, Seed = i, IgnoreEndOfText = true })).ToArray();
+        var beside = await Task.Run(() => TinyModel.Logits(model, ids), Cancellation);
+        await Task.WhenAll(texts);
+
+        Assert.Equal(alone, beside);
+    }
+
+    [Fact]
+    public async Task A_callback_that_throws_ends_its_own_request_only()
+    {
+        using var device = Device.Open("cpu");
+        using var model = Load(device, tokens: 1024, chunk: 64);
+        var text = Ids(model, [1, 2, 3], new() { MaxTokens = 40, Temperature = 0, IgnoreEndOfText = true });
+        var error = Assert.Throws<FormatException>(() => model.Logits([1, 2, 3], (_, _) => throw new FormatException("mine")));
+        Assert.Equal("mine", error.Message);
+        Assert.Equal(40, (await text).Length);
+    }
+
+    private static Qwen3Moe Load(Device device, int tokens, int chunk) => Qwen3Moe.Load(
+        TinyModel.Directory, device, new() { PrefillChunk = chunk, MaxBatch = 8, KvCacheTokens = tokens, KvBlockSize = 16 });
+
+    // Small alphabets and common beginnings: some share blocks.
+    private static int[] Prompt(Random random, int longest) =>
+        [.. Enumerable.Range(0, random.Next(1, longest)).Select(i => i < 20 ? 40 + i : random.Next(1000))];
+
+    private static GenerationOptions Options(Random random, int seed, int most) =>
+        new() { MaxTokens = random.Next(most * 3 / 4, most + 1), Temperature = random.Next(2), Seed = seed, IgnoreEndOfText = true };
+
+    private static async Task<int[]> Ids(Qwen3Moe model, int[] prompt, GenerationOptions options)
+    {
+        var ids = new List<int>();
+        await foreach (var token in model.GenerateAsync(prompt, options, Cancellation))
+        {
+            ids.Add(token.Id);
+        }
+
+        return [.. ids];
+    }
+
+    private static async Task<long> Counted(string counter, Func<Task> run)
+    {
+        long total = 0;
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = (instrument, listener) =>
+            {
+                if (instrument.Name == counter)
+                {
+                    listener.EnableMeasurementEvents(instrument);
+                }
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((_, count, _, _) => Interlocked.Add(ref total, count));
+        listener.Start();
+        await run();
+        return total;
+    }
+}
