@@ -1,7 +1,7 @@
 namespace Octet.Inference.Engine;
 
 /// <summary>
-/// Decode steps recorded as graphs, one for each bucket of rows and of context, so that a step costs the host one launch. What
+/// Decode steps recorded as graphs, one for each number of tokens a row, and bucket of rows and of context, so that a step costs the host one launch. What
 /// differs from step to step (tokens, positions, lengths, block tables) lies on the device; grids come from the bucket's bounds.
 /// </summary>
 internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxContext) : IDisposable
@@ -10,7 +10,7 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
     private const int ShortestContext = 1024;
 
     // Null: the bucket was run once, eagerly, which made the workspace as large as it needs.
-    private readonly Dictionary<(int Rows, int Context), DeviceGraph?> _graphs = [];
+    private readonly Dictionary<(int Rows, int QueryLength, int Context), DeviceGraph?> _graphs = [];
     private int _moves;
 
     /// <summary>Graphs recorded so far.</summary>
@@ -45,23 +45,24 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
 
     /// <summary>Enqueues a step of a bucket: eagerly the first time, recorded the second time, replayed from then on.</summary>
     /// <param name="rows">Rows of the bucket.</param>
+    /// <param name="queryLength">Tokens of each row.</param>
     /// <param name="context">Bound of the bucket's contexts.</param>
     /// <param name="step">Enqueues the step's ops; the same for every call with this bucket.</param>
-    public void Run(int rows, int context, Action step)
+    public void Run(int rows, int queryLength, int context, Action step)
     {
         ForgetMoved();
-        if (!_graphs.TryGetValue((rows, context), out var graph))
+        if (!_graphs.TryGetValue((rows, queryLength, context), out var graph))
         {
             step();
             ForgetMoved();
-            _graphs[(rows, context)] = null;
+            _graphs[(rows, queryLength, context)] = null;
             return;
         }
 
         if (graph is null)
         {
             graph = Record(step);
-            _graphs[(rows, context)] = graph;
+            _graphs[(rows, queryLength, context)] = graph;
         }
 
         graph.Launch(device.Stream);

@@ -254,6 +254,7 @@ internal sealed class Engine : IDisposable
             Draw(sequence, token);
             if (i == proposed || sequence.Proposals[i] != token)
             {
+                PromptLookup.Judge(sequence, proposed, i);
                 return known + i;
             }
         }

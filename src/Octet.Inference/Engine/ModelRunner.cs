@@ -50,13 +50,13 @@ internal sealed class ModelRunner : IDisposable
     {
         _plan = plan;
         _swap.Move(plan);
-        var recorded = _graphs is not null && plan.DecodeRows == plan.Rows.Count && _graphs.Covers(plan.DecodeRows) && LongestProposal(plan) == 0;
+        var recorded = _graphs is not null && plan.DecodeRows == plan.Rows.Count && _graphs.Covers(plan.DecodeRows);
         if (recorded)
         {
             var (rows, context) = (DecodeGraphs.RowBucket(plan.DecodeRows), _graphs!.ContextBucket(LongestContext(plan)));
             _input.Fill(plan, rows, context);
             _input.Upload();
-            _graphs.Run(rows, context, _decode);
+            _graphs.Run(rows, _input.QueryLength, context, _decode);
         }
         else
         {
@@ -133,17 +133,6 @@ internal sealed class ModelRunner : IDisposable
         foreach (ref readonly var row in CollectionsMarshal.AsSpan(plan.Rows)[..plan.DecodeRows])
         {
             longest = Math.Max(longest, row.Start + row.Count);
-        }
-
-        return longest;
-    }
-
-    private static int LongestProposal(StepPlan plan)
-    {
-        var longest = 0;
-        foreach (ref readonly var row in CollectionsMarshal.AsSpan(plan.Rows)[..plan.DecodeRows])
-        {
-            longest = Math.Max(longest, row.Count - 1);
         }
 
         return longest;

@@ -38,8 +38,8 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
     private readonly StepPlan _plan = new();
     private readonly int _budget = Math.Max(options.TokenBudget, options.MaxSequences * (1 + options.Proposals) + 1);
 
-    /// <summary>Proposes tokens that may follow a sequence; told where they go. Null: none are proposed.</summary>
-    public Func<Sequence, int, int>? Propose { get; init; }
+    /// <summary>Fills the proposals of a sequence, at most as many as given, and gives their number.</summary>
+    public Func<Sequence, int, int> Propose { get; init; } = PromptLookup.Propose;
 
     /// <summary>Sequences in the queue.</summary>
     public int Waiting => _waiting.Count;
@@ -178,10 +178,13 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
     // an owner appended to a text.
     private void Continue()
     {
+        var proposes = options.Proposals > 0 && AllAreLonger(options.Proposals);
         for (var i = 0; i < _running.Count; i++)
         {
             var sequence = _running[i];
-            var proposed = Propose is null || sequence.IsPrefilling || sequence.IsStepped ? 0 : Propose(sequence, Math.Min(options.Proposals, sequence.Limit - sequence.Tokens.Count - 1));
+            var proposed = proposes && !sequence.IsPrefilling && !sequence.IsStepped
+                ? Propose(sequence, Math.Min(options.Proposals, sequence.Limit - sequence.Tokens.Count - 1))
+                : 0;
             var count = sequence.Pending + proposed;
             while (!blocks.TryGrow(sequence, count, _plan.Copies))
             {
@@ -203,6 +206,13 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
                 _plan.Add(new ScheduledRow(sequence, sequence.Computed, count, sequence.IsStepped ? 0 : 1));
             }
         }
+    }
+
+    // Continuations of a step are computed with equally many tokens each, so the shortest must have as many.
+    private bool AllAreLonger(int tokens)
+    {
+        bool IsLonger(Sequence sequence) => sequence.Computed == 0 || sequence.IsPrefilling || sequence.Tokens.Count > tokens;
+        return _running.TrueForAll(IsLonger) && _waiting.All(IsLonger);
     }
 
     // 2: a chunk of a prompt.

@@ -91,6 +91,15 @@ internal sealed class Sequence
     /// <summary>Tokens proposed to follow in the step at hand.</summary>
     public List<int> Proposals { get; } = [];
 
+    /// <summary>Tokens proposed, and of them accepted, since both were last judged.</summary>
+    public int Proposed { get; set; }
+
+    /// <summary>See <see cref="Proposed"/>.</summary>
+    public int Accepted { get; set; }
+
+    /// <summary>Length of the text from which on tokens are proposed again.</summary>
+    public int ProposesFrom { get; set; }
+
     /// <summary>Most tokens of its prompt that one step computes.</summary>
     public int MaxChunk { get; init; } = int.MaxValue;
 

@@ -31,7 +31,7 @@ public sealed class Qwen3Moe : IDisposable
         MaxContext = CheckContext(options, Config);
         try
         {
-            var bounds = StepBounds.Of(Math.Min(options.PrefillChunk, MaxContext), options.MaxBatch, 0, MaxContext, options.KvBlockSize);
+            var bounds = StepBounds.Of(Math.Min(options.PrefillChunk, MaxContext), options.MaxBatch, options.Speculate, MaxContext, options.KvBlockSize);
             var files = Own(CheckpointFiles.Open(directory));
 
             // Asked twice: what cannot fit is refused before the weights are read, and then what they took is known.
@@ -46,12 +46,14 @@ public sealed class Qwen3Moe : IDisposable
             var blocks = (memory with { WeightBytes = Math.Max(memory.FreeBytes - device.FreeMemory, 0) }).Blocks();
             _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks, [.. weights.Layers.Select(layer => layer.KvScales)]));
             var workspace = Own(new Workspace(device));
-            var manager = new BlockManager(blocks, options.KvBlockSize);
+            var manager = new BlockManager(blocks, options.KvBlockSize, options.PrefixCache);
             var scheduler = new Scheduler(
                 new()
                 {
                     TokenBudget = Math.Min(options.PrefillChunk, MaxContext),
                     MaxSequences = options.MaxBatch,
+                    ReserveAll = options.ReserveAll,
+                    Proposals = options.Speculate,
                 },
                 manager);
             _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, bounds.MaxTokens, bounds.MaxOutputs, MaxContext));
@@ -267,11 +269,12 @@ public sealed class Qwen3Moe : IDisposable
     {
         var context = options.MaxContext ?? config.MaxContext;
         if (context < 1 || context > config.MaxContext || options.PrefillChunk < 1 || options.MaxBatch < 1 || options.KvCacheTokens < 1
-            || options.MaxQueue < 0 || options.KvBlockSize is not (16 or 32 or 64 or 128))
+            || options.MaxQueue < 0 || options.Speculate is < 0 or > 3 || options.KvBlockSize is not (16 or 32 or 64 or 128))
         {
             throw new ArgumentException(
                 $"MaxContext = {context} must be 1..{config.MaxContext}; PrefillChunk = {options.PrefillChunk}, MaxBatch = {options.MaxBatch}, "
-                + $"KvCacheTokens = {options.KvCacheTokens} positive; MaxQueue = {options.MaxQueue} from 0; KvBlockSize = {options.KvBlockSize} one of 16, 32, 64, 128");
+                + $"KvCacheTokens = {options.KvCacheTokens} positive; MaxQueue = {options.MaxQueue} from 0; Speculate = {options.Speculate} 0..3; "
+                + $"KvBlockSize = {options.KvBlockSize} one of 16, 32, 64, 128");
         }
 
         return context;

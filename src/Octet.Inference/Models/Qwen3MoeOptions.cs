@@ -44,6 +44,21 @@ public sealed record Qwen3MoeOptions
     /// </summary>
     public bool UseGraphs { get; init; } = true;
 
+    /// <summary>
+    /// Whether a request waits until the KV cache has room for all it may grow to. Else blocks are taken as a text grows, and the newest text
+    /// gives its own up when there are none left, to go on later; the tokens are the same either way.
+    /// </summary>
+    public bool ReserveAll { get; init; }
+
+    /// <summary>Whether the K and V of prompts are kept as long as there is room, for later prompts that begin alike.</summary>
+    public bool PrefixCache { get; init; } = true;
+
+    /// <summary>
+    /// Tokens proposed at a time, 0 to 3, from what followed the last few tokens earlier in the text; a step then gives as many more as were
+    /// right. The tokens are the same as without.
+    /// </summary>
+    public int Speculate { get; init; }
+
     /// <summary>Tokens of a KV block: 16, 32, 64 or 128.</summary>
     public int KvBlockSize { get; init; } = 64;
 }

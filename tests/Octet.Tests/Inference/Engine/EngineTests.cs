@@ -49,6 +49,57 @@ public sealed class EngineTests
         }
     }
 
+    [Theory]
+    [InlineData("cpu", 200, 60)]
+    [InlineData("sim", 2, 12)]
+    public async Task Speculation_changes_no_token(string name, int texts, int tokens)
+    {
+        using var device = Device.Open(name);
+        var plain = await Generate(0);
+        for (var proposals = 1; proposals <= (name == "sim" ? 1 : 3); proposals++)
+        {
+            Assert.Equal(plain, await Generate(proposals));
+        }
+
+        async Task<int[][]> Generate(int proposals)
+        {
+            using var model = Qwen3Moe.Load(
+                TinyModel.Directory, device, new() { MaxBatch = 16, KvCacheTokens = 2048, KvBlockSize = 16, Speculate = proposals });
+            var random = new Random(3);
+            return await Task.WhenAll(Enumerable.Range(0, texts).Select(i =>
+                Ids(model, Prompt(random, 30), new() { MaxTokens = tokens, Temperature = i % 2, Seed = i, IgnoreEndOfText = true })));
+        }
+    }
+
+    [Fact]
+    public async Task A_text_that_repeats_itself_takes_fewer_steps_with_speculation()
+    {
+        using var device = Device.Open("cpu");
+        int[] prompt = [.. Enumerable.Repeat((int[])[40, 41, 42, 43, 44, 45, 46, 47], 12).SelectMany(x => x)];
+        var steps = new List<int>();
+        foreach (var proposals in (int[])[0, 3])
+        {
+            using var model = Qwen3Moe.Load(TinyModel.Directory, device, new() { KvCacheTokens = 2048, Speculate = proposals });
+            var seen = 0;
+            using var listener = new MeterListener
+            {
+                InstrumentPublished = (instrument, listener) =>
+                {
+                    if (instrument.Name == "octet.step.duration")
+                    {
+                        listener.EnableMeasurementEvents(instrument);
+                    }
+                },
+            };
+            listener.SetMeasurementEventCallback<double>((_, _, _, _) => Interlocked.Increment(ref seen));
+            listener.Start();
+            Assert.Equal(200, (await Ids(model, prompt, new() { MaxTokens = 200, Temperature = 0, IgnoreEndOfText = true })).Length);
+            steps.Add(seen);
+        }
+
+        Assert.True(steps[1] < steps[0] * 0.9, $"{steps[0]} steps without, {steps[1]} with speculation");
+    }
+
     [Fact]
     public async Task A_prompt_asked_again_is_read_from_its_last_block_on()
     {

@@ -16,7 +16,7 @@ internal sealed class ScheduleSimulation
     {
         _vocabulary = vocabulary;
         Blocks = new BlockManager(blocks, blockSize, shares, hash);
-        Scheduler = new Scheduler(options, Blocks) { Propose = options.Proposals > 0 ? Propose : null };
+        Scheduler = new Scheduler(options, Blocks) { Propose = Propose };
     }
 
     public BlockManager Blocks { get; }
