@@ -49,14 +49,14 @@ internal sealed class Engine : IDisposable
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_stopping, typeof(Models.Qwen3Moe));
-            if (_maxQueue is { } maxQueue && Volatile.Read(ref _open) + requests.Length > (long)_maxSequences + maxQueue)
+            if (_maxQueue is { } maxQueue && requests[0].IsBounded && Volatile.Read(ref _open) + requests.Length > (long)_maxSequences + maxQueue)
             {
                 throw new QueueFullException(_maxSequences, maxQueue);
             }
 
             foreach (var request in requests)
             {
-                Interlocked.Increment(ref _open);
+                Interlocked.Add(ref _open, request.IsBounded ? 1 : 0);
                 request.Ended = Leave;
                 request.Sequence.Owner = request;
                 _inbox.Add(request);
@@ -86,9 +86,9 @@ internal sealed class Engine : IDisposable
     }
 
     // A request that ends while nothing runs still holds blocks that others may wait for.
-    private void Leave()
+    private void Leave(Request request)
     {
-        Interlocked.Decrement(ref _open);
+        Interlocked.Add(ref _open, request.IsBounded ? -1 : 0);
         lock (_lock)
         {
             if (!_stopping)

@@ -14,7 +14,10 @@ internal abstract class Request(Sequence sequence)
     public bool HasEnded => Volatile.Read(ref _ended) != 0;
 
     /// <summary>Called once, by whoever ends the request.</summary>
-    public Action? Ended { get; set; }
+    public Action<Request>? Ended { get; set; }
+
+    /// <summary>Whether it counts among those that may run and wait.</summary>
+    public virtual bool IsBounded => false;
 
     /// <summary>
     /// Tells the owner that there will be nothing more: null where all is done or the owner itself wants no more. May be called from any
@@ -24,8 +27,9 @@ internal abstract class Request(Sequence sequence)
     {
         if (Interlocked.Exchange(ref _ended, 1) == 0)
         {
+            // First: who is told the end may ask for the next text at once.
+            Ended?.Invoke(this);
             Complete(error);
-            Ended?.Invoke();
         }
     }
 
@@ -40,6 +44,8 @@ internal sealed class GenerationRequest(Sequence sequence, IReadOnlyList<int> en
 {
     /// <summary>Tokens as they are generated; completed at the end of the text, or with what went wrong.</summary>
     public Channel<int> Output { get; } = Channel.CreateUnbounded<int>(new() { SingleReader = true, SingleWriter = true });
+
+    public override bool IsBounded => true;
 
     /// <summary>Tokens delivered.</summary>
     public int Delivered { get; set; }

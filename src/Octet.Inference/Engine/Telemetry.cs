@@ -37,10 +37,10 @@ internal static class Telemetry
         var prompt = 0;
         for (var i = plan.DecodeRows; i < plan.Rows.Count; i++)
         {
-            prompt += plan.Rows[i].Count;
+            prompt += plan.Rows[i].Sequence.IsEvaluation ? 0 : plan.Rows[i].Count;
         }
 
-        var kind = prompt == 0 ? "decode" : plan.DecodeRows == 0 ? "prefill" : "mixed";
+        var kind = plan.DecodeRows == plan.Rows.Count ? "decode" : plan.DecodeRows == 0 ? "prefill" : "mixed";
         StepDuration.Record(duration.TotalSeconds, new KeyValuePair<string, object?>("kind", kind));
         PromptTokens.Add(prompt);
         GeneratedTokens.Add(drawn);
