@@ -82,7 +82,7 @@ internal sealed class BlockManager
 
     /// <summary>Blocks that must be free for the next tokens of a sequence: new ones, and a copy where it would write into a shared one.</summary>
     public int BlocksToGrow(Sequence sequence, int tokens) =>
-        BlocksFor((long)sequence.Computed + tokens) - sequence.Blocks.Count + (tokens > 0 && WritesShared(sequence) ? 1 : 0);
+        Math.Max(0, BlocksFor((long)sequence.Computed + tokens) - sequence.Blocks.Count) + (tokens > 0 && WritesShared(sequence) ? 1 : 0);
 
     /// <summary>Gives a sequence what its next tokens need; false, and nothing changed, where not enough blocks are free.</summary>
     /// <param name="sequence">Any that holds its computed tokens.</param>

@@ -17,10 +17,12 @@ internal sealed class Engine : IDisposable
     private readonly int? _maxQueue;
     private readonly SemaphoreSlim _work = new(0);
     private readonly List<Request> _inbox = [];
+    private readonly List<Action<Scheduler>> _posted = [];
 
     // Of the engine's thread.
     private readonly List<Request> _requests = [];
     private readonly List<Request> _arrived = [];
+    private readonly List<Action<Scheduler>> _commands = [];
     private readonly List<(Request Request, int Token)> _drawn = [];
     private readonly float[] _logits;
     private int[] _accepted = new int[64];
@@ -70,6 +72,37 @@ internal sealed class Engine : IDisposable
         }
 
         _work.Release();
+    }
+
+    /// <summary>Has something done on the engine's thread before the next step, behind what was asked for before.</summary>
+    public void Post(Action<Scheduler> command)
+    {
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_stopping, typeof(Models.Qwen3Moe));
+            _posted.Add(command);
+        }
+
+        _work.Release();
+    }
+
+    /// <summary>Lets a text that waits for its owner begin as another one is so far.</summary>
+    public void Fork(SteppedRequest parent, SteppedRequest child)
+    {
+        child.Sequence.Owner = child;
+        child.Ended = Leave;
+        Post(scheduler =>
+        {
+            if (parent.HasEnded || parent.Sequence.Status != SequenceStatus.Paused)
+            {
+                child.End(new ObjectDisposedException(nameof(TextSession), "the text to fork has ended"));
+                return;
+            }
+
+            _runner.Fork(parent.Sequence, child.Sequence);
+            scheduler.Fork(parent.Sequence, child.Sequence);
+            _requests.Add(child);
+        });
     }
 
     /// <summary>Stops after the step at hand: texts that are being continued end with an error, those that are evaluated are first brought to their end.</summary>
@@ -154,6 +187,8 @@ internal sealed class Engine : IDisposable
         {
             _arrived.AddRange(_inbox);
             _inbox.Clear();
+            _commands.AddRange(_posted);
+            _posted.Clear();
         }
     }
 
@@ -184,6 +219,12 @@ internal sealed class Engine : IDisposable
         }
 
         _arrived.Clear();
+        foreach (var command in _commands)
+        {
+            command(_scheduler);
+        }
+
+        _commands.Clear();
     }
 
     private bool Step()
@@ -287,6 +328,16 @@ internal sealed class Engine : IDisposable
             }
         }
 
+        for (var i = 0; i < plan.Rows.Count; i++)
+        {
+            if (plan.Rows[i].Sequence is { IsStepped: true, Pending: 0, Owner: SteppedRequest { HasEnded: false } stepped })
+            {
+                _runner.ReadLogits(i, stepped.Logits);
+                stepped.Computed();
+            }
+        }
+
+        // Behind all others: it writes over their logits.
         for (var i = plan.DecodeRows; i < plan.Rows.Count; i++)
         {
             if (plan.Rows[i].Sequence.Owner is EvaluationRequest { HasEnded: false } evaluation)

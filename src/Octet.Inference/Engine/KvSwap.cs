@@ -48,6 +48,20 @@ internal sealed class KvSwap(Device device, PagedKvCache cache) : IDisposable
         _returning.Clear();
     }
 
+    /// <summary>Copies what waits of a text, if anything does, for another one that begins as it.</summary>
+    public void Fork(Sequence parent, Sequence child)
+    {
+        if (_waiting.TryGetValue(parent, out var buffer))
+        {
+            var copy = new PinnedBuffer(device, buffer.SizeInBytes);
+            _waiting.Add(child, copy);
+            unsafe
+            {
+                Buffer.MemoryCopy((void*)buffer.Address, (void*)copy.Address, copy.SizeInBytes, buffer.SizeInBytes);
+            }
+        }
+    }
+
     /// <summary>Frees what waits of a text that has ended.</summary>
     public void Forget(Sequence sequence)
     {

@@ -118,6 +118,9 @@ internal sealed class ModelRunner : IDisposable
         return _forward.RunLayer(_input, layer, residual);
     }
 
+    /// <summary>Lets a text begin with what waits in host memory of another one.</summary>
+    public void Fork(Sequence parent, Sequence child) => _swap.Fork(parent, child);
+
     /// <summary>Frees what waits in host memory of a text that has ended.</summary>
     public void Forget(Sequence sequence) => _swap.Forget(sequence);
 

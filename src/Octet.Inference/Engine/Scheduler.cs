@@ -92,12 +92,51 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
         sequence.Status = SequenceStatus.Finished;
     }
 
-    /// <summary>Lets a paused sequence go on, once tokens were appended.</summary>
-    public void Resume(Sequence sequence)
+    /// <summary>Lets a paused sequence go on with tokens of its owner: a single one as a continuation, several as a prompt.</summary>
+    public void Append(Sequence sequence, ReadOnlySpan<int> tokens)
     {
         if (sequence.Status == SequenceStatus.Paused)
         {
+            sequence.Tokens.AddRange(tokens);
+            sequence.PrefillEnd = tokens.Length > 1 ? sequence.Tokens.Count : sequence.PrefillEnd;
             Queue(sequence);
+        }
+    }
+
+    /// <summary>Takes a paused sequence back to its first tokens.</summary>
+    public void Rewind(Sequence sequence, int length)
+    {
+        if (sequence.Status != SequenceStatus.Paused)
+        {
+            return;
+        }
+
+        sequence.Tokens.RemoveRange(length, sequence.Tokens.Count - length);
+        sequence.PromptLength = Math.Min(sequence.PromptLength, length);
+        sequence.PrefillEnd = Math.Min(sequence.PrefillEnd, length);
+        if (sequence.SwappedBlocks > 0)
+        {
+            sequence.Computed = length;
+        }
+        else
+        {
+            blocks.Rewind(sequence, length);
+        }
+    }
+
+    /// <summary>Lets a text, paused too, begin as a paused one is so far.</summary>
+    public void Fork(Sequence parent, Sequence child)
+    {
+        (child.PromptLength, child.PrefillEnd, child.CachedTokens) = (parent.PromptLength, parent.PrefillEnd, parent.CachedTokens);
+        child.Status = SequenceStatus.Paused;
+        if (parent.SwappedBlocks > 0)
+        {
+            (child.SwappedBlocks, child.Computed) = (parent.SwappedBlocks, parent.Computed);
+        }
+        else
+        {
+            blocks.Fork(parent, child);
+            _idle.Add(child);
         }
     }
 

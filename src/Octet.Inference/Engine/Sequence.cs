@@ -56,7 +56,7 @@ internal sealed class Sequence
     public List<int> Tokens { get; }
 
     /// <summary>Tokens of the prompt: what the prefix cache may share.</summary>
-    public int PromptLength { get; }
+    public int PromptLength { get; set; }
 
     /// <summary>
     /// Tokens before this position go through attention as part of a prompt, those from it on as a continuation: the two may differ in

@@ -182,6 +182,13 @@ public sealed class Qwen3Moe : IDisposable
         return new Completion(text.ToString(), ids, reason);
     }
 
+    /// <summary>Opens a text whose tokens the caller chooses.</summary>
+    public TextSession OpenSession()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        return new TextSession(_engine, () => Interlocked.Increment(ref _ids), Config.VocabularySize, (int)Math.Min(MaxContext, KvCacheTokens));
+    }
+
     /// <summary>The logits of every token of a text: what the model expects next after each.</summary>
     /// <param name="ids">Token ids, at least one, at most <see cref="MaxContext"/>.</param>
     /// <param name="rows">Called in order with the number of the first row and the logits [rows, vocabulary] of some rows.</param>

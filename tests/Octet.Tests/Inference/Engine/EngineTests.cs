@@ -114,6 +114,98 @@ public sealed class EngineTests
     }
 
     [Fact]
+    public async Task A_sampler_of_ones_own_gets_the_text_the_built_in_one_gives()
+    {
+        using var device = Device.Open("cpu");
+        using var model = Load(device, tokens: 1024, chunk: 64);
+        int[] prompt = [40, 41, 42, 43];
+        var expected = await Ids(model, prompt, new() { MaxTokens = 40, Temperature = 0, IgnoreEndOfText = true });
+
+        using var session = model.OpenSession();
+        var logits = await session.AppendAsync(prompt, Cancellation);
+        for (var i = 0; i < expected.Length; i++)
+        {
+            Assert.Equal(expected[i], TinyModel.ArgMax(logits.Span));
+            logits = await session.AppendAsync(expected[i], Cancellation);
+        }
+
+        Assert.Equal([.. prompt, .. expected], session.Tokens);
+    }
+
+    [Fact]
+    public async Task Forks_share_what_is_computed_and_go_their_own_ways_and_a_rewound_text_forgets()
+    {
+        using var device = Device.Open("cpu");
+        using var model = Load(device, tokens: 1024, chunk: 64);
+        using var session = model.OpenSession();
+        int[] prompt = [.. Enumerable.Range(40, 37)];
+        await session.AppendAsync(prompt, Cancellation);
+        using var fork = session.Fork();
+        var one = (await session.AppendAsync(7, Cancellation)).ToArray();
+        var two = (await fork.AppendAsync(8, Cancellation)).ToArray();
+        Assert.Equal(one, (await Alone([.. prompt], 7)).ToArray());
+        Assert.Equal(two, (await Alone([.. prompt], 8)).ToArray());
+
+        session.Rewind(prompt.Length);
+        Assert.Equal(two, (await session.AppendAsync(8, Cancellation)).ToArray());
+
+        async Task<ReadOnlyMemory<float>> Alone(int[] first, int last)
+        {
+            using var other = Load(device, tokens: 1024, chunk: 64);
+            using var alone = other.OpenSession();
+            await alone.AppendAsync(first, Cancellation);
+            return (await alone.AppendAsync(last, Cancellation)).ToArray();
+        }
+    }
+
+    [Fact]
+    public async Task A_session_is_refused_what_it_cannot_do_and_ends_with_its_model()
+    {
+        using var device = Device.Open("cpu");
+        var model = Load(device, tokens: 64, chunk: 64);
+        var session = model.OpenSession();
+        Assert.Throws<ArgumentOutOfRangeException>(() => session.Rewind(1));
+        await Assert.ThrowsAsync<ArgumentException>(async () => await session.AppendAsync(ReadOnlyMemory<int>.Empty, Cancellation));
+        await Assert.ThrowsAsync<ArgumentException>(async () => await session.AppendAsync(1024, Cancellation));
+        await Assert.ThrowsAsync<ArgumentException>(async () => await session.AppendAsync(new int[65], Cancellation));
+        await session.AppendAsync(new int[64], Cancellation);
+        model.Dispose();
+        await Assert.ThrowsAsync<ObjectDisposedException>(async () => { session.Rewind(1); await session.AppendAsync(1, Cancellation); });
+        Assert.Equal(0, device.LiveBytes);
+    }
+
+    // Two sessions and texts in a pool for one: those that wait for their owner make room, and go on as if they never had.
+    [Fact]
+    public async Task Sessions_that_wait_make_room_and_go_on_unchanged()
+    {
+        using var device = Device.Open("cpu");
+        using var large = Load(device, tokens: 2048, chunk: 64);
+        using var small = Load(device, tokens: 128, chunk: 64);
+        var expected = await Run(large, texts: false);
+        Assert.Equal(expected, await Run(small, texts: true));
+
+        async Task<float[][]> Run(Qwen3Moe model, bool texts)
+        {
+            using TextSession one = model.OpenSession(), two = model.OpenSession();
+            await one.AppendAsync((int[])[.. Enumerable.Range(1, 70)], Cancellation);
+            await two.AppendAsync((int[])[.. Enumerable.Range(200, 70)], Cancellation);
+            var rows = new List<float[]>();
+            for (var i = 0; i < 6; i++)
+            {
+                if (texts)
+                {
+                    await Ids(model, [.. Enumerable.Range(300, 60)], new() { MaxTokens = 30, Temperature = 0, IgnoreEndOfText = true });
+                }
+
+                rows.Add((await one.AppendAsync(i, Cancellation)).ToArray());
+                rows.Add((await two.AppendAsync(i, Cancellation)).ToArray());
+            }
+
+            return [.. rows];
+        }
+    }
+
+    [Fact]
     public async Task Logits_asked_for_beside_texts_are_those_of_the_text_alone()
     {
         using var device = Device.Open("cpu");

@@ -12,6 +12,9 @@ internal sealed class ScheduleSimulation
     private readonly Dictionary<(int Block, int Offset), ulong> _pool = [];
     private readonly Dictionary<long, ulong[]> _host = [];
 
+    // Positions that were computed as continuations.
+    private readonly Dictionary<long, HashSet<int>> _continued = [];
+
     public ScheduleSimulation(SchedulerOptions options, int blocks, int blockSize, bool shares = true, int vocabulary = 5, BlockHash? hash = null)
     {
         _vocabulary = vocabulary;
@@ -73,6 +76,20 @@ internal sealed class ScheduleSimulation
         return true;
     }
 
+    /// <summary>Forks a paused text, and what of it waits on the host.</summary>
+    public void Fork(Sequence parent, Sequence child)
+    {
+        Scheduler.Fork(parent, child);
+        Continued(child).UnionWith(Continued(parent));
+        if (_host.TryGetValue(parent.Id, out var content))
+        {
+            _host[child.Id] = [.. content];
+        }
+    }
+
+    private HashSet<int> Continued(Sequence sequence) =>
+        _continued.TryGetValue(sequence.Id, out var positions) ? positions : _continued[sequence.Id] = [];
+
     private void Move(StepPlan plan)
     {
         foreach (var (sequence, blocks) in plan.SwapsOut)
@@ -108,9 +125,11 @@ internal sealed class ScheduleSimulation
         Assert.Equal(sequence.Computed, start);
         var tokens = sequence.Tokens.Concat(sequence.Proposals.Take(start + count - sequence.Tokens.Count)).ToList();
         Computed += count;
+        var continued = Continued(sequence);
         for (var position = start; position < start + count; position++)
         {
             Assert.Equal(decode, position >= sequence.PrefillEnd);
+            _ = decode ? continued.Add(position) : continued.Remove(position);
             _pool[(sequence.Blocks[position / Blocks.BlockSize], position % Blocks.BlockSize)] = Written(tokens, position, decode);
         }
 
@@ -118,7 +137,7 @@ internal sealed class ScheduleSimulation
         for (var position = 0; position < start + count; position++)
         {
             Assert.Equal(
-                Written(tokens, position, position >= sequence.PrefillEnd),
+                Written(tokens, position, continued.Contains(position)),
                 _pool[(sequence.Blocks[position / Blocks.BlockSize], position % Blocks.BlockSize)]);
         }
 
@@ -128,6 +147,7 @@ internal sealed class ScheduleSimulation
     private int Draw(ScheduledRow row, List<int> tokens, List<(Sequence, int)> events)
     {
         var (sequence, start, count, draws) = row;
+        var continued = Continued(sequence);
         var proposed = Math.Max(0, start + count - sequence.Tokens.Count);
         var known = sequence.Tokens.Count - start;
         for (var i = 0; i <= proposed; i++)
@@ -140,6 +160,7 @@ internal sealed class ScheduleSimulation
                 for (var sibling = 1; sibling < draws; sibling++)
                 {
                     var other = sequence.Siblings[sibling - 1];
+                    Continued(other).UnionWith(continued);
                     other.Tokens.Add(Next(tokens, other.Id));
                     events.Add((other, other.Tokens[^1]));
                 }

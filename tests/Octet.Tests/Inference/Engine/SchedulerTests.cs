@@ -110,8 +110,7 @@ public sealed class SchedulerTests
         RunAll(run, [other], all);
         Assert.Equal(5, stepped.SwappedBlocks);
 
-        stepped.Tokens.Add(3);
-        run.Scheduler.Resume(stepped);
+        run.Scheduler.Append(stepped, [3]);
         Assert.True(run.Step(all));
         Assert.Equal(21, stepped.Computed);
     }
@@ -268,29 +267,26 @@ public sealed class SchedulerTests
                 }
                 else if (sequence.Status == SequenceStatus.Paused && _random.Next(2) == 0)
                 {
-                    Append(sequence, _random.Next(1, 4));
+                    Step(sequence);
                 }
             }
         }
 
-        private void Append(Sequence sequence, int count)
+        private void Step(Sequence sequence)
         {
-            for (var i = 0; i < count; i++)
+            if (_random.Next(4) == 0)
             {
-                sequence.Tokens.Add(_random.Next(3));
+                _run.Scheduler.Rewind(sequence, _random.Next(1, sequence.Tokens.Count + 1));
             }
 
-            // What is appended together is read as a prompt is.
-            if (count > 1 && sequence.PrefillEnd == sequence.Tokens.Count - count)
+            if (_random.Next(6) == 0)
             {
-                sequence.PrefillEnd = sequence.Tokens.Count;
-            }
-            else if (count > 1)
-            {
-                sequence.Tokens.RemoveRange(sequence.Tokens.Count - count + 1, count - 1);
+                var child = new Sequence(++_ids, [.. sequence.Tokens], sequence.Limit, sequence.Salt) { IsStepped = true };
+                _run.Fork(sequence, child);
+                _all.Add(child);
             }
 
-            _run.Scheduler.Resume(sequence);
+            _run.Scheduler.Append(sequence, [.. Enumerable.Range(0, _random.Next(1, 4)).Select(_ => _random.Next(3))]);
         }
 
         private Sequence? Pick()
