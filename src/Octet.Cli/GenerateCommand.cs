@@ -56,7 +56,7 @@ internal static class GenerateCommand
         return command;
     }
 
-    private static async Task RunAsync(Qwen3Moe model, string prompt, GenerationOptions options, bool json, CancellationToken cancellation)
+    private static async Task RunAsync(LanguageModel model, string prompt, GenerationOptions options, bool json, CancellationToken cancellation)
     {
         var ids = model.Tokenizer.Encode(prompt);
         var (text, generated) = (new StringBuilder(), new List<int>());

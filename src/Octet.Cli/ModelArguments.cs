@@ -67,17 +67,17 @@ internal sealed class ModelArguments
     }
 
     /// <summary>Loads the model with a bar on stderr, with room for one text of so many tokens, as far as its context reaches.</summary>
-    public Qwen3Moe Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation)
+    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation)
     {
         var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
-        var options = new Qwen3MoeOptions
+        var options = new LanguageModelOptions
         {
             KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
             MaxContext = context,
             KvCacheTokens = context,
         };
         using var bar = new ProgressBar("loading");
-        return Qwen3Moe.Load(
+        return LanguageModel.Load(
             Directory(parsed), device, options,
             bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
     }

@@ -17,7 +17,7 @@ public sealed partial class SnippetTests
 
         // snippet
         using var device = Device.Open();                       // the best one that opens, else cpu
-        using var model = Qwen3Moe.Load(TinyModel.Directory, device);
+        using var model = LanguageModel.Load(TinyModel.Directory, device);
         await foreach (var token in model.GenerateAsync("ROMEO:", new() { MaxTokens = 64 })) Console.Write(token.Text);
         // end
 

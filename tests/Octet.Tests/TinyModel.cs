@@ -15,9 +15,9 @@ internal static class TinyModel
 
     public static string Golden(string file) => Path.Combine(Directory, "golden", file);
 
-    public static Qwen3Moe Load(
+    public static LanguageModel Load(
         Device device, KvEncoding kv = KvEncoding.Float8, int chunk = 512, int maxBatch = 8, string? directory = null) =>
-        Qwen3Moe.Load(directory ?? Directory, device, new() { KvEncoding = kv, PrefillChunk = chunk, MaxBatch = maxBatch, KvCacheTokens = 4096 });
+        LanguageModel.Load(directory ?? Directory, device, new() { KvEncoding = kv, PrefillChunk = chunk, MaxBatch = maxBatch, KvCacheTokens = 4096 });
 
     public static int[] Ids(string name) => Read<int>($"{name}.ids");
 
@@ -37,7 +37,7 @@ internal static class TinyModel
             [.. entry.GetProperty("margin").EnumerateArray().Select(e => e.GetDouble())]);
     }
 
-    public static float[] Logits(Qwen3Moe model, int[] ids, int? chunk = null)
+    public static float[] Logits(LanguageModel model, int[] ids, int? chunk = null)
     {
         var all = new List<float>();
         model.Logits(ids, (_, rows) => all.AddRange(rows), chunk);

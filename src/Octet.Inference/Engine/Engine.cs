@@ -50,7 +50,7 @@ internal sealed class Engine : IDisposable
     {
         lock (_lock)
         {
-            ObjectDisposedException.ThrowIf(_stopping, typeof(Models.Qwen3Moe));
+            ObjectDisposedException.ThrowIf(_stopping, typeof(Models.LanguageModel));
             if (_maxQueue is { } maxQueue && requests[0].IsBounded && Volatile.Read(ref _open) + requests.Length > (long)_maxSequences + maxQueue)
             {
                 throw new QueueFullException(_maxSequences, maxQueue);
@@ -79,7 +79,7 @@ internal sealed class Engine : IDisposable
     {
         lock (_lock)
         {
-            ObjectDisposedException.ThrowIf(_stopping, typeof(Models.Qwen3Moe));
+            ObjectDisposedException.ThrowIf(_stopping, typeof(Models.LanguageModel));
             _posted.Add(command);
         }
 
@@ -145,7 +145,7 @@ internal sealed class Engine : IDisposable
 
         // Texts end here; what is evaluated for somebody who waits is brought to its end.
         TakeArrived();
-        var stopped = new ObjectDisposedException(nameof(Models.Qwen3Moe), "the model was disposed while a text was being generated");
+        var stopped = new ObjectDisposedException(nameof(Models.LanguageModel), "the model was disposed while a text was being generated");
         foreach (var request in _requests)
         {
             if (request is not EvaluationRequest)

@@ -9,7 +9,7 @@ internal static class Qwen3MoeMemory
     private const nint Nowhere = 256;
 
     /// <summary>The question how large the KV cache may be, for a model that is not loaded yet.</summary>
-    public static KvMemory Ask(Device device, ModelConfig config, Qwen3MoeOptions options, int maxContext, int maxTokens, int maxRows)
+    public static KvMemory Ask(Device device, ModelConfig config, LanguageModelOptions options, int maxContext, int maxTokens, int maxRows)
     {
         var properties = device.Properties;
         var buffers = StepBuffers.Measure(device, config, maxTokens, maxRows);
@@ -64,12 +64,12 @@ internal static class Qwen3MoeMemory
     }
 
     // Angles of RoPE, and the block table of a batch.
-    private static long Tables(ModelConfig config, Qwen3MoeOptions options, int maxContext, int maxRows) =>
+    private static long Tables(ModelConfig config, LanguageModelOptions options, int maxContext, int maxRows) =>
         4L * maxContext * config.HeadDim + 4L * maxRows * ((maxContext + options.KvBlockSize - 1) / options.KvBlockSize);
 
     // What the largest step's ops ask for: none asks for less as its bounds grow. One buffer serves them all in turn; partial sums have
     // another.
-    private static long Workspace(Device device, ModelConfig config, Qwen3MoeOptions options, StepBuffers step, int maxContext)
+    private static long Workspace(Device device, ModelConfig config, LanguageModelOptions options, StepBuffers step, int maxContext)
     {
         Tensor Lying(DType type, params long[] shape) => Tensor.Borrow(device, Nowhere, type, shape);
         Weight Matrix(params long[] shape) => new()

@@ -13,7 +13,7 @@ public sealed class AllocationTests
     public async Task Decoding_allocates_nothing_on_the_managed_heap_once_it_is_under_way(string name, int tokens)
     {
         using var device = Device.Open(name);
-        using var model = Qwen3Moe.Load(TinyModel.Directory, device);
+        using var model = LanguageModel.Load(TinyModel.Directory, device);
 
         // Far less than one object for each of 500 tokens: channels and pools may still grow once. The runtime's own threads recompile what
         // is hot and allocate for it, on a busy machine for longer; a decode that allocates does so in every run.
@@ -29,7 +29,7 @@ public sealed class AllocationTests
     }
 
     // Bytes allocated while the second half of the tokens was generated.
-    private static async Task<long> Generate(Qwen3Moe model, int tokens)
+    private static async Task<long> Generate(LanguageModel model, int tokens)
     {
         long start = 0;
         var seen = 0;

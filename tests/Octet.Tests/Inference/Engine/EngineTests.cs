@@ -63,7 +63,7 @@ public sealed class EngineTests
 
         async Task<int[][]> Generate(int proposals)
         {
-            using var model = Qwen3Moe.Load(
+            using var model = LanguageModel.Load(
                 TinyModel.Directory, device, new() { MaxBatch = 16, KvCacheTokens = 2048, KvBlockSize = 16, Speculate = proposals });
             var random = new Random(3);
             return await Task.WhenAll(Enumerable.Range(0, texts).Select(i =>
@@ -79,7 +79,7 @@ public sealed class EngineTests
         var steps = new List<int>();
         foreach (var proposals in (int[])[0, 3])
         {
-            using var model = Qwen3Moe.Load(TinyModel.Directory, device, new() { KvCacheTokens = 2048, Speculate = proposals });
+            using var model = LanguageModel.Load(TinyModel.Directory, device, new() { KvCacheTokens = 2048, Speculate = proposals });
             var seen = 0;
             using var listener = new MeterListener
             {
@@ -184,7 +184,7 @@ public sealed class EngineTests
         var expected = await Run(large, texts: false);
         Assert.Equal(expected, await Run(small, texts: true));
 
-        async Task<float[][]> Run(Qwen3Moe model, bool texts)
+        async Task<float[][]> Run(LanguageModel model, bool texts)
         {
             using TextSession one = model.OpenSession(), two = model.OpenSession();
             await one.AppendAsync((int[])[.. Enumerable.Range(1, 70)], Cancellation);
@@ -230,7 +230,7 @@ public sealed class EngineTests
         Assert.Equal(40, (await text).Length);
     }
 
-    private static Qwen3Moe Load(Device device, int tokens, int chunk) => Qwen3Moe.Load(
+    private static LanguageModel Load(Device device, int tokens, int chunk) => LanguageModel.Load(
         TinyModel.Directory, device, new() { PrefillChunk = chunk, MaxBatch = 8, KvCacheTokens = tokens, KvBlockSize = 16 });
 
     // Small alphabets and common beginnings: some share blocks.
@@ -240,7 +240,7 @@ public sealed class EngineTests
     private static GenerationOptions Options(Random random, int seed, int most) =>
         new() { MaxTokens = random.Next(most * 3 / 4, most + 1), Temperature = random.Next(2), Seed = seed, IgnoreEndOfText = true };
 
-    private static async Task<int[]> Ids(Qwen3Moe model, int[] prompt, GenerationOptions options)
+    private static async Task<int[]> Ids(LanguageModel model, int[] prompt, GenerationOptions options)
     {
         var ids = new List<int>();
         await foreach (var token in model.GenerateAsync(prompt, options, Cancellation))

@@ -8,7 +8,7 @@ public sealed class FinishReasonTests : IDisposable
     private const int EndToken = 1021;
 
     private readonly Device _device = Device.Open("cpu");
-    private readonly Qwen3Moe _model;
+    private readonly LanguageModel _model;
 
     public FinishReasonTests() => _model = TinyModel.Load(_device);
 
@@ -30,7 +30,7 @@ public sealed class FinishReasonTests : IDisposable
     [Fact]
     public async Task A_text_that_fills_the_context_ends_with_length()
     {
-        using var model = Qwen3Moe.Load(TinyModel.Directory, _device, new() { MaxContext = 16 });
+        using var model = LanguageModel.Load(TinyModel.Directory, _device, new() { MaxContext = 16 });
         var text = await model.CompleteAsync([40, 41], new() { MaxTokens = 1000, IgnoreEndOfText = true }, Cancellation);
         Assert.Equal((14, FinishReason.Length), (text.Ids.Count, text.FinishReason));
     }
@@ -76,6 +76,6 @@ public sealed class FinishReasonTests : IDisposable
         Assert.Equal(_model.Tokenizer.Decode([.. completion.Ids]).TrimEnd('\uFFFD'), completion.Text);
     }
 
-    private static async Task<List<GeneratedToken>> Tokens(Qwen3Moe model, GenerationOptions options) =>
+    private static async Task<List<GeneratedToken>> Tokens(LanguageModel model, GenerationOptions options) =>
         await model.GenerateAsync("ROMEO:", options, Cancellation).ToListAsync(Cancellation);
 }

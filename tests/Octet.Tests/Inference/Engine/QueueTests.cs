@@ -186,13 +186,13 @@ public sealed class QueueTests : IDisposable
         Assert.Throws<ArgumentException>(() => Load(queue: -1));
     }
 
-    private static async Task Text(Qwen3Moe model, int prompt, CancellationToken cancellation, int tokens = 4)
+    private static async Task Text(LanguageModel model, int prompt, CancellationToken cancellation, int tokens = 4)
     {
         await foreach (var _ in model.GenerateAsync(new int[prompt], new() { MaxTokens = tokens }, cancellation))
         {
         }
     }
 
-    private Qwen3Moe Load(int tokens = 4096, int batch = 8, int? queue = null) => Qwen3Moe.Load(
+    private LanguageModel Load(int tokens = 4096, int batch = 8, int? queue = null) => LanguageModel.Load(
         TinyModel.Directory, _device, new() { PrefillChunk = Chunk, MaxBatch = batch, MaxQueue = queue, KvCacheTokens = tokens });
 }

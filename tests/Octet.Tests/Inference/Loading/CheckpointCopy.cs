@@ -89,7 +89,7 @@ internal sealed class CheckpointCopy : IDisposable
     public static float[] LogitsOf(string directory, string deviceName = "cpu", KvEncoding kv = KvEncoding.Float8)
     {
         using var device = Device.Open(deviceName);
-        using var model = Qwen3Moe.Load(directory, device, new() { KvEncoding = kv, PrefillChunk = 16, MaxBatch = 1, KvCacheTokens = 64, UseGraphs = false });
+        using var model = LanguageModel.Load(directory, device, new() { KvEncoding = kv, PrefillChunk = 16, MaxBatch = 1, KvCacheTokens = 64, UseGraphs = false });
         int[] ids = [.. TinyModel.Ids("long").Take(7)];
         float[] logits = [.. TinyModel.Logits(model, ids), .. TinyModel.Logits(model, ids[..3], chunk: 1)];
         model.Dispose();
@@ -104,7 +104,7 @@ internal sealed class CheckpointCopy : IDisposable
         string[] messages = [.. ((string[])["cpu", "cpu:fnuz"]).Select(name =>
         {
             using var device = Device.Open(name);
-            var message = Assert.Throws<ModelFormatException>(() => Qwen3Moe.Load(Directory, device)).Message;
+            var message = Assert.Throws<ModelFormatException>(() => LanguageModel.Load(Directory, device)).Message;
             Assert.Equal(0, device.LiveBytes);
             return message;
         })];

@@ -115,6 +115,6 @@ public sealed class CheckpointFoldersTests : IDisposable
     private string Refused()
     {
         using var device = Device.Open("cpu");
-        return Assert.Throws<ModelFormatException>(() => Qwen3Moe.Load(_copy.Directory, device)).Message;
+        return Assert.Throws<ModelFormatException>(() => LanguageModel.Load(_copy.Directory, device)).Message;
     }
 }

@@ -166,7 +166,7 @@ public sealed class GoldenTests
         Assert.NotEqual(await Draw(1), await Draw(2));
     }
 
-    private static async Task<int[]> Generate(Qwen3Moe model, int[] prompt, int count, float temperature = 0, long seed = 0)
+    private static async Task<int[]> Generate(LanguageModel model, int[] prompt, int count, float temperature = 0, long seed = 0)
     {
         var ids = new List<int>();
         var options = new GenerationOptions { MaxTokens = count, Temperature = temperature, Seed = seed, IgnoreEndOfText = true };

@@ -29,7 +29,7 @@ public sealed class NotFiniteLogitsTests : IDisposable
     public async Task The_text_whose_logits_are_not_finite_fails_and_no_other(string deviceName)
     {
         using var device = Open(deviceName);
-        using var model = Qwen3Moe.Load(_damaged.Path, device, new() { MaxBatch = 8, KvCacheTokens = 4096 });
+        using var model = LanguageModel.Load(_damaged.Path, device, new() { MaxBatch = 8, KvCacheTokens = 4096 });
         var hidden = HiddenOfSingleTokens();
         int[] bad = [Array.FindIndex(hidden, h => h > Edge + 0.2), Array.FindIndex(hidden, h => h < -Edge - 0.2)];
         int[] good = [.. Enumerable.Range(0, hidden.Length).Where(id => hidden[id] is < -0.1f and > -0.9f).Take(2)];
@@ -57,7 +57,7 @@ public sealed class NotFiniteLogitsTests : IDisposable
     public async Task A_text_fails_at_the_token_after_its_last_one()
     {
         using var device = Device.Open("cpu");
-        using var model = Qwen3Moe.Load(_damaged.Path, device, new() { KvCacheTokens = 1024 });
+        using var model = LanguageModel.Load(_damaged.Path, device, new() { KvCacheTokens = 1024 });
         var failures = 0;
         for (var seed = 0; seed < 20; seed++)
         {
@@ -101,7 +101,7 @@ public sealed class NotFiniteLogitsTests : IDisposable
         using var device = Device.Open("cpu");
         var ids = TinyModel.Ids("line");
         var expected = FirstOverEdge(ids);
-        using var model = Qwen3Moe.Load(_damaged.Path, device, new() { KvCacheTokens = 1024 });
+        using var model = LanguageModel.Load(_damaged.Path, device, new() { KvCacheTokens = 1024 });
         var error = Assert.Throws<NotFiniteNumberException>(() => model.Logits(ids, (_, _) => { }, chunk));
         Assert.StartsWith(
             $"position {expected}: the logits are not finite on cpu: the logit of token id {Token} is ", error.Message, StringComparison.Ordinal);
@@ -118,7 +118,7 @@ public sealed class NotFiniteLogitsTests : IDisposable
         var first = Enumerable.Range(0, ids.Length / Window).First(i => FirstOverEdge(ids[(i * Window)..((i + 1) * Window)]) >= 0);
         var expected = first * Window + FirstOverEdge(ids[(first * Window)..((first + 1) * Window)]);
         Assert.InRange(expected, Window, ids.Length);
-        using var model = Qwen3Moe.Load(_damaged.Path, device, new() { KvCacheTokens = 1024 });
+        using var model = LanguageModel.Load(_damaged.Path, device, new() { KvCacheTokens = 1024 });
         var error = Assert.Throws<NotFiniteNumberException>(() => model.Perplexity(ids, Window));
         Assert.StartsWith($"position {expected}: ", error.Message, StringComparison.Ordinal);
     }
@@ -144,11 +144,11 @@ public sealed class NotFiniteLogitsTests : IDisposable
     private static float[] HiddenOfSingleTokens() =>
         Hidden(model => [.. Enumerable.Range(0, 300).Select(id => TinyModel.Logits(model, [id])[Token])]);
 
-    private static float[] Hidden(Func<Qwen3Moe, float[]> read)
+    private static float[] Hidden(Func<LanguageModel, float[]> read)
     {
         using var probe = PatchedModel.WithHead(Token, Column, 1);
         using var device = Device.Open("cpu");
-        using var model = Qwen3Moe.Load(probe.Path, device, new() { KvCacheTokens = 1024 });
+        using var model = LanguageModel.Load(probe.Path, device, new() { KvCacheTokens = 1024 });
         return read(model);
     }
 }

@@ -7,7 +7,7 @@ namespace Octet.Tests.Inference.Models;
 
 public sealed class Qwen3MoeMemoryTests
 {
-    private static KvMemory AskTarget(Qwen3MoeOptions options)
+    private static KvMemory AskTarget(LanguageModelOptions options)
     {
         // A device of an MI325X's size and compute units that has no memory.
         using var device = Device.Open("plan:gfx942");
@@ -96,9 +96,9 @@ public sealed class Qwen3MoeMemoryTests
     public async Task A_model_at_work_takes_no_more_than_was_planned(string name)
     {
         using var device = Device.Open(name);
-        var options = new Qwen3MoeOptions { MaxContext = 256, PrefillChunk = 32, MaxBatch = 4, KvCacheTokens = 1024 };
+        var options = new LanguageModelOptions { MaxContext = 256, PrefillChunk = 32, MaxBatch = 4, KvCacheTokens = 1024 };
         var memory = Qwen3MoeMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, 32, 4);
-        using var model = Qwen3Moe.Load(TinyModel.Directory, device, options);
+        using var model = LanguageModel.Load(TinyModel.Directory, device, options);
         var before = device.LiveBytes;
         await Task.WhenAll(Enumerable.Range(0, 3).Select(async i =>
         {
@@ -119,7 +119,7 @@ public sealed class Qwen3MoeMemoryTests
     public void By_default_the_cache_holds_as_many_whole_requests_as_are_continued_together()
     {
         using var device = Device.Open("cpu");
-        using var model = Qwen3Moe.Load(TinyModel.Directory, device, new() { MaxBatch = 5 });
+        using var model = LanguageModel.Load(TinyModel.Directory, device, new() { MaxBatch = 5 });
         Assert.Equal(5 * 2048, model.KvCacheTokens);
     }
 

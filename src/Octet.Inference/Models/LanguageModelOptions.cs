@@ -11,7 +11,7 @@ public enum KvEncoding
 }
 
 /// <summary>How a model is run.</summary>
-public sealed record Qwen3MoeOptions
+public sealed record LanguageModelOptions
 {
     /// <summary>How K and V are kept.</summary>
     public KvEncoding KvEncoding { get; init; }

@@ -4,7 +4,7 @@ using Octet.Inference.Models;
 
 namespace Octet.Tests.Inference.Models;
 
-public sealed class Qwen3MoeTests
+public sealed class LanguageModelTests
 {
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
@@ -139,7 +139,7 @@ public sealed class Qwen3MoeTests
         for (var i = 0; i < 50; i++)
         {
             File.WriteAllBytes(path, bytes[..random.Next(bytes.Length)]);
-            var error = Assert.Throws<ModelFormatException>(() => Qwen3Moe.Load(folder, device));
+            var error = Assert.Throws<ModelFormatException>(() => LanguageModel.Load(folder, device));
             Assert.Contains("model.safetensors", error.Message, StringComparison.Ordinal);
             Assert.Equal(0, device.LiveBytes);
         }
@@ -161,7 +161,7 @@ public sealed class Qwen3MoeTests
         }
 
         File.WriteAllBytes(path, bytes);
-        var error = Assert.Throws<ModelFormatException>(() => Qwen3Moe.Load(folder, device));
+        var error = Assert.Throws<ModelFormatException>(() => LanguageModel.Load(folder, device));
         Assert.Contains("model.layers.2.mlp.experts.3.up_proj.weight", error.Message, StringComparison.Ordinal);
         Assert.Contains("position 77", error.Message, StringComparison.Ordinal);
         Directory.Delete(folder, recursive: true);
@@ -174,7 +174,7 @@ public sealed class Qwen3MoeTests
     public void Options_out_of_range_are_refused(int chunk, int context, int batch)
     {
         using var device = Device.Open("cpu");
-        Assert.Throws<ArgumentException>(() => Qwen3Moe.Load(
+        Assert.Throws<ArgumentException>(() => LanguageModel.Load(
             TinyModel.Directory, device, new() { PrefillChunk = chunk, MaxContext = context, MaxBatch = batch }));
     }
 

@@ -6,10 +6,10 @@ using Octet.Inference.Loading;
 namespace Octet.Inference.Models;
 
 /// <summary>
-/// A Qwen3-MoE language model on a device. Any number of texts can be generated at once, from any thread; they are continued
+/// A language model on a device. Any number of texts can be generated at once, from any thread; they are continued
 /// together, and each has the same tokens as if it were alone.
 /// </summary>
-public sealed class Qwen3Moe : IDisposable
+public sealed class LanguageModel : IDisposable
 {
     private readonly Stack<IDisposable> _owned = new();
     private readonly Lazy<ModelTokenizer> _tokenizer;
@@ -21,8 +21,8 @@ public sealed class Qwen3Moe : IDisposable
     private long _ids;
     private bool _disposed;
 
-    private Qwen3Moe(
-        string directory, Device device, Qwen3MoeOptions options, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+    private LanguageModel(
+        string directory, Device device, LanguageModelOptions options, IProgress<LoadProgress>? progress, CancellationToken cancellation)
     {
         Device = device;
         Config = ModelConfig.Load(directory);
@@ -100,13 +100,13 @@ public sealed class Qwen3Moe : IDisposable
     /// <exception cref="ModelFormatException">The folder is missing, damaged or holds another kind of model; one line with file, values and remedy.</exception>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="OctetException">The device failed, or has not enough memory.</exception>
-    public static Qwen3Moe Load(
-        string directory, Device device, Qwen3MoeOptions? options = null, IProgress<LoadProgress>? progress = null,
+    public static LanguageModel Load(
+        string directory, Device device, LanguageModelOptions? options = null, IProgress<LoadProgress>? progress = null,
         CancellationToken cancellation = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
         ArgumentNullException.ThrowIfNull(device);
-        return new Qwen3Moe(directory, device, options ?? new(), progress, cancellation);
+        return new LanguageModel(directory, device, options ?? new(), progress, cancellation);
     }
 
     /// <summary>
@@ -120,7 +120,7 @@ public sealed class Qwen3Moe : IDisposable
     /// before the next step.
     /// </param>
     /// <exception cref="ArgumentException">The prompt is empty or longer than the context, or an option is out of range.</exception>
-    /// <exception cref="QueueFullException">By the enumeration: <see cref="Qwen3MoeOptions.MaxQueue"/> requests wait already.</exception>
+    /// <exception cref="QueueFullException">By the enumeration: <see cref="LanguageModelOptions.MaxQueue"/> requests wait already.</exception>
     /// <exception cref="NotFiniteNumberException">By the enumeration: a logit is not finite, so there is no next token; the message has the position.</exception>
     public IAsyncEnumerable<GeneratedToken> GenerateAsync(
         string prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
@@ -272,7 +272,7 @@ public sealed class Qwen3Moe : IDisposable
         return _runner.RunLayer(plan, layer, residual);
     }
 
-    private static int CheckContext(Qwen3MoeOptions options, ModelConfig config)
+    private static int CheckContext(LanguageModelOptions options, ModelConfig config)
     {
         var context = options.MaxContext ?? config.MaxContext;
         if (context < 1 || context > config.MaxContext || options.PrefillChunk < 1 || options.MaxBatch < 1 || options.KvCacheTokens < 1
