@@ -196,7 +196,7 @@ public sealed partial class ReadmeTests
     [GeneratedRegex(@"^(?:[A-Z_]+=\S+ )*octet ")]
     private static partial Regex Octet();
 
-    [GeneratedRegex(@"^(?:[A-Z_]+=\S+ )*(?:(?:octet|dotnet|cmake|ninja|python3|apt-get|git|docker) |eng/)")]
+    [GeneratedRegex(@"^(?:[A-Z_]+=\S+ )*(?:(?:octet|dotnet|cmake|ninja|python3) |eng/)")]
     private static partial Regex Started();
 
     [GeneratedRegex(@"\[|\b[A-Z]+\b|\|")]
