@@ -22,7 +22,7 @@ public sealed class CommandTests
         var (code, output, _) = await Run("generate", "--prompt", "KING", "--max-tokens", "5", "--seed", "7", "--device", "cpu", "--json");
         Assert.Equal(0, code);
         using var json = JsonDocument.Parse(output);
-        foreach (var field in (string[])["text", "ids", "device", "prompt_tokens", "ttft_ms", "tpot_ms", "tokens_per_second"])
+        foreach (var field in (string[])["text", "ids", "finish_reason", "device", "prompt_tokens", "ttft_ms", "tpot_ms", "tokens_per_second"])
         {
             Assert.True(json.RootElement.TryGetProperty(field, out _), field);
         }
@@ -202,6 +202,21 @@ public sealed class CommandTests
 
     // A line that goes on below is indented there.
     private static string Unfolded(string output) => System.Text.RegularExpressions.Regex.Replace(output, "\n {4,8}(?=[^ ])", " ");
+
+    // Each weight is a good one; 2^64 * 2^64 times a number of the hidden state is over the largest float at most positions.
+    [Theory]
+    [InlineData("generate", "--prompt", "ROMEO: what light through yonder window breaks", "--max-tokens", "200")]
+    [InlineData("generate", "--prompt", "ROMEO: what light through yonder window breaks", "--max-tokens", "200", "--temperature", "0", "--json")]
+    [InlineData("logits", "--ids", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16", "--output", "octet-unwritten.safetensors")]
+    [InlineData("perplexity", "--ids", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16", "--window", "4")]
+    public async Task Logits_that_are_not_finite_are_exit_code_2_and_one_line_with_the_position(params string[] arguments)
+    {
+        using var model = Inference.Models.PatchedModel.WithLogit(token: 900, column: 17, norm: 1.8446744e19f, head: 1.8446744e19f);
+        var (code, _, error) = await Run([.. arguments, "--device", "cpu", "--model", model.Path]);
+        Assert.Equal(2, code);
+        Assert.Matches(@"^octet: position \d+: the logits are not finite on cpu: [^\n]*\n$", error);
+        Assert.False(File.Exists("octet-unwritten.safetensors"));
+    }
 
     [Fact]
     public async Task Without_a_command_the_help_text_comes_on_stderr()

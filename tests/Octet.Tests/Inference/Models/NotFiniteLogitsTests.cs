@@ -5,16 +5,16 @@ using Octet.Inference.Models;
 namespace Octet.Tests.Inference.Models;
 
 /// <summary>
-/// A checkpoint whose weights are all finite and whose logits are not, at some positions: the head gives one token 3e38 times one
-/// number h of the hidden state, which is infinite where |h| is over 1.13 (the largest BF16 and f32 are 3.39e38 and 3.40e38). What h
-/// is at each position, the same checkpoint with 1 in the place of 3e38 tells.
+/// A checkpoint of good weights whose logits are not finite at some positions: one token's logit is 2^64 * 2^64 times a number h of the
+/// normalised hidden state, which is infinite where the BF16 |h| is 1 or more. What h is at each position, the same checkpoint with 1
+/// in the place of 2^64 tells.
 /// </summary>
 public sealed class NotFiniteLogitsTests : IDisposable
 {
     private const int Token = 900, Column = 17;
-    private const float Weight = 3e38f, Edge = 3.4028235e38f / Weight;
+    private const float Weight = 1.8446744e19f, Edge = 1;
 
-    private readonly PatchedModel _damaged = PatchedModel.WithHead(Token, Column, Weight);
+    private readonly PatchedModel _damaged = PatchedModel.WithLogit(Token, Column, Weight, Weight);
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
@@ -31,8 +31,8 @@ public sealed class NotFiniteLogitsTests : IDisposable
         using var device = Open(deviceName);
         using var model = Qwen3Moe.Load(_damaged.Path, device, new() { MaxBatch = 8, KvCacheTokens = 4096 });
         var hidden = HiddenOfSingleTokens();
-        int[] bad = [Array.FindIndex(hidden, h => h > Edge + 0.2), Array.FindIndex(hidden, h => h < -Edge - 0.2)];
-        int[] good = [.. Enumerable.Range(0, hidden.Length).Where(id => hidden[id] is < -0.1f and > -0.9f).Take(2)];
+        int[] bad = [Array.FindIndex(hidden, h => h > 1.2), Array.FindIndex(hidden, h => h < -1.2)];
+        int[] good = [.. Enumerable.Range(0, hidden.Length).Where(id => hidden[id] is < -0.1f and > -0.8f).Take(2)];
         foreach (var temperature in (float[])[0, 1])
         {
             var options = new GenerationOptions { MaxTokens = 1, Temperature = temperature, Seed = 3 };
@@ -129,13 +129,13 @@ public sealed class NotFiniteLogitsTests : IDisposable
         return Device.Open(name);
     }
 
-    private static int GoodToken() => Array.FindIndex(HiddenOfSingleTokens(), h => h is < -0.1f and > -0.9f);
+    private static int GoodToken() => Array.FindIndex(HiddenOfSingleTokens(), h => h is < -0.1f and > -0.8f);
 
     // The first position whose logit overflows: -1 if none does. So near the edge that rounding could decide, the text is a bad choice.
     private static int FirstOverEdge(int[] ids)
     {
         var hidden = Hidden(model => TinyModel.Logits(model, ids).Where((_, i) => i % 1024 == Token).ToArray());
-        var first = Array.FindIndex(hidden, h => Math.Abs(h) > Edge);
+        var first = Array.FindIndex(hidden, h => Math.Abs(h) >= Edge);
         Assert.All(hidden[..(first + 1)], h => Assert.False(Math.Abs(h) is > Edge - 0.01f and < Edge + 0.01f, $"{h} is too near {Edge}"));
         return first;
     }
@@ -146,7 +146,7 @@ public sealed class NotFiniteLogitsTests : IDisposable
 
     private static float[] Hidden(Func<Qwen3Moe, float[]> read)
     {
-        using var probe = PatchedModel.WithHead(Token, Column, 1);
+        using var probe = PatchedModel.WithLogit(Token, Column, 1, 1);
         using var device = Device.Open("cpu");
         using var model = Qwen3Moe.Load(probe.Path, device, new() { KvCacheTokens = 1024 });
         return read(model);
