@@ -203,21 +203,6 @@ public sealed class CommandTests
     // A line that goes on below is indented there.
     private static string Unfolded(string output) => System.Text.RegularExpressions.Regex.Replace(output, "\n {4,8}(?=[^ ])", " ");
 
-    // Each weight is a good one; 2^64 * 2^64 times a number of the hidden state is over the largest float at most positions.
-    [Theory]
-    [InlineData("generate", "--prompt", "ROMEO: what light through yonder window breaks", "--max-tokens", "200")]
-    [InlineData("generate", "--prompt", "ROMEO: what light through yonder window breaks", "--max-tokens", "200", "--temperature", "0", "--json")]
-    [InlineData("logits", "--ids", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16", "--output", "octet-unwritten.safetensors")]
-    [InlineData("perplexity", "--ids", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16", "--window", "4")]
-    public async Task Logits_that_are_not_finite_are_exit_code_2_and_one_line_with_the_position(params string[] arguments)
-    {
-        using var model = Inference.Models.PatchedModel.WithLogit(token: 900, column: 17, norm: 1.8446744e19f, head: 1.8446744e19f);
-        var (code, _, error) = await Run([.. arguments, "--device", "cpu", "--model", model.Path]);
-        Assert.Equal(2, code);
-        Assert.Matches(@"^octet: position \d+: the logits are not finite on cpu: [^\n]*\n$", error);
-        Assert.False(File.Exists("octet-unwritten.safetensors"));
-    }
-
     [Fact]
     public async Task Without_a_command_the_help_text_comes_on_stderr()
     {
