@@ -23,11 +23,19 @@ internal static class CommandLine
     /// <summary>Stopped by another process, by the shells' convention.</summary>
     public const int Terminated = 143;
 
+    /// <summary>Nobody reads the output any more, by the shells' convention for the signal that ends other commands then.</summary>
+    public const int ReaderGone = 141;
+
+    // Runs when nobody reads stdout any more.
+    private static Action s_readerGone = () => { };
+
     // One step of a model in the simulator may take longer than anybody waits for.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
 
     public static async Task<int> RunAsync(Command root, string[] args)
     {
+        StandardOutput.Install();
+
         // '@' begins a tensor in --ids, not a response file.
         var parsed = root.Parse(args.Length == 0 ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
@@ -45,19 +53,21 @@ internal static class CommandLine
 
         using var cancellation = new CancellationTokenSource();
         var code = 0;
-        void Stop(PosixSignalContext signal)
+        bool Stop(int reason)
         {
-            // The first signal asks; a second one ends the process as it would have done by itself.
-            if (!cancellation.IsCancellationRequested)
+            var isFirst = Interlocked.CompareExchange(ref code, reason, 0) == 0;
+            if (isFirst)
             {
-                code = signal.Signal == PosixSignal.SIGINT ? Interrupted : Terminated;
-                signal.Cancel = true;
                 cancellation.Cancel();
             }
+
+            return isFirst;
         }
 
-        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        // The first signal asks; a second one ends the process as it would have done by itself.
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => signal.Cancel = Stop(Interrupted));
+        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal => signal.Cancel = Stop(Terminated));
+        s_readerGone = () => Stop(ReaderGone);
 
         // On a thread of its own, so that a command that never yields can be stopped too.
         var run = Task.Run(() => parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }, cancellation.Token));
@@ -66,7 +76,7 @@ internal static class CommandLine
             await Task.WhenAny(run, AfterPatience(cancellation.Token));
             if (!run.IsCompleted)
             {
-                Complain("interrupted");
+                NoteInterruption(code);
                 Environment.Exit(code);
             }
 
@@ -74,8 +84,12 @@ internal static class CommandLine
         }
         catch (OperationCanceledException)
         {
-            Complain("interrupted");
+            NoteInterruption(code);
             return code;
+        }
+        catch (StandardOutputException error) when (error.ReaderIsGone)
+        {
+            return ReaderGone;
         }
         catch (OutOfMemoryException error)
         {
@@ -88,6 +102,10 @@ internal static class CommandLine
             return BadInput;
         }
     }
+
+    /// <summary>For commands that work long for what they print: they end within a step once nobody reads stdout any more.</summary>
+    /// <exception cref="StandardOutputException">stdout is closed.</exception>
+    public static void StopWithoutReader() => StandardOutput.WatchReader(s_readerGone);
 
     /// <summary>One line on stderr, with the name of the command before it.</summary>
     public static void Complain(string message) => Note($"octet: {message}");
@@ -102,6 +120,15 @@ internal static class CommandLine
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             // Nobody listens: stderr is closed.
+        }
+    }
+
+    // Whoever stopped reading knows it.
+    private static void NoteInterruption(int code)
+    {
+        if (code != ReaderGone)
+        {
+            Complain("interrupted");
         }
     }
 

@@ -14,7 +14,8 @@ internal static class GenerateCommand
     {
         var command = new Command("generate", "Continue a text, streaming the tokens as they come");
         var model = new ModelArguments(command);
-        var prompt = new Option<string>("--prompt") { Description = "The text to continue", Required = true };
+        var prompt = new Option<string?>("--prompt") { Description = "The text to continue" };
+        var promptFile = new Option<string?>("--prompt-file") { Description = "A file (UTF-8) with the text to continue; -: stdin", HelpName = "FILE|-" };
         var chat = new Option<bool>("--chat") { Description = "Put the prompt into the checkpoint's chat template as the user's message" };
         var maxTokens = NumberOption.Create("--max-tokens", "The most tokens to generate", 128, "a whole number from 1", x => x >= 1);
         var temperature = NumberOption.Create<float>(
@@ -24,23 +25,32 @@ internal static class GenerateCommand
             "--top-p", "Draw among the fewest that hold this probability", "a number over 0 and at most 1", x => x is > 0 and <= 1);
         var seed = NumberOption.Create<long>("--seed", "The same seed gives the same text", "a whole number of 64 bits", _ => true);
         var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
-        foreach (var option in (Option[])[prompt, chat, maxTokens, temperature, topK, topP, seed, json])
+        foreach (var option in (Option[])[prompt, promptFile, chat, maxTokens, temperature, topK, topP, seed, json])
         {
             command.Add(option);
         }
 
+        command.Validators.Add(result =>
+        {
+            var given = (result.GetResult(prompt) is null ? 0 : 1) + (result.GetResult(promptFile) is null ? 0 : 1);
+            if (given != 1)
+            {
+                result.AddError(given == 0 ? "One of --prompt and --prompt-file is required." : "--prompt and --prompt-file cannot both be given.");
+            }
+        });
         command.SetAction(async (parsed, cancellation) =>
         {
-            var text = parsed.GetValue(prompt)!;
+            CommandLine.StopWithoutReader();
+            var text = parsed.GetValue(prompt) ?? await PromptFile.ReadAsync(parsed.GetValue(promptFile)!, cancellation);
             if (parsed.GetValue(chat))
             {
                 text = ChatTemplate.Load(model.Directory(parsed)).Render([new ChatMessage("user", text)], addGenerationPrompt: true);
             }
 
-            // A character has at most three bytes, of which each may be a token; normalisation may triple it.
-            var room = 9L * text.Length + parsed.GetValue(maxTokens);
+            // Before the weights are read, which may take minutes.
+            var ids = Encode(text, model.Directory(parsed));
             using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, room, cancellation);
+            using var loaded = model.Load(parsed, device, (long)ids.Length + parsed.GetValue(maxTokens), cancellation);
             model.NoteNotApplied(parsed, loaded.GenerationConfig);
             var options = new GenerationOptions
             {
@@ -50,24 +60,38 @@ internal static class GenerateCommand
                 TopP = parsed.GetValue(topP),
                 Seed = parsed.GetValue(seed),
             };
-            await RunAsync(loaded, text, options, parsed.GetValue(json), cancellation);
+            await RunAsync(loaded, ids, options, parsed.GetValue(json), cancellation);
             return CommandLine.Success;
         });
         return command;
     }
 
-    private static async Task RunAsync(LanguageModel model, string prompt, GenerationOptions options, bool json, CancellationToken cancellation)
+    private static int[] Encode(string text, string directory)
     {
-        var ids = model.Tokenizer.Encode(prompt);
+        int[] ids = [.. ModelTokenizer.Load(directory).Encode(text)];
+        var context = ModelConfig.Load(directory).MaxContext;
+        return ids.Length < context
+            ? ids
+            : throw new ArgumentException($"the prompt has {ids.Length} tokens, the context of the model {context}: no room is left for a continuation");
+    }
+
+    private static async Task RunAsync(LanguageModel model, int[] ids, GenerationOptions options, bool json, CancellationToken cancellation)
+    {
         var (text, generated) = (new StringBuilder(), new List<int>());
         var start = Stopwatch.GetTimestamp();
         var (first, last) = (TimeSpan.Zero, TimeSpan.Zero);
+        var reason = "";
         await foreach (var token in model.GenerateAsync(ids, options, cancellation))
         {
             last = Stopwatch.GetElapsedTime(start);
-            first = generated.Count == 0 ? last : first;
-            generated.Add(token.Id);
+            first = text.Length == 0 && generated.Count == 0 ? last : first;
             text.Append(token.Text);
+            if (token.FinishReason is not FinishReason.Stop)
+            {
+                generated.Add(token.Id);
+            }
+
+            reason = token.FinishReason is { } ended ? ended.ToString().ToLowerInvariant() : reason;
             if (!json)
             {
                 Console.Out.Write(token.Text);
@@ -86,6 +110,7 @@ internal static class GenerateCommand
                 writer.WriteStartArray("ids");
                 generated.ForEach(id => writer.WriteNumberValue(id));
                 writer.WriteEndArray();
+                writer.WriteString("finish_reason", reason);
                 writer.WriteString("device", model.Device.Name);
                 writer.WriteNumber("prompt_tokens", ids.Length);
                 writer.WriteNumber("ttft_ms", Math.Round(first.TotalMilliseconds, 3));
@@ -97,7 +122,7 @@ internal static class GenerateCommand
 
         Console.Out.WriteLine();
         CommandLine.Note(
-            $"{model.Device}: {ids.Length} prompt tokens, {generated.Count} generated, TTFT {first.TotalMilliseconds:f1} ms, "
+            $"{model.Device}: {ids.Length} prompt tokens, {generated.Count} generated ({reason}), TTFT {first.TotalMilliseconds:f1} ms, "
             + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s");
     }
 }

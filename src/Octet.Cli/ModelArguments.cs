@@ -87,7 +87,9 @@ internal sealed class ModelArguments
     {
         if (config.NotApplied.Count > 0)
         {
-            CommandLine.Complain($"not applied, from {Path.Combine(Directory(parsed), GenerationConfig.FileName)}: {string.Join(", ", config.NotApplied)}");
+            var file = Path.Combine(Directory(parsed), GenerationConfig.FileName);
+            file = Path.Exists(file) ? file : Path.Combine(Directory(parsed), ModelConfig.FileName);
+            CommandLine.Complain($"not applied, from {file}: {string.Join(", ", config.NotApplied)}");
         }
     }
 }

@@ -19,6 +19,7 @@ internal static class PerplexityCommand
         command.Add(json);
         command.SetAction((parsed, cancellation) =>
         {
+            CommandLine.StopWithoutReader();
             var tokens = TokenIds.Parse(parsed.GetValue(ids)!);
             var size = parsed.GetValue(window);
             using var device = model.OpenDevice(parsed);

@@ -6,19 +6,20 @@ namespace Octet.Inference.Loading;
 
 /// <summary>Which values the tensors of a checkpoint may hold, and how they are read.</summary>
 /// <remarks>
-/// A weight is finite and at most 2^64 in magnitude: the square of a larger one is infinite in f32, and so is the sum of squares of a
-/// norm behind it, which then gives zeros that look like a result. A scale is from 0 to 2^64/448, so that no weight code * scale is
-/// larger (a FNUZ code is half as large and its scale doubled); 0 only over a block of zeros.
+/// A weight is finite and at most 2^16 in magnitude, about what F16 holds. No trained weight comes near; with larger ones the product of
+/// gate, up and down can pass 2^64, whose square is infinite in f32: the norm behind it then gives zeros, which look like a result. A scale
+/// is from 0 to 2^16/448, so that no code times its scale is a larger weight (a FNUZ code is half as large, its scale doubled); 0 only over
+/// a block of zeros.
 /// </remarks>
 internal static class TensorValues
 {
-    /// <summary>2^64.</summary>
-    public const float LargestWeight = 18446744073709551616f;
+    /// <summary>2^16.</summary>
+    public const float LargestWeight = 65536f;
 
-    /// <summary>2^64 over the largest FP8 code.</summary>
+    /// <summary>2^16 over the largest FP8 code.</summary>
     public const float LargestScale = LargestWeight / 448;
 
-    private const string Limit = "a weight must be a number of at most 2^64 (1.8e19), or its square overflows; compare the file's checksum with its publisher's";
+    private const string Limit = "a weight must be a finite number of at most 65536 in magnitude; compare the file's checksum with its publisher's";
 
     /// <summary>The first element that no weight may be, or -1. Types other than FP8 E4M3, BF16, F16 and F32 have none.</summary>
     public static int IndexOfUnusable(SafeTensorType type, ReadOnlySpan<byte> elements) => type switch
@@ -49,15 +50,15 @@ internal static class TensorValues
         throw new ModelFormatException($"{tensor.File}: tensor {tensor} holds {value} at position {first + bad}; {Limit}");
     }
 
-    /// <summary>Refuses a scale that is negative, not finite or so large that a weight would be.</summary>
+    /// <summary>Refuses a scale out of its range: by default one that is negative, not finite or so large that a weight would be.</summary>
     /// <exception cref="ModelFormatException">The message has position and value.</exception>
-    public static void CheckScale(SafeTensor tensor, long position, float scale, float least = 0)
+    public static void CheckScale(SafeTensor tensor, long position, float scale, float least = 0, float most = LargestScale)
     {
-        if (!(scale >= least && scale <= LargestScale))
+        if (!(scale >= least && scale <= most))
         {
             throw new ModelFormatException(string.Create(
                 CultureInfo.InvariantCulture,
-                $"{tensor.File}: tensor {tensor} holds {scale} at position {position}; a scale must be from {least:g3} to {LargestScale:g3}, or weights overflow; compare the file's checksum with its publisher's"));
+                $"{tensor.File}: tensor {tensor} holds {scale} at position {position}; a scale must be from {least:g3} to {most:g3}, so that no value overflows; compare the file's checksum with its publisher's"));
         }
     }
 

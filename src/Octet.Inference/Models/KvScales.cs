@@ -5,8 +5,9 @@ namespace Octet.Inference.Models;
 /// <summary>The scales of a layer's FP8 KV cache in OCP encoding, value = code * scale: one each, or one for each KV head.</summary>
 internal sealed record KvScales(float[] K, float[] V)
 {
-    // Quotients of this and any value below 2^63 are finite.
-    private const float Least = 1 / TensorValues.LargestWeight;
+    // 2^-64 and 2^64: values up to 2^63 over the one and codes times the other are finite.
+    private const float Least = 1 / Most;
+    private const float Most = 18446744073709551616f;
 
     private static readonly string[] KeyNames = ["k_scale", "attn.k_scale", "k_proj.k_scale", "qkv_proj.k_scale", "k_proj.output_scale"];
     private static readonly string[] ValueNames = ["v_scale", "attn.v_scale", "v_proj.v_scale", "qkv_proj.v_scale", "v_proj.output_scale"];
@@ -54,7 +55,7 @@ internal sealed record KvScales(float[] K, float[] V)
         var scales = TensorValues.ToSingles(tensor, tensor.Bytes);
         for (var i = 0; i < scales.Length; i++)
         {
-            TensorValues.CheckScale(tensor, i, scales[i], Least);
+            TensorValues.CheckScale(tensor, i, scales[i], Least, Most);
         }
 
         return scales;

@@ -45,6 +45,9 @@ internal sealed class Qwen3MoeForward : IDisposable
     /// <summary>Called after each MoE layer's routing with the layer and [tokens, top_k] expert ids: for tests of the routing.</summary>
     public Action<int, Tensor>? Routed { get; set; }
 
+    /// <summary>[positions, head_dim] f32: the angles of RoPE; for tests of a position that is spoiled.</summary>
+    public Tensor Angles => _cosSin;
+
     /// <summary>The most rows of logits one call of <see cref="Head(int, int)"/> gives.</summary>
     public int MaxRows => (int)_buffers.Rows.Shape[0];
 

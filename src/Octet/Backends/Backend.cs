@@ -91,14 +91,7 @@ public abstract class Backend : IDisposable
     public abstract long LiveBytes { get; }
 
     /// <summary>Bytes that nobody holds, as far as this backend can tell: of the host's memory where that is used, else of the device's.</summary>
-    public virtual long FreeMemory
-    {
-        get
-        {
-            var free = Math.Max(Properties.TotalMemory - LiveBytes, 0);
-            return Properties.UsesHostMemory ? Math.Min(free, HostMemory.Free()) : free;
-        }
-    }
+    public virtual long FreeMemory => Properties.UsesHostMemory ? HostMemory.Free() : Math.Max(Properties.TotalMemory - LiveBytes, 0);
 
     /// <summary>Allocates at least one byte.</summary>
     public abstract BufferHandle Allocate(long sizeInBytes, MemoryKind kind);

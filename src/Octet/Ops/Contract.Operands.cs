@@ -48,14 +48,9 @@ internal readonly ref partial struct Contract
         Scales(new Argument(name, " scales"), weight);
     }
 
-    /// <summary>What <see cref="Weight(string, Weight)"/> checks, of this shape.</summary>
-    public void Weight(string name, Weight? weight, long n, long k, long experts)
-    {
-        Weight(name, weight);
-        Require(
-            weight!.N == n && weight.K == k && weight.Experts == experts,
-            $"{name} {weight.Values}: must be {experts} x [{n}, {k}]");
-    }
+    /// <summary>A weight that is well-formed in itself, of this shape.</summary>
+    public void WeightShape(string name, Weight weight, long n, long k, long experts) => Require(
+        weight.N == n && weight.K == k && weight.Experts == experts, $"{name} {weight.Values}: must be {experts} x [{n}, {k}]");
 
     /// <summary>FP8 experts in the encoding the device multiplies.</summary>
     public void Experts(string name, Weight? weight)

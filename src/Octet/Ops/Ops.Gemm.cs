@@ -94,7 +94,7 @@ public static partial class Ops
         contract.Weight("b", args.B);
         contract.Matrix("a", args.A, args.B.Values.DType, mayOverlap: true);
         var (m, k) = (args.A.Shape[0], args.A.Shape[1]);
-        contract.Weight("b", args.B, args.B.N, k, 1);
+        contract.WeightShape("b", args.B, args.B.N, k, 1);
         contract.Tokens("output", m, args.B.N);
         contract.Require(
             (args.AScales is not null) == args.B.Values.DType.IsFloat8(), $"a scales go with FP8 only, b is {args.B.Values.DType}");

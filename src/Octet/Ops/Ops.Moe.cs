@@ -263,14 +263,15 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in MoeGateUpArgs args)
     {
-        contract.Matrix("x", args.X.Values, contract.Float8);
+        contract.OnDevice("x", args.X.Values, contract.Float8);
+        contract.Require(args.X.Values.Rank == 2, $"x {args.X.Values} must have two dimensions");
         var (tokens, hidden) = (args.X.Values.Shape[0], args.X.Values.Shape[1]);
         contract.Quantized("x", args.X, tokens, hidden);
         contract.Experts("gate", args.Gate);
         contract.Experts("up", args.Up);
         var (experts, intermediate) = (args.Gate.Experts, args.Gate.N);
-        contract.Weight("gate", args.Gate, intermediate, hidden, experts);
-        contract.Weight("up", args.Up, intermediate, hidden, experts);
+        contract.WeightShape("gate", args.Gate, intermediate, hidden, experts);
+        contract.WeightShape("up", args.Up, intermediate, hidden, experts);
         contract.Require(
             args.Gate.ScaleColumnOffset == args.Up.ScaleColumnOffset,
             $"gate and up begin {args.Gate.ScaleColumnOffset} and {args.Up.ScaleColumnOffset} columns into a scale block: these must be equal");
@@ -302,11 +303,12 @@ public static partial class Ops
 
     private static void Check(in Contract contract, in MoeDownArgs args)
     {
-        contract.Matrix("x", args.X.Values, contract.Float8);
+        contract.OnDevice("x", args.X.Values, contract.Float8);
+        contract.Require(args.X.Values.Rank == 2, $"x {args.X.Values} must have two dimensions");
         var (slots, intermediate) = (args.X.Values.Shape[0], args.X.Values.Shape[1]);
         contract.Quantized("x", args.X, slots, intermediate);
         contract.Experts("down", args.Down);
-        contract.Weight("down", args.Down, args.Down.N, intermediate, args.Down.Experts);
+        contract.WeightShape("down", args.Down, args.Down.N, intermediate, args.Down.Experts);
         contract.Require(args.TopK >= 1 && slots % args.TopK == 0, $"x {args.X.Values}: rows must be tokens * top_k, top_k = {args.TopK}");
         contract.Slots(slots / args.TopK, args.TopK, args.Down.Experts, args.ExpertOffsets, args.LayerExperts);
         contract.Tokens("output", slots / args.TopK, args.TopK * args.Down.N);

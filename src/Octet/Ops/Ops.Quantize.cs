@@ -69,7 +69,8 @@ public static partial class Ops
     private static void Check(in Contract contract, in QuantizeWeightArgs args)
     {
         contract.Matrix("x", args.X, DType.BFloat16, DType.Float32, mayOverlap: true);
-        contract.Weight("output", args.Output, args.X.Shape[0], args.X.Shape[1], 1);
+        contract.Weight("output", args.Output);
+        contract.WeightShape("output", args.Output, args.X.Shape[0], args.X.Shape[1], 1);
         contract.Require(
             args.Output.Values.DType == contract.Float8 && args.Output is { ScaleRowOffset: 0, ScaleColumnOffset: 0 },
             $"output {args.Output.Values} must be {contract.Float8} without scale offsets");

@@ -39,6 +39,16 @@ public sealed class CheckpointFieldsTests : IDisposable
     }
 
     [Fact]
+    public async Task Fields_that_stand_in_config_for_want_of_the_file_are_named_from_there()
+    {
+        File.Delete(Path.Combine(_directory.Path, "generation_config.json"));
+        Change("config.json", json => json["no_repeat_ngram_size"] = 3);
+        var (code, _, error) = await Generate();
+        Assert.Equal(0, code);
+        Assert.Contains($"octet: not applied, from {_directory.Path}/config.json: no_repeat_ngram_size 3", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Nothing_is_named_where_everything_is_applied()
     {
         var (code, _, error) = await Generate();

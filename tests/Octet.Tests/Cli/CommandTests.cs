@@ -22,7 +22,7 @@ public sealed class CommandTests
         var (code, output, _) = await Run("generate", "--prompt", "KING", "--max-tokens", "5", "--seed", "7", "--device", "cpu", "--json");
         Assert.Equal(0, code);
         using var json = JsonDocument.Parse(output);
-        foreach (var field in (string[])["text", "ids", "device", "prompt_tokens", "ttft_ms", "tpot_ms", "tokens_per_second"])
+        foreach (var field in (string[])["text", "ids", "finish_reason", "device", "prompt_tokens", "ttft_ms", "tpot_ms", "tokens_per_second"])
         {
             Assert.True(json.RootElement.TryGetProperty(field, out _), field);
         }

@@ -17,11 +17,28 @@ internal static class OctetProcess
         return (process.ExitCode, await output, await error);
     }
 
+    /// <summary>A line of bash in which octet is the command.</summary>
+    public static async Task<(int Code, string Output, string Error)> Shell(string script)
+    {
+        var start = new ProcessStartInfo("bash") { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add("-c");
+        start.ArgumentList.Add($"octet() {{ dotnet exec '{Path.Combine(AppContext.BaseDirectory, "Octet.Cli.dll")}' \"$@\"; }}; {script}");
+        start.Environment.Remove("OCTET_DEVICE");
+        using var process = Process.Start(start)!;
+        var output = process.StandardOutput.ReadToEndAsync();
+        var error = process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, await output, await error);
+    }
+
     public static Process Start(params string[] arguments) => Start(arguments, ("", null));
 
-    private static Process Start(string[] arguments, (string Name, string? Value) variable)
+    /// <summary>A command whose stdin the test writes, and which traces its launches on stderr.</summary>
+    public static Process StartWithInput(params string[] arguments) => Start(arguments, ("OCTET_TRACE", "1"), input: true);
+
+    private static Process Start(string[] arguments, (string Name, string? Value) variable, bool input = false)
     {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardInput = input, RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add("exec");
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "Octet.Cli.dll"));
         foreach (var argument in arguments)

@@ -29,7 +29,8 @@ internal sealed partial class NativeBackend : Backend
         {
             if (Properties.UsesHostMemory)
             {
-                return base.FreeMemory;
+                // The simulator has so many addresses, and pages of the host behind them.
+                return Math.Clamp(Properties.TotalMemory - LiveBytes, 0, base.FreeMemory);
             }
 
             Check(octet_device_free_memory(_device, out var bytes));

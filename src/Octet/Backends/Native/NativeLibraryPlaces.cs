@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Octet.Backends;
@@ -7,7 +8,7 @@ namespace Octet.Backends;
 /// itself and runtimes/RID/native for each of <see cref="RuntimeIdentifiers"/>.
 /// </summary>
 /// <param name="Chosen">OCTET_NATIVE_PATH; null where it is not set.</param>
-/// <param name="Folders">The assembly's (a plug-in's is not the application's), the application's, and those the host was started with.</param>
+/// <param name="Folders">The assembly's (a plug-in's is not the application's; a single file's is where it was unpacked), the application's, and those of the host: of packages.</param>
 /// <param name="RuntimeIdentifiers">The runtime's own ("ubuntu.24.04-x64" where a distribution built it), then the portable one.</param>
 internal sealed record NativeLibraryPlaces(string? Chosen, IReadOnlyList<string> Folders, IReadOnlyList<string> RuntimeIdentifiers)
 {
@@ -21,16 +22,17 @@ internal sealed record NativeLibraryPlaces(string? Chosen, IReadOnlyList<string>
     /// <param name="assemblyFolder">Where this assembly lies; null in a single file.</param>
     public static NativeLibraryPlaces OfThisProcess(string? assemblyFolder)
     {
-        // The host's list holds the packages' native folders, and the folder a self-extracting file was unpacked to.
+        // Assemblies in a single file have no folder, and ahead of time there are none.
+        var unpacked = assemblyFolder is null && RuntimeFeature.IsDynamicCodeSupported ? ExtractionFolder.OfThisProcess() : null;
         var host = AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES") as string ?? "";
         return Of(
-            ChosenByUser, assemblyFolder, AppContext.BaseDirectory, host,
+            ChosenByUser, assemblyFolder ?? unpacked, AppContext.BaseDirectory, host,
             RuntimeInformation.RuntimeIdentifier, Portable());
     }
 
     /// <summary>The places for what a process knows of itself.</summary>
     /// <param name="chosen">OCTET_NATIVE_PATH; null where it is not set.</param>
-    /// <param name="assemblyFolder">Null in a single file.</param>
+    /// <param name="assemblyFolder">In a single file where it was unpacked; null where it was not.</param>
     /// <param name="applicationFolder">AppContext.BaseDirectory.</param>
     /// <param name="host">NATIVE_DLL_SEARCH_DIRECTORIES: folders with the system's separator of paths between them.</param>
     /// <param name="runtimeIdentifier">What the runtime was built for.</param>

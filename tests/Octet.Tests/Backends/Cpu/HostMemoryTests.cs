@@ -73,10 +73,11 @@ public sealed class HostMemoryTests : IDisposable
     }
 
     [Fact]
-    public void This_machine_has_some_free_and_no_more_than_all()
+    public void Cpu_has_what_this_machine_has_free()
     {
         using var device = Device.Open("cpu");
-        Assert.InRange(device.FreeMemory, 1, device.Properties.TotalMemory);
+        Assert.True(device.Properties.UsesHostMemory);
+        Assert.InRange(device.FreeMemory, 1, long.MaxValue >> 10);
     }
 
     [Fact]

@@ -33,11 +33,42 @@ public sealed class NativeLibraryTests : IDisposable
     }
 
     [Fact]
-    public void Self_extracting_file_looks_where_the_host_unpacked_it()
+    public void Folders_of_the_host_come_last_and_each_once()
     {
-        var places = NativeLibraryPlaces.Of(null, null, "/bin/", "/home/x/.net/App/hash/:/usr/share/dotnet/", "linux-x64", "linux-x64");
+        var places = NativeLibraryPlaces.Of(null, null, "/bin/", "/home/x/.net/App/hash/:/bin/:/usr/share/dotnet/", "linux-x64", "linux-x64");
         Assert.Equal(["/bin", "/home/x/.net/App/hash", "/usr/share/dotnet"], places.Folders);
         Assert.Contains("/home/x/.net/App/hash/runtimes/linux-x64/native/liboctet.so", places.Candidates());
+    }
+
+    // The layout of a bundle: the manifest's offset before the signature, which may lie across two chunks of the search.
+    [Theory]
+    [InlineData(1000)]
+    [InlineData((1 << 20) - 3)]
+    [InlineData((1 << 20) - 20)]
+    [InlineData(1 << 20)]
+    public void Self_extracting_file_is_unpacked_under_its_name_and_identifier(int signatureAt)
+    {
+        byte[] signature =
+        [
+            0x8b, 0x12, 0x02, 0xb9, 0x6a, 0x61, 0x20, 0x38, 0x72, 0x7b, 0x93, 0x02, 0x14, 0xd7, 0xa0, 0x32,
+            0x13, 0xf5, 0xb9, 0xe6, 0xef, 0xae, 0x33, 0x18, 0xee, 0x3b, 0x2d, 0xce, 0x24, 0xb3, 0x6a, 0xae,
+        ];
+        var bytes = new byte[signatureAt + 3000];
+        BitConverter.TryWriteBytes(bytes.AsSpan(signatureAt - 8), (long)signatureAt + 2000);
+        signature.CopyTo(bytes, signatureAt);
+        "\u0012YTMZRDFcRX3m_-4567"u8.CopyTo(bytes.AsSpan(signatureAt + 2000 + 12));
+        var executable = Path.Combine(_folder, "App.Name");
+        File.WriteAllBytes(executable, bytes);
+        Assert.Null(ExtractionFolder.Of(executable, _folder + "/base"));
+        var unpacked = Directory.CreateDirectory(Path.Combine(_folder, "base", "App.Name", "YTMZRDFcRX3m_-4567")).FullName;
+        Assert.Equal(unpacked, ExtractionFolder.Of(executable, _folder + "/base"));
+    }
+
+    [Fact]
+    public void Executable_that_is_no_bundle_was_not_unpacked()
+    {
+        Assert.Null(ExtractionFolder.Of(Environment.ProcessPath!, _folder));
+        Assert.Null(ExtractionFolder.Of(Path.Combine(_folder, "none"), _folder));
     }
 
     [Fact]

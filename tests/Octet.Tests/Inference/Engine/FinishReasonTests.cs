@@ -35,13 +35,13 @@ public sealed class FinishReasonTests : IDisposable
         Assert.Equal((14, FinishReason.Length), (text.Ids.Count, text.FinishReason));
     }
 
-    // The head gives the end token 100 times the logit: wherever that is positive, it is the next token.
+    // The end token's logit is 1000 times one number of the hidden state: wherever that is positive, it is the next token.
     [Theory]
     [InlineData(1)]
     [InlineData(10)]
     public async Task A_text_that_the_model_ends_ends_with_stop_even_where_the_end_is_its_only_or_its_last_token(int most)
     {
-        using var patched = Models.PatchedModel.WithHead(EndToken, column: 17, weight: 1000);
+        using var patched = Models.PatchedModel.WithLogit(EndToken, column: 17, norm: 1, head: 1000);
         using var model = TinyModel.Load(_device, directory: patched.Path);
         var ended = 0;
         for (var id = 0; id < 50; id++)

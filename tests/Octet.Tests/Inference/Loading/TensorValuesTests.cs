@@ -11,12 +11,12 @@ public sealed class TensorValuesTests
     [InlineData(SafeTensorType.BFloat16)]
     [InlineData(SafeTensorType.Float16)]
     [InlineData(SafeTensorType.Float32)]
-    public void The_first_value_that_is_not_finite_or_over_2_to_the_64_is_found_wherever_it_lies(SafeTensorType type)
+    public void The_first_value_that_is_not_finite_or_over_2_to_the_16_is_found_wherever_it_lies(SafeTensorType type)
     {
         float[] bad = type == SafeTensorType.Float16
             ? [float.NaN, -float.NaN, float.PositiveInfinity, float.NegativeInfinity]
-            : [float.NaN, -float.NaN, float.PositiveInfinity, float.NegativeInfinity, 1.86e19f, -1e30f];
-        float[] good = type == SafeTensorType.Float16 ? [0, -0f, 65504, -65504, 1] : [0, -0f, 18446744073709551616f, -18446744073709551616f, 1e-40f];
+            : [float.NaN, -float.NaN, float.PositiveInfinity, float.NegativeInfinity, 66000f, -1e30f];
+        float[] good = type == SafeTensorType.Float16 ? [0, -0f, 65504, -65504, 1] : [0, -0f, 65536f, -65536f, 1e-40f];
         var random = new Random(3);
         for (var length = 0; length < 150; length++)
         {
@@ -49,7 +49,7 @@ public sealed class TensorValuesTests
             var message = copy.Refused();
             Assert.Contains(Path.Combine(copy.Directory, "model.safetensors") + $": tensor '{name}' (BF16 ", message, StringComparison.Ordinal);
             Assert.Contains($"holds {value}", message, StringComparison.Ordinal);
-            Assert.Contains($" at position {last}; a weight must be", message, StringComparison.Ordinal);
+            Assert.Contains($" at position {last}; a weight must be a finite number", message, StringComparison.Ordinal);
         }
     }
 
@@ -108,7 +108,7 @@ public sealed class TensorValuesTests
     [InlineData(float.NaN, "NaN")]
     [InlineData(float.PositiveInfinity, "Infinity")]
     [InlineData(1e30f, "1E+30")]
-    [InlineData(4.2e16f, "4.2E+16")]
+    [InlineData(147f, "147")]
     [InlineData(-0.001f, "-0.001")]
     public void A_scale_that_is_negative_or_makes_weights_overflow_is_refused(float scale, string expected)
     {
@@ -117,7 +117,7 @@ public sealed class TensorValuesTests
             using var copy = new CheckpointCopy();
             copy.Set(name, 1, scale);
             Assert.Contains($"'{name}' (F32 ", copy.Refused(), StringComparison.Ordinal);
-            Assert.Contains($"holds {expected} at position 1; a scale must be from 0 to 4.12e+16", copy.Refused(), StringComparison.Ordinal);
+            Assert.Contains($"holds {expected} at position 1; a scale must be from 0 to 146", copy.Refused(), StringComparison.Ordinal);
         }
     }
 

@@ -38,23 +38,25 @@ internal sealed class PatchedModel : IDisposable
     /// <summary>The folder.</summary>
     public string Path { get; } = System.IO.Directory.CreateTempSubdirectory("octet-").FullName;
 
-    /// <summary>The small checkpoint whose head gives one token the logit <paramref name="weight"/> * (one number of the hidden state).</summary>
-    public static PatchedModel WithHead(int token, int column, float weight) => new((name, bytes) =>
+    /// <summary>
+    /// The small checkpoint whose logit of one token is <paramref name="norm"/> * <paramref name="head"/> * one column of the normalised
+    /// hidden state, a column that no other token looks at.
+    /// </summary>
+    public static PatchedModel WithLogit(int token, int column, float norm, float head) => new((name, bytes) =>
     {
-        if (name == "lm_head.weight")
+        const int Hidden = 256;
+        var weights = name is "lm_head.weight" or "model.norm.weight" ? MemoryMarshal.Cast<byte, BFloat16>(bytes) : [];
+        if (name == "model.norm.weight")
         {
-            var row = MemoryMarshal.Cast<byte, BFloat16>(bytes).Slice(token * 256, 256);
-            row.Clear();
-            row[column] = (BFloat16)weight;
+            weights[column] = (BFloat16)norm;
         }
-    });
-
-    /// <summary>The small checkpoint with all scales of one layer's experts at one value.</summary>
-    public static PatchedModel WithExpertScales(int layer, float scale) => new((name, bytes) =>
-    {
-        if (name.StartsWith($"model.layers.{layer}.mlp.", StringComparison.Ordinal) && name.EndsWith("scale_inv", StringComparison.Ordinal))
+        else if (name == "lm_head.weight")
         {
-            MemoryMarshal.Cast<byte, float>(bytes).Fill(scale);
+            weights.Slice(token * Hidden, Hidden).Clear();
+            for (var row = 0; row < weights.Length / Hidden; row++)
+            {
+                weights[row * Hidden + column] = (BFloat16)(row == token ? head : 0);
+            }
         }
     });
 
