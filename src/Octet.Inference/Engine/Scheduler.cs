@@ -1,21 +1,5 @@
 namespace Octet.Inference.Engine;
 
-/// <summary>The bounds a <see cref="Scheduler"/> keeps.</summary>
-internal sealed record SchedulerOptions
-{
-    /// <summary>Most tokens of a step.</summary>
-    public int TokenBudget { get; init; } = 512;
-
-    /// <summary>Most sequences that hold blocks.</summary>
-    public int MaxSequences { get; init; } = 32;
-
-    /// <summary>Whether a sequence is admitted only with room for all it may grow to, so that none is ever preempted.</summary>
-    public bool ReserveAll { get; init; }
-
-    /// <summary>Most tokens proposed for a sequence and step; 0: none.</summary>
-    public int Proposals { get; init; }
-}
-
 /// <summary>
 /// Which sequences advance by how many tokens in each step. Pure: no device, no clock, no lock.
 /// </summary>
@@ -24,11 +8,13 @@ internal sealed record SchedulerOptions
 /// 1. Every text that is being continued gets one token, the oldest first. Where blocks run out, the newest running sequence is preempted:
 ///    in its prompt it lets go of its blocks and computes them again later; behind it, its blocks wait in host memory, as a continuation's
 ///    K and V computed again as a prompt may differ in the last bit.
-/// 2. What is left of the token budget goes to prompts, the oldest first. A prompt has all its blocks from its admission on.
-/// 3. The oldest waiting sequence is admitted while its prompt fits beside one more block for each running sequence; nobody overtakes it.
+/// 2. The oldest waiting sequence is admitted while its prompt fits beside one more block for each running sequence; nobody overtakes it. A
+///    prompt has all its blocks from its admission on.
+/// 3. What is left of the token budget goes to prompts: up to half of it to those that end within it, so that a short one need not wait for
+///    all of a long one, the rest to the oldest.
 /// So whatever waits is newer than whatever runs, the oldest always advances, and since no sequence may outgrow the pool alone, all end.
 /// </remarks>
-internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
+internal sealed partial class Scheduler(SchedulerOptions options, BlockManager blocks)
 {
     private readonly LinkedList<Sequence> _waiting = [];
     private readonly List<Sequence> _running = [];
@@ -92,76 +78,22 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
         sequence.Status = SequenceStatus.Finished;
     }
 
-    /// <summary>Lets a paused sequence go on with tokens of its owner: a single one as a continuation, several as a prompt.</summary>
-    public void Append(Sequence sequence, ReadOnlySpan<int> tokens)
-    {
-        if (sequence.Status == SequenceStatus.Paused)
-        {
-            sequence.Tokens.AddRange(tokens);
-            sequence.PrefillEnd = tokens.Length > 1 ? sequence.Tokens.Count : sequence.PrefillEnd;
-            Queue(sequence);
-        }
-    }
-
-    /// <summary>Takes a paused sequence back to its first tokens.</summary>
-    public void Rewind(Sequence sequence, int length)
-    {
-        if (sequence.Status != SequenceStatus.Paused)
-        {
-            return;
-        }
-
-        sequence.Tokens.RemoveRange(length, sequence.Tokens.Count - length);
-        sequence.PromptLength = Math.Min(sequence.PromptLength, length);
-        sequence.PrefillEnd = Math.Min(sequence.PrefillEnd, length);
-        if (sequence.SwappedBlocks > 0)
-        {
-            sequence.Computed = length;
-        }
-        else
-        {
-            blocks.Rewind(sequence, length);
-        }
-    }
-
-    /// <summary>Lets a text, paused too, begin as a paused one is so far.</summary>
-    public void Fork(Sequence parent, Sequence child)
-    {
-        (child.PromptLength, child.PrefillEnd, child.CachedTokens) = (parent.PromptLength, parent.PrefillEnd, parent.CachedTokens);
-        child.Status = SequenceStatus.Paused;
-        if (parent.SwappedBlocks > 0)
-        {
-            (child.SwappedBlocks, child.Computed) = (parent.SwappedBlocks, parent.Computed);
-        }
-        else
-        {
-            blocks.Fork(parent, child);
-            _idle.Add(child);
-        }
-    }
-
     /// <summary>Decides the next step; null where nothing can advance. Valid until the next call.</summary>
     public StepPlan? Schedule()
     {
         _plan.Clear();
         Continue();
-        _plan.DecodeRows = _plan.Rows.Count;
-        foreach (var sequence in _running)
-        {
-            ReadPrompt(sequence);
-        }
-
         Admit();
+        _plan.DecodeRows = _plan.Rows.Count;
+        ReadPrompts();
         if (_plan.Tokens > 0)
         {
             return _plan;
         }
 
         // With all reserved, texts that wait for their owner may keep the others waiting.
-        return _running.Count + _waiting.Count == 0 || (options.ReserveAll && _idle.Count > 0)
-            ? null
-            : throw new InvalidOperationException(
-                $"no sequence advances: {blocks.Free} of {blocks.Count} blocks free; {string.Join("; ", _running.Concat(_idle).Concat(_waiting).Take(8))}");
+        return _running.Count + _waiting.Count == 0 || (options.ReserveAll && _idle.Count > 0) ? null : throw new InvalidOperationException(
+            $"no sequence advances: {blocks.Free} of {blocks.Count} blocks free; {string.Join("; ", _running.Concat(_idle).Concat(_waiting).Take(8))}");
     }
 
     /// <summary>
@@ -254,38 +186,86 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
         return _running.TrueForAll(IsLonger) && _waiting.All(IsLonger);
     }
 
-    // 2: a chunk of a prompt.
-    private void ReadPrompt(Sequence sequence)
-    {
-        if (sequence.IsPrefilling && _plan.Tokens < _budget)
-        {
-            var count = Math.Min(Math.Min(sequence.PrefillEnd - sequence.Computed, sequence.MaxChunk), _budget - _plan.Tokens);
-            var draws = count == sequence.Pending && !sequence.IsStepped && !sequence.IsEvaluation;
-            _plan.Add(new ScheduledRow(sequence, sequence.Computed, count, draws ? 1 + sequence.Siblings.Count : 0));
-        }
-    }
-
-    // 3: the queue.
+    // 2: the queue.
     private void Admit()
     {
-        while (_waiting.First?.Value is { } sequence && _plan.Tokens < _budget
-            && Holders + 1 + sequence.Siblings.Count <= options.MaxSequences && (TryStart(sequence) || TryStartInPlaceOfIdle(sequence)))
+        while (_waiting.First?.Value is { } sequence && Holders + 1 + sequence.Siblings.Count <= options.MaxSequences
+            && (TryStart(sequence) || TryStartInPlaceOfIdle(sequence)))
         {
             _waiting.RemoveFirst();
             _idle.Remove(sequence);
             sequence.Queued = null;
             Run(sequence);
-            if (sequence.IsPrefilling)
+            if (!sequence.IsPrefilling)
             {
-                ReadPrompt(sequence);
-            }
-            else
-            {
-                // Back from host memory or from its owner: its row belongs to the continuations.
-                _plan.Rows.Insert(_plan.DecodeRows++, new ScheduledRow(sequence, sequence.Computed, sequence.Pending, sequence.IsStepped ? 0 : 1));
-                _plan.Tokens += sequence.Pending;
+                // Back from host memory or from its owner: it goes on at once.
+                _plan.Add(new ScheduledRow(sequence, sequence.Computed, sequence.Pending, sequence.IsStepped ? 0 : 1));
             }
         }
+    }
+
+    // 3: chunks of prompts.
+    private void ReadPrompts()
+    {
+        var first = _running.FindIndex(sequence => sequence.IsPrefilling);
+        if (first < 0)
+        {
+            return;
+        }
+
+        var half = _plan.Tokens + (_budget - _plan.Tokens) / 2;
+        var ahead = _plan.Rows.Count;
+        for (var i = first + 1; i < _running.Count && _plan.Tokens < half; i++)
+        {
+            if (_running[i] is { IsPrefilling: true } sequence && ChunkOf(sequence) is var count && count <= half - _plan.Tokens
+                && count == sequence.Pending)
+            {
+                AddChunk(sequence, count);
+            }
+        }
+
+        for (var i = first; i < _running.Count && _plan.Tokens < _budget; i++)
+        {
+            if (_running[i] is { IsPrefilling: true } sequence && !IsAdded(sequence, ahead))
+            {
+                AddChunk(sequence, Math.Min(ChunkOf(sequence), _budget - _plan.Tokens));
+            }
+        }
+    }
+
+    private bool IsAdded(Sequence sequence, int from)
+    {
+        for (var i = from; i < _plan.Rows.Count; i++)
+        {
+            if (_plan.Rows[i].Sequence == sequence)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    // The most of a prompt that one step computes. Another one that begins alike may have come further meanwhile.
+    private int ChunkOf(Sequence sequence)
+    {
+        if (sequence.Computed < sequence.PromptLength && !sequence.IsEvaluation && blocks.CachedPrefix(sequence) - sequence.Computed is var more
+            && more > 0)
+        {
+            blocks.Release(sequence);
+            blocks.TakePrefix(sequence);
+            blocks.TryGrow(sequence, sequence.Pending, _plan.Copies);
+            _plan.CachedTokens += more;
+            sequence.CachedTokens += more;
+        }
+
+        return Math.Min(sequence.PrefillEnd - sequence.Computed, sequence.MaxChunk);
+    }
+
+    private void AddChunk(Sequence sequence, int count)
+    {
+        var draws = count == sequence.Pending && !sequence.IsStepped && !sequence.IsEvaluation;
+        _plan.Add(new ScheduledRow(sequence, sequence.Computed, count, draws ? 1 + sequence.Siblings.Count : 0));
     }
 
     // Texts that wait for their owner must not keep the pool from those that could advance.
@@ -421,25 +401,5 @@ internal sealed class Scheduler(SchedulerOptions options, BlockManager blocks)
         }
 
         return outstanding;
-    }
-
-    private void BeginSiblings(Sequence sequence)
-    {
-        if (sequence.Siblings.Count == 0 || sequence.IsPrefilling)
-        {
-            return;
-        }
-
-        foreach (var sibling in sequence.Siblings)
-        {
-            if (sibling.Status != SequenceStatus.Finished)
-            {
-                blocks.Fork(sequence, sibling);
-                sibling.CachedTokens = sequence.CachedTokens;
-                Run(sibling);
-            }
-        }
-
-        sequence.Siblings.Clear();
     }
 }

@@ -113,6 +113,28 @@ public sealed class EngineTests
         Assert.Equal(1900 % 16, second);
     }
 
+    // The last answer was computed token by token, which a prompt's bits may differ from: it is read once more, and with it at most a block.
+    [Fact]
+    public async Task A_chat_of_ten_turns_reads_of_each_turn_what_is_new_the_last_answer_and_a_block()
+    {
+        using var device = Device.Open("cpu");
+        using var model = Load(device, tokens: 2048, chunk: 512);
+        var random = new Random(5);
+        var chat = new List<int>();
+        var answer = 0;
+        for (var turn = 0; turn < 10; turn++)
+        {
+            int[] said = [.. Enumerable.Range(0, 30).Select(_ => random.Next(1000))];
+            chat.AddRange(said);
+            int[] ids = [];
+            var read = await Counted("octet.prompt_tokens", async () =>
+                ids = await Ids(model, [.. chat], new() { MaxTokens = 25, Temperature = 0, IgnoreEndOfText = true }));
+            Assert.InRange(read, said.Length, answer + said.Length + 16);
+            chat.AddRange(ids);
+            answer = ids.Length;
+        }
+    }
+
     [Fact]
     public async Task A_sampler_of_ones_own_gets_the_text_the_built_in_one_gives()
     {

@@ -19,6 +19,27 @@ public sealed class SchedulerTests
     }
 
     [Fact]
+    public void A_short_prompt_does_not_wait_for_all_of_a_long_one_which_keeps_half_of_the_steps()
+    {
+        var run = new ScheduleSimulation(new() { TokenBudget = 32, MaxSequences = 8 }, blocks: 64, blockSize: 4);
+        Sequence[] all = [Text(1, prompt: 100, limit: 104), Text(2, prompt: 60, limit: 64, first: 200), Text(3, prompt: 12, limit: 16, first: 300)];
+        Array.ForEach(all, run.Scheduler.Add);
+        run.Step(all);
+
+        Assert.Equal([(3L, 12), (1L, 20)], run.Last!.Rows.Select(row => (row.Sequence.Id, row.Count)));
+    }
+
+    [Fact]
+    public void Prompts_that_arrive_together_share_what_the_first_has_computed_when_their_turn_comes()
+    {
+        var run = new ScheduleSimulation(new() { TokenBudget = 32, MaxSequences = 8 }, blocks: 128, blockSize: 4);
+        RunAll(run, [.. Enumerable.Range(1, 4).Select(id => Text(id, prompt: 62, limit: 63))]);
+
+        // The second one began with the budget that the first had no use for: two tokens, which both have computed then.
+        Assert.Equal(62 + 2 + 3 * 2, run.Computed);
+    }
+
+    [Fact]
     public void A_text_asked_again_costs_one_block_of_prefill()
     {
         var run = new ScheduleSimulation(new() { TokenBudget = 512 }, blocks: 100, blockSize: 64);
