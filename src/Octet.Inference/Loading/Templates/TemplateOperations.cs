@@ -58,6 +58,10 @@ internal static class TemplateOperations
     private static object Repeat(TemplateRun run, object? value, BigInteger times)
     {
         const int Most = 1 << 28;
+        if (times > long.MaxValue || times < long.MinValue)
+        {
+            throw run.Error("something is repeated more often than 64 bits can say");
+        }
         int count = (int)BigInteger.Clamp(times, 0, Most);
         long size = (value as TemplateText)?.Units ?? 8L * ((value as List<object?>) ?? ((TemplateTuple)value!).Items).Count;
         run.Charge(size * count);

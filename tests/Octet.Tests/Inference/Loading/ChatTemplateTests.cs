@@ -147,6 +147,7 @@ public sealed class ChatTemplateTests : IDisposable
     [InlineData("{{ 10 ** 5000 }}", "an integer has more than 4300 digits")]
     [InlineData("{{ 10 ** 500000 }}", "an integer has more than 65536 bits")]
     [InlineData("{{ (-8) ** 0.5 }}", "complex numbers are not supported")]
+    [InlineData("{{ '' * 10 ** 20 }}", "repeated more often than 64 bits can say")]
     [InlineData("{{ 'a'.encode() }}", "the string method 'encode' is not supported")]
     [InlineData("{{ messages.append(1) }}", "the method 'append' is not allowed, it would change a list")]
     [InlineData("{{ messages.pop() }}", "the method 'pop' is not allowed, it would change a list")]
