@@ -72,7 +72,7 @@ native_tests() {
 
 managed_tests() {
   echo "--- managed tests"
-  timeout 1000 dotnet run -c Release --project tests/Octet.Tests --no-build -- -noColor 2>&1 | tee "$log"
+  timeout 1800 dotnet run -c Release --project tests/Octet.Tests --no-build -- -noColor 2>&1 | tee "$log"
   local status=${PIPESTATUS[0]}
   # "Octet.Tests  Total: 42, Errors: 0, Failed: 1, Skipped: 2, Not Run: 0, Time: 1.2s"
   local total errors failures skipped not_run
