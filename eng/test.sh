@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(clang-22 lld-22 llvm-22 libboost-context-dev libgtest-dev cmake ninja-build)
+packages=(clang-22 lld-22 llvm-22 libboost-context-dev libgtest-dev cmake ninja-build python3-jinja2)
 install_line="apt-get update && apt-get install -y --no-install-recommends ${packages[*]}"
 
 passed=0
@@ -72,7 +72,7 @@ native_tests() {
 
 managed_tests() {
   echo "--- managed tests"
-  timeout 1000 dotnet run -c Release --project tests/Octet.Tests --no-build -- -noColor 2>&1 | tee "$log"
+  timeout 1800 dotnet run -c Release --project tests/Octet.Tests --no-build -- -noColor 2>&1 | tee "$log"
   local status=${PIPESTATUS[0]}
   # "Octet.Tests  Total: 42, Errors: 0, Failed: 1, Skipped: 2, Not Run: 0, Time: 1.2s"
   local total errors failures skipped not_run

@@ -16,7 +16,6 @@ internal static class GenerateCommand
         var model = new ModelArguments(command);
         var prompt = new Option<string?>("--prompt") { Description = "The text to continue" };
         var promptFile = new Option<string?>("--prompt-file") { Description = "A file (UTF-8) with the text to continue; -: stdin", HelpName = "FILE|-" };
-        var chat = new Option<bool>("--chat") { Description = "Put the prompt into the checkpoint's chat template as the user's message" };
         var maxTokens = NumberOption.Create("--max-tokens", "The most tokens to generate", 128, "a whole number from 1", x => x >= 1);
         var temperature = NumberOption.Create<float>(
             "--temperature", "0: the most likely token; default: generation_config.json", "0 (greedy) or a positive number", x => x >= 0 && float.IsFinite(x));
@@ -25,11 +24,12 @@ internal static class GenerateCommand
             "--top-p", "Draw among the fewest that hold this probability", "a number over 0 and at most 1", x => x is > 0 and <= 1);
         var seed = NumberOption.Create<long>("--seed", "The same seed gives the same text", "a whole number of 64 bits", _ => true);
         var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
-        foreach (var option in (Option[])[prompt, promptFile, chat, maxTokens, temperature, topK, topP, seed, json])
+        foreach (var option in (Option[])[prompt, promptFile, maxTokens, temperature, topK, topP, seed, json])
         {
             command.Add(option);
         }
 
+        var chat = new ChatArguments(command);
         command.Validators.Add(result =>
         {
             var given = (result.GetResult(prompt) is null ? 0 : 1) + (result.GetResult(promptFile) is null ? 0 : 1);
@@ -42,13 +42,8 @@ internal static class GenerateCommand
         {
             CommandLine.StopWithoutReader();
             var text = parsed.GetValue(prompt) ?? await PromptFile.ReadAsync(parsed.GetValue(promptFile)!, cancellation);
-            if (parsed.GetValue(chat))
-            {
-                text = ChatTemplate.Load(model.Directory(parsed)).Render([new ChatMessage("user", text)], addGenerationPrompt: true);
-            }
-
             // Before the weights are read, which may take minutes.
-            var ids = Encode(text, model.Directory(parsed));
+            var ids = Encode(chat, parsed, text, model.Directory(parsed));
             using var device = model.OpenDevice(parsed);
             using var loaded = model.Load(parsed, device, (long)ids.Length + parsed.GetValue(maxTokens), cancellation);
             model.NoteNotApplied(parsed, loaded.GenerationConfig);
@@ -66,9 +61,9 @@ internal static class GenerateCommand
         return command;
     }
 
-    private static int[] Encode(string text, string directory)
+    private static int[] Encode(ChatArguments chat, ParseResult parsed, string text, string directory)
     {
-        int[] ids = [.. ModelTokenizer.Load(directory).Encode(text)];
+        var ids = chat.Encode(parsed, ModelTokenizer.Load(directory), directory, text);
         var context = ModelConfig.Load(directory).MaxContext;
         return ids.Length < context
             ? ids

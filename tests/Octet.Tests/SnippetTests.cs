@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
+using Octet.Inference.Loading;
 using Octet.Inference.Models;
 
 namespace Octet.Tests;
@@ -11,7 +12,7 @@ public sealed partial class SnippetTests
     private static readonly (string There, string Here)[] s_names = [("\"tests/models/tiny-shakespeare\"", "TinyModel.Directory")];
 
     [Fact]
-    public async Task Snippets_of_the_readme_write_a_text_and_multiply_matrices()
+    public async Task Snippets_of_the_readme_write_a_text_encode_a_conversation_and_multiply_matrices()
     {
         var Console = new StringWriter();
 
@@ -22,6 +23,12 @@ public sealed partial class SnippetTests
         // end
 
         Assert.NotEmpty(Console.ToString());
+
+        // snippet
+        int[] ids = ChatTemplate.Load(TinyModel.Directory).Encode(model.Tokenizer, [new("system", "Be kind."), new("user", "hi")]);
+        // end
+
+        Assert.Equal("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", model.Tokenizer.Decode(ids));
 
         // snippet
         const int m = 4, n = 256, k = 512;                      // [m, k] times [n, k], both quantised to FP8 here

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text;
 using System.Text.Unicode;
+using Octet.Inference.Loading.Templates;
 
 namespace Octet.Inference.Loading;
 
@@ -44,13 +45,17 @@ public sealed partial class ModelTokenizer
         {
             throw file.Bad($"has {_added.Count} added tokens, more than {MostAddedTokens}");
         }
-        _rawTokens = new AddedTokenFinder(_added.Values.Where(token => !token.Normalized).Select(token => (token.Text, token.Id)));
-        _normalizedTokens = new AddedTokenFinder(_added.Values.Where(token => token.Normalized).Select(token => (Normalize(token.Text), token.Id)));
+        _rawTokens = new AddedTokenFinder(_added.Values.Where(token => !token.Normalized));
+        _normalizedTokens = new AddedTokenFinder(_added.Values.Where(token => token.Normalized).Select(token => token with { Text = Normalize(token.Text) }));
         _bytes = ReadBytes(file);
         _texts = new string?[_bytes.Length];
     }
 
-    private sealed record AddedToken(string Text, int Id, bool Special, bool Normalized);
+    private sealed record AddedToken(string Text, int Id, bool Special, bool Normalized)
+    {
+        // Some models have markers of turns that their file does not call special.
+        public bool IsMarker => Special || (Text.Length > 4 && Text[0] == '<' && Text[^1] == '>' && Text[1] == Text[^2] && Text[1] is '|' or '\uFF5C');
+    }
 
     /// <summary>One more than the largest id that has a token; a model's logits may be wider.</summary>
     public int VocabularySize => _bytes.Length;
@@ -71,15 +76,26 @@ public sealed partial class ModelTokenizer
     }
 
     /// <summary>The token ids of <paramref name="text"/>; added tokens that occur in it, such as <c>&lt;|im_start|&gt;</c>, are recognised. Half surrogate pairs count as U+FFFD.</summary>
+    /// <param name="text">What to encode.</param>
+    /// <param name="allowSpecial">
+    /// False: the text of a special token is ordinary text, for what a user wrote must not begin or end a turn. Special is what tokenizer.json says is, and whatever
+    /// is written like a marker, <c>&lt;|...|&gt;</c>. Other added tokens, such as <c>&lt;think&gt;</c>, are words of the vocabulary and recognised all the same.
+    /// </param>
     /// <exception cref="ModelFormatException">The split pattern takes too long on this text.</exception>
-    public int[] Encode(string text)
+    public int[] Encode(string text, bool allowSpecial = true)
     {
         ArgumentNullException.ThrowIfNull(text);
-        var ids = new List<int>(text.Length / 3 + 1);
+        return Encode(new TemplateText(text, allowSpecial ? TextOrigin.Template : TextOrigin.Data));
+    }
+
+    /// <summary>As <see cref="Encode(string, bool)"/>, with special tokens only where a template wrote them: it began and ended them, and put at most a role between.</summary>
+    internal int[] Encode(TemplateText text)
+    {
+        var ids = new List<int>(text.Units / 3 + 1);
         _rawTokens.Split(
             ReplaceHalfPairs(text),
             ids.Add,
-            between => _normalizedTokens.Split(Normalize(between), ids.Add, plain => EncodePlain(plain, 0, ids)));
+            between => _normalizedTokens.Split(Normalize(between), ids.Add, plain => EncodePlain(plain.Value, 0, ids)));
         return [.. ids];
     }
 
@@ -138,50 +154,84 @@ public sealed partial class ModelTokenizer
 
     private string Normalize(string text) => _composes ? UnicodeComposition.Compose(text) : text;
 
-    private static string ReplaceHalfPairs(string text)
+    // A character of ASCII is composed with nothing before it, so that what begins with one can be composed by itself.
+    private TemplateText Normalize(TemplateText text)
     {
-        if (!text.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF'))
+        string normalized = Normalize(text.Value);
+        if (normalized == text.Value || text.IsUniform)
+        {
+            return normalized == text.Value ? text : new TemplateText(normalized, text.Origin);
+        }
+        var pieces = new TemplateTextBuilder();
+        for (int begin = 0; begin < text.Units;)
+        {
+            int next = text.Value.AsSpan(begin + 1).IndexOfAnyInRange('\0', '\x7f');
+            int end = next < 0 ? text.Units : begin + 1 + next;
+            TemplateText piece = text.Slice(begin, end);
+            pieces.Append(Normalize(piece.Value), piece.Origin);
+            begin = end;
+        }
+        return pieces.Build();
+    }
+
+    private static TemplateText ReplaceHalfPairs(TemplateText text)
+    {
+        if (!text.Value.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF'))
         {
             return text;
         }
-        var whole = new StringBuilder(text.Length);
-        foreach (Rune rune in text.EnumerateRunes())
+        var whole = new StringBuilder(text.Units);
+        foreach (Rune rune in text.Value.EnumerateRunes())
         {
             whole.Append(rune);
         }
-        return whole.ToString();
+        return text.WithUnits(whole.ToString());
     }
 
     /// <summary>Finds added tokens in a text: the leftmost first, of several that begin there the longest.</summary>
     private sealed class AddedTokenFinder
     {
-        private readonly (string Text, int Id)[] _tokens;
+        private readonly AddedToken[] _tokens;
         private readonly SearchValues<string> _texts;
 
-        public AddedTokenFinder(IEnumerable<(string Text, int Id)> tokens)
+        public AddedTokenFinder(IEnumerable<AddedToken> tokens)
         {
             _tokens = [.. tokens.OrderByDescending(token => token.Text.Length)];
             _texts = SearchValues.Create([.. _tokens.Select(token => token.Text)], StringComparison.Ordinal);
         }
 
         /// <summary>Calls <paramref name="token"/> for each token in <paramref name="text"/> and <paramref name="between"/> for each text before, between and behind them, in order.</summary>
-        public void Split(string text, Action<int> token, Action<string> between)
+        public void Split(TemplateText text, Action<int> token, Action<TemplateText> between)
         {
-            int begin = 0;
-            while (begin < text.Length)
+            int plain = 0;
+            for (int at = 0; text.Value.AsSpan(at).IndexOfAny(_texts) is var skipped && skipped >= 0;)
             {
-                int length = text.AsSpan(begin).IndexOfAny(_texts);
-                if (length != 0)
+                at += skipped;
+                AddedToken? found = Array.Find(_tokens, candidate => text.Value.AsSpan(at).StartsWith(candidate.Text, StringComparison.Ordinal) && IsAllowed(candidate, text, at));
+                if (found is null)
                 {
-                    length = length < 0 ? text.Length - begin : length;
-                    between(text.Substring(begin, length));
-                    begin += length;
+                    at++;
                     continue;
                 }
-                var (found, id) = Array.Find(_tokens, candidate => text.AsSpan(begin).StartsWith(candidate.Text, StringComparison.Ordinal));
-                token(id);
-                begin += found.Length;
+                if (at > plain)
+                {
+                    between(text.Slice(plain, at));
+                }
+                token(found.Id);
+                at += found.Text.Length;
+                plain = at;
             }
+            if (plain < text.Units)
+            {
+                between(text.Slice(plain));
+            }
+        }
+
+        private static bool IsAllowed(AddedToken token, TemplateText text, int at)
+        {
+            int last = at + token.Text.Length - 1;
+            return !token.IsMarker
+                || (text.OriginAt(at) == TextOrigin.Template && text.OriginAt(last) == TextOrigin.Template && text.Slice(at, last + 1).Origin != TextOrigin.Data);
         }
     }
 }

@@ -101,6 +101,14 @@ public sealed class FuzzTests : IDisposable
             2000,
             directory => ChatTemplate.Load(directory).Render([new("user", "banana"), new("assistant", "b")]));
 
+    [Fact]
+    public void Mutated_chat_template_with_macros_and_filters_is_read_or_refused() =>
+        MutateText(
+            "chat_template.jinja",
+            "{% macro f(a, b='x') %}{{ a|upper ~ b * 2 }}{{ caller() if caller is defined }}{% endmacro %}{% for m in messages|sort(attribute='role') recursive %}{% call f(m.role, b=loop.cycle('p', 'q')) %}{{ '%5.1f|%s'|format(2.5, [1, (2,)]) }}{{ '{:>4}'.format(m.content[1:-1:2]) }}{% endcall %}{% if loop.depth < 2 %}{{ loop([m]) }}{% else %}{% break %}{% endif %}{% endfor %}{% set x | trim %} {{ {'a': 1.5, 2: none}|tojson(indent=1) }}{% endset %}{{ x.split(',', 1)|map('length')|list|sum ** 2 // 3 }}{% raw %}{{{% endraw %}{% with a, b = (1, 'y') %}{{ a < 2 <= 3 and b is in 'xyz' }}{% endwith %}",
+            3000,
+            directory => ChatTemplate.Load(directory).Render([new("user", "banana"), new("assistant", "b")]));
+
     private static byte[] MutateSafeTensors(byte[] valid, Random random)
     {
         var bytes = valid.ToList();

@@ -1,0 +1,190 @@
+"""Templates of one construct each, and grids of expressions: every filter, test, method and operator with several arguments."""
+
+VARIABLES = {
+    "n": 7, "f": 2.5, "s": "Hello World", "nothing": None, "yes": True,
+    "words": ["b", "A", "c", "a"], "numbers": [3, 1, 2, 1], "d": {"b": 1, "A": [1, 2], "c": {"x": "y"}},
+    "people": [{"name": "Ann", "age": 31, "city": "x"}, {"name": "bob", "age": 25, "city": "Y"}, {"name": "Cy", "age": 25, "city": "X", "tags": ["t"]}],
+    "tree": [{"v": 1, "kids": [{"v": 2, "kids": [{"v": 3}]}, {"v": 4}]}, {"v": 5}],
+    "html": "<a href='x'>B &amp; \"c\"</a> <!-- n --> d", "long": "The quick brown fox-jumps over the lazy-dog, and-a-half again.",
+    "big": 123456789012345678901234567890, "items": "own", "infinity": "inf", "turkish": "\u0130\u0131", "greek": "\u039f\u03a3 \u03a3\u03bf\u03c6\u03cc\u03c2", "sharp": "stra\u00dfe \ufb01n \u01c6",
+}
+
+CONSTRUCTS = [
+    # Macros and call blocks.
+    "{% macro f(x, y='d') %}[{{x}}{{y}}]{% endmacro %}{{ f('a') }}{{ f(y='q', x=1) }}{{ f() }}",
+    "{% macro f(x) %}{{ x }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ f(1, 2, 3, a=4) }}{{ f() }}",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1, 2) }}",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1, b=2) }}",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1, x=2) }}",
+    "{% macro f(x, y=x) %}{{ x }}{{ y }}{% endmacro %}{{ f(1) }}{{ f(1, 2) }}",
+    "{% macro f(x, y) %}{{ x is defined }}{{ y is defined }}{% endmacro %}{{ f(1) }}",
+    "{% macro f(x=1, y) %}{% endmacro %}",
+    "{% macro f(x, x) %}{% endmacro %}",
+    "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}G{{ z }}{% endmacro %}{% set z = 5 %}{{ f() }}",
+    "{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(5) }}",
+    "{% macro f() %}a{% endmacro %}{{ f }}|{{ f.name }}|{{ f.arguments }}|{{ f.catch_kwargs }}{{ f.catch_varargs }}{{ f.caller }}|{{ f is callable }}",
+    "{% macro f() %}{% set q = 1 %}{% endmacro %}{{ f() }}{{ q is defined }}",
+    "{% macro f() %} {{ n }} {% endmacro %}{{ f() ~ f()|trim }}{{ f()|length }}",
+    "{% macro w(a) %}<{{ a }}{{ caller() }}>{% endmacro %}{% call w(1) %}in{{ n }}{% endcall %}",
+    "{% macro w() %}{% for i in [1, 2] %}{{ caller(i, k=3) }}{% endfor %}{% endmacro %}{% call(i, k=0) w() %}({{ i }}{{ k }}){% endcall %}",
+    "{% macro w() %}{{ caller is defined }}{% endmacro %}{{ w() }}{% call w() %}{% endcall %}",
+    "{% macro w(caller=none) %}{{ caller() if caller else 'no' }}{% endmacro %}{{ w() }}{% call w() %}x{% endcall %}",
+    "{% macro w(caller) %}{% endmacro %}",
+    "{% macro w() %}{% endmacro %}{% call w() %}{% endcall %}",
+    "{% macro w() %}{{ kwargs }}{% endmacro %}{{ w(caller=1) }}",
+    "{% call n %}{% endcall %}", "{% call n() %}{% endcall %}",
+    "{% macro outer() %}{% macro inner() %}{{ caller() }}{% endmacro %}{% call inner() %}i{{ varargs }}{% endcall %}{% endmacro %}{{ outer(1) }}",
+    "{% macro a() %}{% set c = caller %}{% call b() %}x{{ c() }}{% endcall %}{% endmacro %}{% macro b() %}[{{ caller() }}]{% endmacro %}{% call a() %}y{% endcall %}",
+    "{% for i in [1, 2] %}{% macro f() %}{{ i }}{% endmacro %}{{ f() }}{% endfor %}{{ f is defined }}",
+    "{{ dict(**{'a': 1}) }}{{ range(*[1, 3])|list }}{{ dict(a=1, **{'b': 2}) }}", "{{ dict(a=1, **{'a': 2}) }}", "{{ dict(a=1, a=2) }}", "{{ range(*[1], 2) }}",
+    "{% macro f(a, b) %}{{ a }}{{ b }}{% endmacro %}{{ f(*[1, 2]) }}{{ f(**{'b': 1, 'a': 2}) }}{{ f(1, *[2],) }}",
+    # Blocks that capture.
+    "{% set x %}hello {{ n }}{% endset %}{{ x }}{{ x|length }}",
+    "{% set x | upper | replace('H', 'J') %}hello {{ n }}{% endset %}{{ x }}",
+    "{% set x %}{% set y = 1 %}{% endset %}{{ y is defined }}",
+    "{% set ns = namespace() %}{% set ns.x %}cap{% endset %}{{ ns.x }}",
+    "{% set x, y %}ab{% endset %}{{ y }}{{ x }}",
+    "{% filter upper %}abc{{ s }}{% endfilter %}{% filter replace('a', 'b') | trim %} aa {% endfilter %}",
+    "{% filter join('-') %}abc{% endfilter %}{% filter length %}abc{% endfilter %}",
+    "{% filter nosuch %}{% endfilter %}",
+    "{% with a = 1, b = 2 %}{{ a }}{{ b }}{% endwith %}{{ a is defined }}",
+    "{% set a = 1 %}{% with a = 2, b = a %}{{ a }}{{ b }}{% endwith %}{{ a }}{% with %}{% set a = 9 %}{% endwith %}{{ a }}",
+    "{% with a, b = [1, 2] %}{{ a }}{{ b }}{% endwith %}",
+    "{% generation %}{{ s }}{% set q = 1 %}{% endgeneration %}{{ q is defined }}",
+    "{% for m in messages %}{% generation %}{{ m.content }}{{ loop.index }}{% endgeneration %}{% endfor %}",
+    "{% for i in [1] %}{% generation %}{% break %}{% endgeneration %}{% endfor %}",
+    "{% block x %}{{ n }}{% endblock %}", "{% block x %}a{% endblock x %}b", "{% for i in [1] %}{% block x %}{{ i is defined }}{% endblock %}{% endfor %}",
+    "{% for i in [1, 2] %}{% block x scoped %}{{ i }}{% endblock %}{% endfor %}", "{% block x %}{% endblock %}{% block x %}{% endblock %}", "{% block x required %}{% endblock %}",
+    "{% print n, s %}{% print 1 %}",
+    # Loops.
+    "{% for k, v in d|items %}{{k}}={{v}};{% endfor %}{% for k, v in d.items() %}{{k}}={{v}};{% endfor %}{% for k in d %}{{ k }}{% endfor %}",
+    "{% for (a, b), c in [((1, 2), 3)] %}{{ a }}{{ b }}{{ c }}{% endfor %}", "{% for a, in [[1]] %}{{ a }}{% endfor %}", "{% set a, = [1] %}", "{% for (a,) in [[1]] %}{{ a }}{% endfor %}",
+    "{% for a, b in [1, 2] %}{% endfor %}", "{% for a, b in [[1, 2, 3]] %}{% endfor %}", "{% for a, b in ['xy'] %}{{ b }}{{ a }}{% endfor %}",
+    "{% for i in 1, 2, 3 %}{{ i }}{% endfor %}{% for i in (1, 2) if i > 1 %}{{ i }}{% endfor %}",
+    "{% for i in [1,2,3,4] if i is odd %}{{ loop.index }}{{ loop.length }}{{ loop.revindex }}{{ loop.last }};{% else %}none{% endfor %}",
+    "{% for i in [] %}{% else %}{% set z = 1 %}e{{ z }}{% endfor %}{{ z is defined }}",
+    "{% for i in [1, 2] %}{% continue %}{% else %}e{% endfor %}", "{% for i in [1, 2] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% else %}e{% endfor %}",
+    "{% for i in [1, 2] %}{% break %}{% else %}e{% endfor %}", "{% break %}", "{% for i in [1] %}{% macro f() %}{% break %}{% endmacro %}{% endfor %}",
+    "{% for i in [1, 2] %}{% set x %}{% if i == 1 %}{% continue %}{% endif %}q{% endset %}{{ x }}{% endfor %}",
+    "{% for i in [1, 2, 3] %}{{ loop.first }}{{ loop.last }}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }}{{ loop.previtem }}{{ loop.nextitem }};{% endfor %}",
+    "{% for i in numbers %}{{ loop.cycle('a', 'b', 'c') }}{{ loop.changed(i) }}{% endfor %}", "{% for i in [1, 1, 2, 2] %}{% if loop.changed(i, 1) %}{{ i }}{% endif %}{% endfor %}",
+    "{% for i in [1] %}{{ loop.cycle() }}{% endfor %}", "{% for i in [1, 2] %}{{ loop }}{% endfor %}", "{% for i in [1] %}{{ loop.nosuch is defined }}{{ loop['index'] }}{{ loop|length }}{% endfor %}",
+    "{% for m in messages|selectattr('role') %}{{ loop.index }}{{ loop.last }}{{ loop.nextitem.role if not loop.last }}{{ loop.length }}{{ loop.revindex }}{% endfor %}",
+    "{% for t in tree recursive %}{{ t.v }}{{ loop.depth }}{% if t.kids %}({{ loop(t.kids) }}){% endif %}{% endfor %}",
+    "{% for t in tree recursive %}{{ loop.index }}{{ loop(t.kids) if t.kids is defined }}{% else %}e{% endfor %}",
+    "{% for t in [[1, [2]], 3] recursive %}{% if t is iterable %}<{{ loop(t)|replace('<', '(') }}>{% else %}{{ t }}{% endif %}{% endfor %}",
+    "{% for i in [1] %}{{ loop([]) }}{% endfor %}", "{% for i in [1, 2] %}{% for j in [1, 2] %}{{ loop.index }}{{ i }}{% endfor %}{{ loop.index }}{% endfor %}",
+    "{% for i in [1] %}{% set outer = loop %}{% for j in [1, 2] %}{{ outer.index }}{{ loop.index }}{% endfor %}{% endfor %}",
+    "{% for loop in [1] %}{% endfor %}", "{% for i in 5 %}{% endfor %}", "{% for i in none %}{% endfor %}", "{% for i in undef %}{% else %}e{% endfor %}", "{% for true in [1] %}{% endfor %}",
+    "{% for x in [1, 2] %}{% set x = x * 10 %}{{ x }}{% endfor %}{{ x is defined }}", "{% for x in [[1, 2], [3]] %}{% for x in x %}{{ x }}{% endfor %}{{ x }}{% endfor %}",
+    "{% for i in range(3) %}{{ loop.length }}{{ i }}{% endfor %}{% for c in s %}{{ c }}.{% endfor %}{% for i in d.values() %}{{ loop.length }}{% endfor %}",
+    "{% for i in [1,2,3] recursive %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+    # Conditions, scopes, assignment.
+    "{% if n %}a{% elif s %}b{% else %}c{% endif %}{% if nothing %}a{% elif s %}b{% endif %}{% if '' %}x{% else %}c{% endif %}{% if 0 or [] or {} or none or undef or 0.0 %}x{% endif %}",
+    "{% if n: %}a{% endif %}", "{% if 1, %}a{% endif %}", "{% if n = 1 %}{% endif %}", "{% if %}{% endif %}", "{% if n %}", "{% endif %}", "{% if n %}{% endfor %}", "{% else %}", "{% if 1 %}{% else %}{% else %}{% endif %}",
+    "{% if true %}{% set q = 1 %}{% endif %}{{ q }}{% if false %}{% set q = 2 %}{% endif %}{{ q }}",
+    "{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set a, b = b, a %}{{ a }}{{ b }}{% set (a, b) = (3, 4) %}{{ a }}{{ b }}{% set a = 1, 2 %}{{ a }}{% set a = 1, %}{{ a }}",
+    "{% set a, b = 1 %}", "{% set none = 1 %}", "{% set a.b = 1 %}", "{% set n.b = 1 %}", "{% set [a, b] = [1, 2] %}", "{% set 1 = 2 %}", "{% set a %}", "{% set a = %}",
+    "{% set ns = namespace(a=1, b='x') %}{{ ns.a }}{{ ns.b }}{{ ns['a'] }}{{ ns.c }}{{ ns }}{% set ns.c = 3 %}{{ ns.c }}{{ ns.get is defined }}",
+    "{% set ns = namespace({'a': 1}, b=2) %}{{ ns.a }}{{ ns.b }}{{ ns }}", "{% set ns = namespace() %}{% for i in [1, 2] %}{% set ns.t = i %}{% endfor %}{{ ns.t }}", "{{ namespace() == namespace() }}{{ namespace(1) }}",
+    "{% set x = 0 %}{% for i in [1, 2] %}{% set x = x + i %}{{ x }}{% endfor %}{{ x }}",
+    "{% set loop = 1 %}{{ loop }}{% for i in [1] %}{{ loop.index }}{% endfor %}{{ loop }}", "{% set range = 3 %}{{ range }}", "{{ self is defined }}",
+    # White space, comments, raw text.
+    "  {%- if true %}  x  {% endif %}  \n\n  {# c #}\n y {{- ' z ' -}}  w", "{%+ if true %}\n a\n{%+ endif %}\n{{ 1 }}\n{% set a = 1 +%}\n b", "a\n  {% if true %}\n  x\n  {% endif %}\n{{ 1 }}\n\n",
+    "{%- for m in [1,2] -%}  {{ m }}  {%- endfor -%}  x", "{# c #}\n  {#- d -#}  y {#+ e +#}\n z", "  {%+ if true %}z{% endif +%}\nq", "{% if 1 %}\r\na\r\n{% endif %}\r\nb\r", "a {{ '}}' }} {{ \"%}\" }} {# }} %} #} b", "{ { }} {a} {",
+    "\t {% if 1 %}x{% endif %} \n \t{{ 1 }}\n", "\v{% if 1 %}x{% endif %}\n\f {# x #}\n", "x{% if 1 %}\n\n{% endif %}\n\ny", "{{ {'a': {'b': 1}} }}", "{{ {'a': {'b': 1}}['a'] }}{{ [[1]][0][0] }}", "{{ {} }}{{ {}}}", "{{-1}}{{+1}}{{- 1 -}} {{ - 1}}", "{{ 1 +}}", "{% if 1 -%} a {%- endif -%} b",
+    "{% raw %}{{ x }}{% if %}{# c #}{% endraw %}", "a {%- raw -%} {{ b }} {%- endraw -%} c", "{% raw %}\n a\n {% endraw %}\n b", "{%raw%}{% endraw +%}\nx", "{% raw %}", "{% raw +%}{% endraw %}", "{%+ raw %} x {%+ endraw %}", "{% raw %}{% raw %}{% endraw %}", "{% raw %}{% endraw", "{% endraw %}",
+    "{# a", "{{ x", "{% if", "{{ 'x }}", "{{ x ? y }}", "{{ x ! y }}", "{{ (1 }}", "{{ 1) }}", "{{ [1) }}", "{{ }}", "{{", "{%", "{#", "{{ 1 ; 2 }}", "{{ a b }}", "{% %}", "{% 1 %}", "{% do x %}", "{% nosuch %}", "{% trans %}x{% endtrans %}", "{% debug %}",
+    "{% import 'x' as y %}", "{% from 'x' import y %}", "{% include 'x' %}", "{% extends 'x' %}",
+    # Literals.
+    "{{ '\\u00e9\\n\\t\\x41\\'' }}{{ \"\\\"\" }}{{ '\\d' }}{{ '\\/' }}{{ '\\101\\0' }}{{ '\\a\\b\\f\\v'|tojson }}{{ '\\U0001f642' }}{{ 'a\\\nb' }}{{ '\\\u00e9\\\u20ac\\\U0001f642' }}", "{{ '\\x4' }}", "{{ '\\u12' }}", "{{ '\\U00110000' }}", "{{ 'a' \"b\" 'c' }}{{ 'it''s' }}",
+    "{{ 0b101 }}{{ 0o17 }}{{ 0xfF }}{{ 1_000 }}{{ 0x_f }}{{ 00 }}{{ 1_0.5_0 }}{{ 1e3 }}{{ 1E-3 }}{{ 1.5e+2 }}{{ 2.50 }}", "{{ 012 }}", "{{ 1__0 }}", "{{ 1. }}", "{{ .5 }}", "{{ 1.e5 }}", "{{ 1_ }}", "{{ 0b2 }}", "{{ 1a }}", "{{ 1.5.5 }}", "{{ 0x }}",
+    "{{ true }}{{ True }}{{ false }}{{ False }}{{ none }}{{ None }}{{ TRUE is defined }}", "{{ [] }}{{ () }}{{ {} }}{{ [1,] }}{{ (1,) }}{{ {'a': 1,} }}{{ (1) }}{{ [1, 'a', none, true, 1.0, [2], (3, 4), {'k': 'v'}] }}", "{{ (,) }}", "{{ [,] }}", "{{ {1} }}", "{{ {'a'} }}", "{{ {'a': } }}",
+    "{{ {1: 'a', 1.0: 'b', true: 'c', none: 'd', (1, 2): 'e'} }}{{ {1: 'a'}[true] }}", "{{ {[1]: 2} }}", "{{ {{}: 2} }}", "{{ 1, 2 }}{{ 1, }}", "{{ \u00e9 is defined }}{% set na\u00efve = 1 %}{{ na\u00efve }}",
+    "{{ 123456789012345678901234567890 }}{{ big + 1 }}{{ big * big }}{{ -big // 7 }}{{ big % 1000 }}{{ 2 ** 200 }}{{ big / 3 }}{{ 2 ** -2 }}{{ 10 ** 16 / 3 }}{{ (2 ** 70) / (2 ** 69 + 1) }}",
+    "{{ 1e16 }} {{ 1e15 }} {{ 123456789.123456789 }} {{ 0.0001 }} {{ 0.00001 }} {{ 1e100 }} {{ 1e-7 }} {{ 5e-324 }} {{ 1.7976931348623157e308 }} {{ 0.1 + 0.2 }} {{ -0.0 }} {{ 1e22 }} {{ 9007199254740993.0 }} {{ 1e400 }} {{ -1e400 }} {{ 1e400 - 1e400 }}",
+    "{{ 10 ** 5000 }}", "{{ (10 ** 5000) > 1 }}", "{{ 2 ** 0.5 }}{{ 4 ** 0.5 }}{{ 0 ** 0 }}{{ (-2) ** 3 }}{{ -2 ** 2 }}{{ 2 ** 3 ** 2 }}", "{{ 0 ** -1 }}", "{{ 0.0 ** -1 }}", "{{ 10.0 ** 400 }}", "{{ true ** 2 }}{{ true + true }}{{ -true }}{{ +true }}{{ true * 3 }}{{ 'a' * true }}",
+    # Operators.
+    "{{ 1 < n <= 7 }}{{ 1 < n < 7 }}{{ 1 == 1.0 == true }}{{ 'a' < 'b' < 'c' }}{{ 1 in [1] == true }}{{ 3 > 2 in [2] }}", "{{ 1 < 'a' }}", "{{ none < 1 }}", "{{ [1] < [2] }}{{ [1, 2] < [1] }}{{ (1, 'a') < (1, 'b') }}", "{{ {} < {} }}", "{{ [1] < (2,) }}", "{{ undef < 1 }}", "{{ 1e400 - 1e400 == 1e400 - 1e400 }}",
+    "{{ 'a' 'b' ~ 1 ~ none ~ true ~ 1.5 ~ [1] ~ undef }}", "{{ 'a' + 1 }}", "{{ 1 + 'a' }}", "{{ [1] + [2] }}{{ (1,) + (2,) }}{{ 'a' + 'b' }}", "{{ [1] + (2,) }}", "{{ {} + {} }}", "{{ none + 1 }}", "{{ undef + 1 }}", "{{ 1 + undef }}", "{{ 'a' + undef }}", "{{ undef ~ 'a' }}", "{{ 'a' * 3 }}{{ 3 * 'a' }}{{ [1] * 2 }}{{ 2 * (1,) }}{{ 'a' * -1 }}|", "{{ 'a' * 1.0 }}", "{{ 'a' * 'b' }}", "{{ 'a' - 'b' }}",
+    "{{ true and 0 or 'x' }}{{ [] or none }}{{ 1 and 2 }}{{ not 1 }}{{ not not 1 }}{{ not 1 == 2 }}{{ 1 and undef }}{{ undef or 'd' }}", "{{ not }}", "{{ 'a' if n > 1 else 'b' }}{{ 'a' if n > 10 }}|{{ 1 if 0 else 2 if 0 else 3 }}{{ (1 if 0) is defined }}", "{{ 1 if 1 if 0 else 2 else 3 }}", "{{ ('a' if false) + 'b' }}",
+    "{{ -n }}{{ +n }}{{ - - n }}{{ -f }}{{ -n|abs }}{{ (-n)|abs }}{{ -n ** 2 }}{{ 2 ** -1 }}", "{{ -'a' }}", "{{ -undef }}", "{{ -none }}", "{{ +[] }}", "{{ 1 if 2 }}", "{{ n.real }}{{ n.numerator }}{{ f.is_integer() }}",
+    "{{ n is odd }}{{ n is not odd }}{{ not n is odd }}{{ n is divisibleby 7 }}{{ n is divisibleby(2) }}{{ n is eq 7 }}{{ n is in [7] }}{{ 'a' is in 'abc' }}{{ n is not in [1] }}{{ n is sameas n }}", "{{ n is odd is odd }}", "{{ n is nosuch }}", "{{ n is divisibleby }}", "{{ n is string if n }}", "{{ n is defined and s is string }}{{ (n is odd)|string }}{{ n is not none }}", "{{ n is number == true }}",
+    "{{ n|nosuch }}", "{% if false %}{{ n|nosuch }}{{ n is nosuch }}{% endif %}ok", "{% if true %}{{ n|nosuch }}{% endif %}", "{{ (n|nosuch) if false else 1 }}", "{{ n|nosuch if false else 1 }}", "{{ n if true else n|nosuch }}", "{% if false %}{% for i in [1] %}{{ n|nosuch }}{% endfor %}{% endif %}", "{{ n|a.b }}", "{{ [1]|map('nosuch')|list }}", "{{ [1]|map('nosuch') is iterable }}", "{{ []|map('nosuch')|list }}", "{{ [1]|select('nosuch')|list }}", "{{ [1]|map()|list }}", "{{ [1]|map(1)|list }}",
+    # Members and items.
+    "{{ d.b }}{{ d['b'] }}{{ d.c.x }}{{ d.nosuch }}|{{ d['nosuch'] }}|{{ d.A.1 }}{{ d.A[-1] }}{{ d.A[5] }}|{{ d.A['x'] }}|{{ s[0] }}{{ s[-1] }}{{ s[99] }}|{{ n.x }}|{{ none.x }}|{{ nothing['x'] }}|{{ d[none] }}|{{ d[[1]] }}|{{ s[1.0] }}|{{ s[true] }}", "{{ undef.x }}", "{{ undef['x'] }}", "{{ undef[0] }}", "{{ d.x.y }}", "{{ d.x['y'] }}", "{{ undef() }}", "{{ d.nosuch() }}", "{{ n() }}", "{{ 'a'() }}", "{{ none() }}",
+    "{{ d.items is callable }}{{ d['items'] is defined }}{{ {'items': 1}.items is callable }}{{ {'items': 1}['items'] }}{{ d.__class__ }}|{{ s.__len__ }}|{{ d._x }}|{{ {'_x': 1}._x }}", "{{ ''.__class__.__mro__ is defined }}", "{{ s.upper }}", "{{ d.items }}", "{{ ''.__class__() }}", "{{ range }}", "{{ dict }}",
+    "{{ messages.append(1) }}", "{{ d.update({}) }}", "{{ d.pop('b') }}", "{{ d.setdefault('q', 1) }}", "{{ [].append is defined }}{{ {}.clear is defined }}{{ [].append }}|", "{{ [3, 1].sort() }}", "{{ [1].insert(0, 1) }}", "{{ [1, 2].reverse() }}", "{{ [1].extend([2]) }}", "{{ [1].remove(1) }}", "{{ {}.popitem() }}",
+    "{{ numbers.count(1) }}{{ numbers.index(2) }}{{ [1].copy() }}{{ (1, 2, 1).count(1) }}{{ (1, 2).index(2) }}", "{{ [1].index(5) }}", "{{ numbers.index(1, 2) }}", "{{ [1, 2].index(1, 1) }}",
+    "{{ d.get('b') }}{{ d.get('q') }}{{ d.get('q', 5) }}{{ d.keys() }}{{ d.values() }}{{ d.items() }}{{ d.copy() }}{{ d.keys()|list }}{{ 'b' in d.keys() }}{{ d.keys()|length }}{{ {}.fromkeys('ab', 1) }}", "{{ d.get() }}", "{{ d.get([]) }}", "{{ d.get('a', default=1) }}", "{{ d.keys(1) }}",
+    "{{ messages[0] }}{{ messages[-1].content }}{{ messages[1:] }}{{ messages[::-1][0].role }}{{ messages[0].items()|list }}",
+    "{{ (1, 2, 3)[1:] }}{{ range(5)[1:3] }}{{ range(5)[-1] }}{{ range(0, 10, 3) }}{{ range(5)|last }}{{ range(3, 0, -1)|list }}{{ range(5).start }}{{ range(5).stop }}{{ 3 in range(5) }}{{ range(3) == range(0, 3, 1) }}{{ range(10)[::-2]|list }}{{ range(10)[::-2] }}", "{{ range() }}", "{{ range(1, 2, 0) }}", "{{ range(1.0) }}", "{{ range('a') }}", "{{ range(100001)|list|length }}", "{{ range(100000)|list|length }}", "{{ range(10 ** 30)|length }}", "{{ range(10 ** 30, 10 ** 30 + 2)|list }}",
+    "{{ nothing[1:] }}", "{{ undef[1:] }}", "{{ d[1:] }}", "{{ n[1:] }}", "{{ s['a':] }}", "{{ s[::0] }}", "{{ s[1.5:] }}", "{{ s[none:none] }}{{ s[true:] }}",
+    "{{ dict(a=1) }}{{ dict([('a', 1), ['b', 2]]) }}{{ dict({'x': 1}, y=2) }}{{ dict() }}{{ dict('') }}", "{{ dict(1) }}", "{{ dict([1]) }}", "{{ dict([[1, 2, 3]]) }}", "{{ dict({}, {}) }}", "{{ dict([[[], 1]]) }}",
+    "{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.current }}{{ c.next() }}{{ c.next() }}{{ c.reset() }}{{ c.next() }}{{ c.pos }}{{ c.items }}", "{{ cycler() }}", "{% set j = joiner('|') %}{% for i in [1, 2, 3] %}{{ j() }}{{ i }}{% endfor %}{% set k = joiner() %}{{ k() }}{{ k() }}{{ joiner(sep=1) is callable }}",
+    "{{ strftime_now('%Y-%m-%d %H:%M:%S %A %a %B %b %j %p %I %y %% %e %-d %-m %U %W %w %u %V %G %F %T %D %R %c %x %X %C %h %n%t|%Z|%z|%f %k %l %_d %_H %-I %^a %P %r') }}", "{{ strftime_now() }}", "{{ strftime_now(1) }}", "{{ raise_exception('x') }}", "{{ raise_exception() }}", "{{ raise_exception is defined and strftime_now is defined and nosuch is not defined }}",
+    "{{ numbers | sort | reverse | list | first | string | length }}{{ words|map('upper')|join(',')|lower }}", "{{ items }}{{ (items|upper) }}", "{{ [n, s][0] }}{{ {'a': n}.a }}{{ ('x' ~ n)|length }}{{ (s|upper)[0] }}{{ s|upper[0] }}", "{{ 'a'|upper() }}{{ 'a'.upper()|lower }}{{ 'a b'.split()[1] }}{{ ('a,b'|upper).split(',')|last }}",
+    "{{ people|map(attribute='name')|join(',') }}{{ people|map(attribute='tags', default='none')|list }}{{ people|map(attribute='tags.0', default='q')|list }}{{ people|map('attr', 'name')|list }}{{ people|selectattr('age', 'gt', 25)|map(attribute='name')|list }}{{ people|rejectattr('tags')|list|length }}{{ people|selectattr('tags', 'defined')|list|length }}",
+    "{{ people|groupby('age') }}", "{% for g in people|groupby('city') %}{{ g.grouper }}:{{ g.list|map(attribute='name')|join }};{% endfor %}{% for k, v in people|groupby('city', case_sensitive=true) %}{{ k }}{{ v|length }}{% endfor %}{% for k, v in people|groupby('tags', default=[]) %}{{ k }}{% endfor %}", "{{ people|groupby('nosuch') }}", "{{ people|groupby('age')|map('first')|list }}",
+    "{{ people|sort(attribute='name')|map(attribute='name')|list }}{{ people|sort(attribute='age,name', reverse=true)|map(attribute='name')|list }}{{ people|sort(attribute='name', case_sensitive=true)|map(attribute='name')|list }}{{ people|max(attribute='age') }}{{ people|min(attribute='age') }}{{ people|sum(attribute='age') }}{{ people|unique(attribute='age')|map(attribute='name')|list }}{{ people|join('; ', attribute='name') }}{{ people|map(attribute='age')|sum }}", "{{ people|sort }}", "{{ people|sort(attribute='tags') }}", "{{ people|unique|list }}", "{{ people|max }}",
+    "{{ messages|tojson(indent=2) }}{{ messages|tojson }}{{ d|tojson(sort_keys=true) }}{{ 'é🙂\u2028'|tojson(ensure_ascii=true) }}{{ [1, 2]|tojson(separators=(',', ':')) }}{{ {'a': []}|tojson(indent=1, separators=('; ', ' = ')) }}{{ [1, [2, {}], {'a': ()}]|tojson(indent='--') }}{{ [[], {}]|tojson(indent=0) }}{{ [1]|tojson(true, 3) }}",
+    "{{ {1: 2, none: 3, true: 4, 1.5: 5, 'x': 6}|tojson }}{{ 1e400|tojson }}{{ (1, 2)|tojson }}{{ '<&>\\''|tojson }}{{ big|tojson }}{{ 1.0|tojson }}{{ '\\x7f\\x00'|tojson }}{{ '\\x7f\\x00'|tojson(ensure_ascii=true) }}", "{{ undef|tojson }}", "{{ range(3)|tojson }}", "{{ d.keys()|tojson }}", "{{ namespace(a=1)|tojson }}", "{{ [1]|map('string')|tojson }}", "{{ {(1, 2): 3}|tojson }}", "{{ {1: 1, 'a': 2}|tojson(sort_keys=true) }}", "{{ [1]|tojson(indent=1.5) }}", "{{ [1]|tojson(nosuch=1) }}",
+    # HTML.
+    "{{ html|e }}{{ html|escape|e }}{{ html|safe|e }}{{ html|forceescape }}{{ html|e|forceescape }}{{ ('<'|safe) + '<' }}{{ '<' + ('<'|safe) }}{{ ('<'|safe) ~ '<' }}{{ ('<%s>'|safe) % '<' }}{{ ('<{}>'|safe).format('<') }}{{ ('<'|safe) is escaped }}{{ '<' is escaped }}{{ ('<'|safe).replace('<', '>') }}{{ ('<'|safe)|replace('<', '>') }}{{ ('<'|safe)|upper is escaped }}{{ (('<'|safe) * 2) is escaped }}{{ [('<'|safe)] }}{{ ('a'|e).join(['<', 1]) }}{{ ('<a>'|safe)[0] is escaped }}{{ ('a<b'|safe).split('<') }}{{ ('<'|safe)|string is escaped }}{{ ('<%(a)s %(b)r>'|safe) % {'a': '<', 'b': '>'} }}{{ ('%d'|safe) % 3 }}{{ ('%s'|safe|format('<')) }}{{ 'a'|e is sameas 'b' }}",
+    "{{ html|striptags }}{{ '&lt;b&gt; &#65;&#x42; &eacute; <i>x</i>  y'|striptags }}{{ 5|striptags }}", "{{ {'a': 1, 'b': none, 'c': undef, 'd': '<\"'}|xmlattr }}{{ {'a': 1}|xmlattr(false) }}{{ {}|xmlattr }}", "{{ {'a b': 1}|xmlattr }}", "{{ {1: 1}|xmlattr }}", "{{ [1]|xmlattr }}",
+    "{{ 'see http://example.com/a?b=(c) and (www.x.org), me@x.com. mailto:a@b.co ftp://no x.y https://1.2.3.4:80/ example.com <b>'|urlize }}{{ 'http://example.com/very/long'|urlize(10, true, target='_blank', rel='me') }}{{ 'tel:123 x'|urlize(extra_schemes=['tel:']) }}", "{{ 'x'|urlize(extra_schemes=['no']) }}",
+    "{{ 'a/b c?d=é&'|urlencode }}{{ {'a b': 'c/d', 'e': 1}|urlencode }}{{ [('a', 'b&')]|urlencode }}{{ 5|urlencode }}{{ none|urlencode }}", "{{ [1]|urlencode }}", "{{ ['ab']|urlencode }}",
+    "{{ long|wordwrap(20) }}|{{ long|wordwrap(10, false) }}|{{ long|wordwrap(5) }}|{{ long|wordwrap(12, wrapstring='#', break_on_hyphens=false) }}|{{ 'a\\n\\nb c'|wordwrap(1) }}|{{ 'x--y z -- w well-known-thing a-1-b'|wordwrap(4) }}|{{ '  lead  and   gaps  '|wordwrap(8) }}|{{ ''|wordwrap }}|{{ 'aaaa-bbbb-cccc'|wordwrap(6) }}", "{{ long|wordwrap(0) }}", "{{ 5|wordwrap }}", "{{ long|wordcount }}{{ ''|wordcount }}{{ \"it's a_b é-x 1.5\"|wordcount }}",
+    "{{ long|truncate(20) }}|{{ long|truncate(20, true) }}|{{ long|truncate(20, end='--') }}|{{ long|truncate(60) }}|{{ long|truncate(58, leeway=0) }}|{{ 'abcdefghij'|truncate(5, leeway=0) }}|{{ long|truncate(3, true, leeway=0) }}|{{ [1]|truncate }}", "{{ long|truncate(2) }}", "{{ 5|truncate }}", "{{ long|truncate(20, leeway=-1) }}",
+    "{{ 'a\\nb\\n\\nc'|indent }}|{{ 'a\\nb\\n\\nc'|indent(2, true) }}|{{ 'a\\nb\\n\\nc\\n'|indent(2, blank=true) }}|{{ 'a\\r\\nb'|indent('>') }}|{{ ''|indent(2, true) }}|{{ 'a\\n'|indent }}|{{ 'a'|indent(first=true) }}", "{{ 5|indent }}", "{{ none|indent }}", "{{ 'a'|indent(-1) }}", "{{ 'a\\nb'|indent(width=1.5) }}",
+    "{{ d|pprint }}{{ people|pprint }}{{ s|pprint }}{{ (long * 3)|pprint }}{{ [long * 2, 1]|pprint }}{{ {'key': long * 2, 'other': [long, long]}|pprint }}{{ (1,)|pprint }}{{ ((long, long),)|pprint }}{{ [[1, 2, 3] * 20]|pprint }}{{ ('a' * 90)|pprint }}{{ ('a\\nb ' * 20)|pprint }}{{ {1: 2, 'a': 3, none: 4}|pprint }}{{ 5|pprint }}{{ (long * 2, )|pprint }}",
+    "{{ [1, 2, 3, 4, 5]|batch(2)|list }}{{ [1, 2, 3]|batch(2, 'x')|list }}{{ [1, 2, 3, 4, 5]|slice(2)|list }}{{ [1, 2, 3]|slice(2, 'x')|list }}{{ []|slice(2)|list }}{{ []|batch(2)|list }}{{ 'abc'|batch(2)|list }}", "{{ [1]|slice(0)|list }}", "{{ [1, 2]|batch(0)|list }}", "{{ 5|batch(2)|list }}", "{{ [1]|batch }}",
+    "{{ 1|filesizeformat }}|{{ 999|filesizeformat }}|{{ 1000|filesizeformat }}|{{ 1024|filesizeformat(true) }}|{{ 1500000|filesizeformat }}|{{ '300'|filesizeformat }}|{{ (10 ** 30)|filesizeformat }}|{{ 123456789|filesizeformat(binary=true) }}|{{ 0|filesizeformat }}|{{ -5|filesizeformat }}|{{ 1.7|filesizeformat }}", "{{ 'a'|filesizeformat }}", "{{ none|filesizeformat }}",
+    "{{ turkish.lower() }}{{ turkish.upper() }}{{ greek.lower() }}{{ greek.title() }}{{ sharp.upper() }}{{ sharp.title() }}{{ sharp.capitalize() }}{{ sharp.casefold() }}{{ sharp.swapcase() }}{{ sharp|title }}{{ sharp|capitalize }}{{ greek|upper }}{{ 'ΑΣ.'.lower() }}{{ 'Σ'.lower() }}{{ 'aΣ b'.lower() }}{{ 'ﬃ'.title() }}",
+    "{{ '\\ud83d' is string }}", "{{ 'a\\tb\\tc'.expandtabs() }}|{{ 'a\\tb'.expandtabs(2) }}|{{ 'a\\tb'.expandtabs(tabsize=0) }}|{{ 'ab\\n\\tc'.expandtabs(4) }}",
+    "{{ 'a-b-c'.partition('-') }}{{ 'a-b-c'.rpartition('-') }}{{ 'abc'.partition('-') }}{{ 'abc'.rpartition('-') }}{{ 'a\\nb\\r\\nc\\x0bd\\u2028e'.splitlines() }}{{ 'a\\nb\\n'.splitlines(true) }}{{ 'a\\n'.splitlines(keepends=true) }}{{ ''.splitlines() }}{{ ','.join('abc') }}{{ '-'.join({'a': 1, 'b': 2}) }}{{ 'x'.join([]) }}|", "{{ ','.join([1]) }}", "{{ 'a'.partition('') }}", "{{ 'a'.split('') }}", "{{ 'a'.split(1) }}", "{{ 'a'.replace('a') }}", "{{ 'a'.replace(1, 2) }}", "{{ 'a'.nosuch() }}", "{{ 'a'.upper(1) }}", "{{ 'a'.startswith(1) }}", "{{ 'a'.startswith(['a']) }}", "{{ 'abc'.startswith(('x', 'a')) }}{{ 'abc'.endswith('c', 1) }}{{ 'abc'.startswith('b', 1, 2) }}{{ ''.startswith('') }}{{ ''.startswith('', 1) }}",
+    "{{ 'a{0}b{1}c{0}'.format(1, 'x') }}{{ '{}{}'.format(1, 2) }}{{ '{a}{b.x}{c[0]}{c[k]}'.format(a=1, b={'x': 2}, c={'0': 3, 'k': 4}) }}", "{{ '{a[0]}'.format(a=[5]) }}{{ '{{}}{}'.format(1) }}{{ '{!r}{!s}'.format('a', 'b') }}{{ '{:>{w}}|{:{f}^{w}}'.format(1, 2, w=4, f='*') }}{{ '{0.role}'.format(messages[0]) }}{{ '{a}'.format_map({'a': 1}) }}", "{{ '{}'.format() }}", "{{ '{a}'.format(1) }}", "{{ '{0}{}'.format(1, 2) }}", "{{ '{'.format() }}", "{{ '}'.format() }}", "{{ '{0.x}'.format(1) }}|{{ '{0.__class__}'.format(1) }}|", "{{ '{0[x]}'.format(undef) }}", "{{ '{!x}'.format(1) }}", "{{ '{:d}'.format('a') }}", "{{ '{:x}'.format(none) }}", "{{ '{:5}'.format([1]) }}", "{{ '{}'.format([1, 'a']) }}{{ '{}'.format(none) }}{{ '{}'.format(undef) }}{{ '{}'.format(true) }}{{ '{:d}'.format(true) }}{{ '{:5}'.format(true) }}",
+    "{{ '%(a)s %(b)05d' % {'a': 1, 'b': 2} }}{{ '%s' % 'x' }}{{ '%s %s' % (1, [2]) }}{{ '%r' % 'a' }}{{ '%%' % () }}{{ '%s' % [1, 2] }}{{ '%s' % {'a': 1} }}{{ 'x' % {} }}{{ '%*d|%-*d|%.*f' % (5, 1, 5, 2, 1, 2.55) }}{{ '%s' % undef }}{{ '%c%c' % (65, 'b') }}{{ 'x' % [] }}", "{{ '%s' % (1, 2) }}", "{{ '%s %s' % 1 }}", "{{ '%d' % 'a' }}", "{{ '%z' % 1 }}", "{{ '%' % 1 }}", "{{ '%(a)s' % 1 }}", "{{ '%(a)s' % {} }}", "{{ 'x' % 1 }}", "{{ 'x' % none }}", "{{ '%d' % none }}", "{{ '%x' % 1.5 }}", "{{ '%c' % 'ab' }}", "{{ '%s %d'|format('a', 3) }}{{ '%(a)s'|format(a=1) }}{{ 'x'|format }}", "{{ '%s'|format(1, 2) }}", "{{ '%s'|format(1, a=2) }}", "{{ 5|format(1) }}",
+    "{{ lipsum is defined }}", "{% for x in [1,2,3] %}{% for y in [1,2,3] %}{% if y == 2 %}{% continue %}{% endif %}{% if x == 2 %}{% break %}{% endif %}{{ x }}{{ y }} {% endfor %}{% endfor %}",
+    "{{ (1, 2) == [1, 2] }}{{ {'a': 1} == {'a': 1.0} }}{{ undef == undef2 }}{{ undef == none }}{{ 'a' != 1 }}{{ [1, [2]] == [1, [2]] }}{{ {} == [] }}{{ messages == messages }}{{ none == none }}{{ ('a'|safe) == 'a' }}{{ d == d.copy() }}",
+    "{{ x is defined }}{{ x is undefined }}{{ d.q is defined }}{{ (d.q.r is defined) if d.q is defined else 'u' }}", "{{ d.q.r is defined }}", "{{ undef|length }}{{ undef|list }}{{ undef|string }}|{{ undef|upper }}|{{ undef|join }}|{{ undef|first is defined }}{{ undef|sum }}{{ undef|sort }}{{ undef|items|list }}{{ undef|map('upper')|list }}{{ undef|default('d') }}{{ undef|trim }}{{ undef|unique|list }}{{ undef|reverse|list }}{{ undef in [] }}{{ 'a' in undef }}{{ undef|last is defined }}", "{{ undef|int }}", "{{ undef|float }}", "{{ undef|abs }}", "{{ undef|dictsort }}", "{{ undef in 'a' }}",
+]
+
+# A value that is an iterator is shown as a list.
+SHOWN = "{% set r = @A@ | @B@ %}{{ r if r is string or r is number or r is mapping or r is sequence or r is none else r|list }}"
+VALUES = ["7", "-2.5", "'aB c'", "' x\\ty '", "''", "true", "none", "undef", "[3, 1, 2]", "['b', 'A', 'c']", "[]", "(1, 'x')", "{'b': 1, 'A': 2}", "range(4)", "d.keys()", "'12'", "'1.5e3'", "'0x1F'", "'h\u00e9🙂\u00df'", "[1, 'a']", "[[2, 'b'], [1, 'a']]", "('<&>'|safe)", "big", "[none, 1.5, true]"]
+ITERATOR_FILTERS = ["list", "join('-')", "map('int')|list", "first", "last", "sort", "sum", "length", "max", "select('eq', '1')|list", "unique|list", "batch(2)|list", "slice(2)|list", "reverse", "dictsort", "items|list", "tojson", "count", "abs", "default('x')|list", "round", "int", "float", "string|length > 0", "groupby(0)"]
+FILTERS = [
+    "abs", "attr('upper')", "attr('b')", "attr('_x')", "attr(1)", "batch(2)", "batch(2, 0)", "capitalize", "center(9)", "center", "center(width=4)", "count", "d('x')", "default", "default('x', true)", "default(default_value=1, boolean=true)", "dictsort",
+    "dictsort(true)", "dictsort(false, 'value')", "dictsort(by='value', reverse=true)", "dictsort(by='x')", "e", "escape", "filesizeformat", "first", "float", "float(1.5)", "float(default=none)", "forceescape", "format(1)", "groupby(0)", "indent(2, true)", "int", "int(9)", "int(base=16)", "int(0, 2)", "int(0, 0)", "items",
+    "join", "join('-')", "join(d=', ')", "join(1)", "last", "length", "list", "lower", "map('upper')", "map('string')", "map('int')", "map(attribute=0)", "map(attribute='x', default=5)", "max", "max(true)", "min", "min(case_sensitive=true)", "pprint", "reject", "reject('odd')", "reject('in', [1, 'a'])", "rejectattr('x')", "replace('a', 'b')", "replace('', '-')", "replace('B', '', 1)",
+    "replace(1, 2)", "reverse", "round", "round(1)", "round(-1)", "round(1, 'floor')", "round(0, 'ceil')", "round(method='x')", "safe", "select", "select('string')", "select('gt', 1)", "selectattr(0)", "slice(2)", "slice(3, 'z')", "sort", "sort(true)", "sort(reverse=true, case_sensitive=true)", "sort(attribute=1)", "string", "striptags", "sum", "sum(start=10)", "sum(attribute=0)", "title", "tojson", "tojson(indent=2)",
+    "trim", "trim('a ')", "trim(chars=none)", "truncate(5, true, '', 0)", "unique", "unique(true)", "upper", "urlencode", "wordcount", "wordwrap(3)", "xmlattr", "upper(1)", "join(1, 2, 3)", "length(1)", "sort(nosuch=1)", "first(1)"]
+TESTS = ["boolean", "callable", "defined", "divisibleby(2)", "divisibleby(0)", "divisibleby", "eq(7)", "==(7)", "equalto('aB c')", "escaped", "even", "false", "filter", "float", "ge(1)", "gt('a')", "greaterthan(1)", "in([7, 'aB c'])", "in('aB c')", "integer", "iterable", "le(3)", "lessthan(3)", "lower", "lt(3)", "mapping", "ne(7)", "none", "number", "odd", "sameas(none)", "sameas(true)", "sequence", "string", "test", "true", "undefined", "upper", "defined(1)"]
+STRINGS = ["'Hello World'", "''", "'  a b\\n c '", "'a,b,,c'", "'ABC'", "'abc'", "'12'", "'\u00bd\u0663\u00b2'", "'h\u00e9🙂\u00df\u0130'", "'\u01c5x'", "'\u2160\u24d0'", "'Title Case'", "'x_1'", "'\\t\\x1c\\u2003'", "'---a--'"]
+METHODS = [
+    "capitalize()", "casefold()", "center(13, '*')", "center(12)", "count('l')", "count('')", "count('a', 1)", "endswith('c')", "expandtabs()", "find('b')", "find('', 3)", "find('🙂')", "find('c', -2)", "index('b')", "isalnum()", "isalpha()", "isascii()", "isdecimal()", "isdigit()", "isidentifier()", "islower()", "isnumeric()", "isprintable()", "isspace()", "istitle()", "isupper()", "join(['x', 'y'])",
+    "ljust(7, '.')", "lower()", "lstrip()", "lstrip('-aH ')", "partition(',')", "removeprefix('a')", "removesuffix('c')", "replace('a', 'é')", "replace('', '.', 2)", "replace('b', '', -1)", "rfind('l')", "rfind('')", "rindex('a')", "rjust(7)", "rpartition(' ')", "rsplit()", "rsplit(',', 1)", "rsplit(maxsplit=1)", "rstrip()", "rstrip('-c')", "split()", "split(',')", "split(' ', 1)", "split(none, 1)", "split(sep='b', maxsplit=2)", "splitlines()",
+    "startswith(('a', 'H'))", "strip()", "strip('-')", "strip('🙂hß')", "swapcase()", "title()", "upper()", "zfill(6)", "upper().lower()", "center(3, 'ab')", "find()", "find(1)", "ljust('a')", "split('a', 'b')"]
+NUMBERS = ["0", "7", "-3", "2.5", "-0.5", "1e20", "true", "big", "'a'", "[1]", "none", "0.0", "(infinity|float)"]
+OPERATIONS = ["+", "-", "*", "/", "//", "%", "<", "<=", "==", "!=", "in", "not in", "~", "and", "or"]
+SPECIFICATIONS = ["", "5", "<5", ">7", "^9", "*^9", "=7", "05", "+", " ", "+08.2f", ".3f", ".0f", "e", ".2e", "g", ".3g", ".10g", "%", ".1%", "d", ",", "_", "08,", "x", "#x", "X", "#010x", "b", "#b", "o", "c", ",.2f", "#.0f", "#g", "E", "G", "F", "<05", "é>6", "n", ".2", ".1", "10.4", "015,.1f", "s", "q", "5.", "_x", ",x", "+d", "^+8d"]
+PERCENTS = ["%d", "%5d", "%-5d|", "%05d", "%+d", "% d", "%i", "%u", "%x", "%#x", "%X", "%o", "%#o", "%e", "%.2e", "%f", "%.0f", "%8.3f", "%-8.2f|", "%08.2f", "%g", "%.3g", "%#g", "%G", "%E", "%F", "%s", "%r", "%5s", "%-5s|", "%.1s", "%5.1s", "%c", "%.5d", "%+.3d", "%#.4x", "%ld"]
+FORMATTED = ["0", "7", "-42", "1234567", "2.5", "0.5", "1.5", "-0.0", "3.14159", "1234.5678", "1e20", "1e-5", "0.00001234", "99999.5", "'abc'", "true", "65", "big", "(infinity|float)", "123456.0", "1e16", "100.0", "0.1"]
+BOUNDS = ["none", "0", "2", "-2", "9", "-9"]
+SLICES = [f"{a if a != 'none' else ''}:{b if b != 'none' else ''}{step}" for a in BOUNDS for b in BOUNDS for step in ("", ":2", ":-1", ":-3")]
+
+GRIDS = [
+    (SHOWN, VALUES, FILTERS),
+    ("{{ @A@ is @B@ }}", [value for value in VALUES if value != "d.keys()"] + ["namespace()", "'upper'", "'odd'"], [test for test in TESTS if test != "==(7)"]),
+    ("{{ (numbers|map('string'))|@A@ }}{{ (d|items)|@A@ }}", [filter for filter in ITERATOR_FILTERS if not filter.startswith("string")], [""]),
+    ("{{ numbers|map('string')|@A@ }}", [filter for filter in ITERATOR_FILTERS if not filter.startswith("string")], [""]),
+    ("{{ (numbers|map('string')) is @A@ }}{{ raise_exception is @A@ }}{{ s.upper is @A@ }}{{ d.keys() is @A@ }}", [test for test in TESTS if test not in ("==(7)", "lower", "upper", "sameas(none)")], [""]),
+    ("{{ @A@.@B@ }}", STRINGS, METHODS),
+    ("{% for b in [" + ", ".join(NUMBERS[:8]) + "] %}{{ @A@ @B@ b }} {% endfor %}", NUMBERS, [o for o in OPERATIONS if o not in ("in", "not in", "/", "//", "%")]),
+    ("{{ @A@ }}|{{ (@A@)|string }}", [f"{a} {o} {b}" for o in ("/", "//", "%", "**", "in") for a in NUMBERS if a != "big" or o != "**" for b in NUMBERS if o != "**" or b in ("0", "7", "-3", "true") or (b in ("2.5", "-0.5") and not a.startswith("-"))], [""]),
+    ("{{ '{:@B@}'.format(@A@) }}", FORMATTED, SPECIFICATIONS),
+    ("{{ '@B@' % @A@ }}", FORMATTED, PERCENTS),
+    ("{{ @A@[@B@] }}", ["'abcde'", "[1, 2, 3, 4, 5]", "'a🙂é😀b'", "(1, 2)", "range(6)"], SLICES),
+    ("{{ @A@|round(@B@) }}", ["2.5", "3.5", "-2.5", "0.15", "2.675", "1234.5678", "1e300", "5e-5", "125", "-15", "big", "0.5", "1.005"], ["0", "1", "2", "-1", "-2", "400", "-400", "1, 'ceil'", "1, 'floor'", "-1, 'floor'"]),
+]
