@@ -96,6 +96,8 @@ typedef struct octet_device_properties {
   int32_t wave_size;       /* 64 or 32 */
   int32_t shared_memory;   /* LDS bytes one block may use */
   octet_dtype fp8;         /* the encoding the device computes in */
+  int32_t runtime_version; /* the vendor runtime's own number: HIP major * 10000000 + minor * 100000 + patch, CUDA
+                              major * 1000 + minor * 10; 0: none */
 } octet_device_properties;
 OCTET_API octet_status octet_device_get_properties(octet_device* device, octet_device_properties* properties);
 /* bytes: memory of the device that nobody holds, other processes included; at this moment. */

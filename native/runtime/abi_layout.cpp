@@ -25,6 +25,7 @@ constexpr octet_layout_entry layout[] = {
     FIELD(octet_device_properties, wave_size),
     FIELD(octet_device_properties, shared_memory),
     FIELD(octet_device_properties, fp8),
+    FIELD(octet_device_properties, runtime_version),
     STRUCT(octet_kernel_counters),
     FIELD(octet_kernel_counters, kernel),
     FIELD(octet_kernel_counters, launches),

@@ -33,6 +33,7 @@ constexpr int capture_relaxed = 2;
   F(cuInit, (unsigned flags))                                                                                     \
   F(cuGetErrorName, (CUresult error, const char** name))                                                          \
   F(cuDeviceGetCount, (int* count))                                                                               \
+  F(cuDriverGetVersion, (int* version))                                                                           \
   F(cuDeviceGet, (int* device, int ordinal))                                                                      \
   F(cuDeviceGetName, (char* name, int size, int device))                                                          \
   F(cuDeviceGetAttribute, (int* value, int attribute, int device))                                                \
@@ -124,6 +125,7 @@ class CudaDriver final : public Driver {
     facts.target = Target::sm_90;
     facts.wave_size = 32;
     facts.fp8 = OCTET_F8_E4M3;
+    CALL(cuDriverGetVersion, &facts.runtime_version);
     CALL(cuDeviceGetAttribute, &facts.compute_units, attribute_multiprocessor_count, device_);
     CALL(cuDeviceGetAttribute, &facts.shared_memory, attribute_max_shared_memory_optin, device_);
     // The primary context is the one the CUDA runtime API of other libraries in the process uses too.

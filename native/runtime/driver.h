@@ -22,6 +22,7 @@ struct DeviceFacts {
   int compute_units;
   int shared_memory;          // bytes of LDS one block may use
   int64_t total_memory;       // bytes
+  int runtime_version = 0;    // of the vendor's runtime, as it numbers itself
 };
 
 // Blocks. x may be up to 2^31-1 with x * threads < 2^32 (HIP counts threads in 32 bits); y and z up to 65,535.

@@ -29,6 +29,7 @@ constexpr int capture_relaxed = 2;
 
 #define HIP_FUNCTIONS(F)                                                                                            \
   F(hipGetDeviceCount, (int* count))                                                                                \
+  F(hipRuntimeGetVersion, (int* version))                                                                           \
   F(hipSetDevice, (int device))                                                                                     \
   F(hipDeviceGetName, (char* name, int size, int device))                                                           \
   F(hipDeviceGetAttribute, (int* value, int attribute, int device))                                                 \
@@ -107,6 +108,7 @@ class HipDriver final : public Driver {
     facts.wave_size = 64;
     CALL(hipDeviceGetAttribute, &facts.compute_units, attribute_multiprocessor_count, ordinal);
     CALL(hipDeviceGetAttribute, &facts.shared_memory, attribute_max_shared_memory_per_block, ordinal);
+    CALL(hipRuntimeGetVersion, &facts.runtime_version);
     load_modules();
     facts.fp8 = facts.target == Target::gfx942 ? OCTET_F8_E4M3_FNUZ : OCTET_F8_E4M3;
   }

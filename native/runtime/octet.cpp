@@ -196,6 +196,7 @@ octet_status octet_device_get_properties(octet_device* device, octet_device_prop
     properties->wave_size = known.wave_size;
     properties->shared_memory = known.shared_memory;
     properties->fp8 = known.fp8;
+    properties->runtime_version = known.runtime_version;
   });
 }
 

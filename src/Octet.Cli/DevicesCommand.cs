@@ -67,6 +67,10 @@ internal static class DevicesCommand
             Terminal.WriteLine(
                 $"{"",-23} {properties.Target}, {properties.ComputeUnits} compute units, wave of {properties.WaveSize}, "
                 + $"{properties.TotalMemory / 1e9:f1} GB, computes in {properties.Float8}");
+            if (properties.GraphsReason is { } graphs)
+            {
+                Terminal.WriteLine($"{"",-23} no graphs: {graphs}");
+            }
         }
 
         if (!probe.IsUsable)
@@ -101,6 +105,7 @@ internal static class DevicesCommand
                 writer.WriteNumber("total_memory_bytes", properties.TotalMemory);
                 writer.WriteString("fp8", properties.Float8 == DType.Float8E4M3Fnuz ? "e4m3fnuz" : "e4m3");
                 writer.WriteBoolean("graphs", properties.SupportsGraphs);
+                writer.WriteString("graphs_reason", properties.GraphsReason);
             }
 
             writer.WriteEndObject();

@@ -31,6 +31,18 @@ public sealed partial class SnippetTests
         Assert.Equal("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", model.Tokenizer.Decode(ids));
 
         // snippet
+        using var session = model.OpenSession();
+        var logits = await session.AppendAsync(ids);            // behind the last token: [vocabulary]
+        for (var i = 0; i < 20; i++)
+        {
+            var row = logits.ToArray();                         // choose as you like; here the most likely
+            logits = await session.AppendAsync(Array.IndexOf(row, row.Max()));
+        }
+        // end
+
+        Assert.Equal(ids.Length + 20, session.Tokens.Count);
+
+        // snippet
         const int m = 4, n = 256, k = 512;                      // [m, k] times [n, k], both quantised to FP8 here
         var numbers = Enumerable.Range(0, n * k).Select(i => (BFloat16)MathF.Sin(i)).ToArray();
         using var x = Tensor.From<BFloat16>(device, numbers.AsSpan(0, m * k), m, k);

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Octet.Inference.Engine;
 
 /// <summary>
@@ -11,7 +13,11 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
 
     // Null: the bucket was run once, eagerly, which made the workspace as large as it needs.
     private readonly Dictionary<(int Rows, int QueryLength, int Context), DeviceGraph?> _graphs = [];
+    private string? _mistrust = device.Properties.GraphsReason;
     private int _moves;
+
+    /// <summary>Why nothing is recorded any more: what is known of the device's runtime, or a replay that gave other bits; null: all is well.</summary>
+    public string? Mistrust => _mistrust;
 
     /// <summary>Graphs recorded so far.</summary>
     public int Recorded => _graphs.Values.Count(graph => graph is not null);
@@ -41,14 +47,26 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
     }
 
     /// <summary>Whether steps of so many rows are recorded.</summary>
-    public bool Covers(int rows) => device.Properties.SupportsGraphs && rows <= LargestBucket;
+    public bool Covers(int rows)
+    {
+        if (_mistrust is not null)
+        {
+            DeviceEvents.Log.NoGraphsOnce(device.Name, _mistrust);
+        }
 
-    /// <summary>Enqueues a step of a bucket: eagerly the first time, recorded the second time, replayed from then on.</summary>
+        return _mistrust is null && device.Properties.SupportsGraphs && rows <= LargestBucket;
+    }
+
+    /// <summary>
+    /// Enqueues a step of a bucket: eagerly the first time; the second time eagerly, and recorded, and replayed once, whose output must have
+    /// the same bits; replayed from then on.
+    /// </summary>
     /// <param name="rows">Rows of the bucket.</param>
     /// <param name="queryLength">Tokens of each row.</param>
     /// <param name="context">Bound of the bucket's contexts.</param>
-    /// <param name="step">Enqueues the step's ops; the same for every call with this bucket.</param>
-    public void Run(int rows, int queryLength, int context, Action step)
+    /// <param name="step">Enqueues the step's ops, which may be repeated; the same for every call with this bucket.</param>
+    /// <param name="output">What the step that was enqueued last gives.</param>
+    public void Run(int rows, int queryLength, int context, Action step, Func<Tensor> output)
     {
         ForgetMoved();
         if (!_graphs.TryGetValue((rows, queryLength, context), out var graph))
@@ -61,14 +79,41 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
 
         if (graph is null)
         {
-            graph = Record(step);
+            graph = Prove(step, output);
+            if (graph is null)
+            {
+                step();
+                return;
+            }
+
             _graphs[(rows, queryLength, context)] = graph;
+            return;
         }
 
         graph.Launch(device.Stream);
     }
 
     public void Dispose() => Clear();
+
+    // A graph whose first replay gave the bits of the same step run eagerly; null, and none is recorded any more, where it did not.
+    private DeviceGraph? Prove(Action step, Func<Tensor> output)
+    {
+        step();
+        var eager = output().ToArray<float>();
+        var graph = Record(step);
+        device.Stream.Fill(output(), 0xFF);
+        graph.Launch(device.Stream);
+        var replayed = output().ToArray<float>();
+        if (MemoryMarshal.AsBytes<float>(eager).SequenceEqual(MemoryMarshal.AsBytes<float>(replayed)))
+        {
+            return graph;
+        }
+
+        graph.Dispose();
+        _mistrust = $"a replayed step gave other bits than the same step run eagerly, on {device}; all steps run eagerly from now on";
+        DeviceEvents.Log.NoGraphsOnce(device.Name, _mistrust);
+        return null;
+    }
 
     private DeviceGraph Record(Action step)
     {

@@ -18,8 +18,10 @@ internal sealed class ModelRunner : IDisposable
     private readonly Tensor _ids;
     private readonly int[] _drawn;
     private readonly Action _decode;
+    private readonly Func<Tensor> _output;
     private readonly int _maxContext;
     private Tensor _idsView;
+    private Tensor? _logits;
     private StepPlan _plan = new();
 
     /// <param name="device">Where the model is.</param>
@@ -32,6 +34,7 @@ internal sealed class ModelRunner : IDisposable
     {
         (_device, _forward, _swap, _graphs, _workspace, _maxContext) = (device, forward, swap, graphs, workspace, bounds.MaxContext);
         _decode = Decode;
+        _output = () => _logits!;
         _input = new StepInput(device, bounds.MaxTokens, bounds.MaxRows, bounds.MaxOutputs, bounds.MaxContext, bounds.BlockSize);
         try
         {
@@ -56,7 +59,7 @@ internal sealed class ModelRunner : IDisposable
             var (rows, context) = (DecodeGraphs.RowBucket(plan.DecodeRows), _graphs!.ContextBucket(LongestContext(plan)));
             _input.Fill(plan, rows, context);
             _input.Upload();
-            _graphs.Run(rows, _input.QueryLength, context, _decode);
+            _graphs.Run(rows, _input.QueryLength, context, _decode, _output);
         }
         else
         {
@@ -150,7 +153,8 @@ internal sealed class ModelRunner : IDisposable
         }
 
         _idsView = _idsView.Shape[0] == _input.Outputs ? _idsView : _ids.Slice(0, 0, _input.Outputs);
-        var args = _input.Sampling(_forward.Head(_input), _idsView);
+        _logits = _forward.Head(_input);
+        var args = _input.Sampling(_logits, _idsView);
         Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
     }
 }

@@ -74,8 +74,11 @@ public sealed record DeviceProperties
     /// <summary>The FP8 encoding it computes in.</summary>
     public required DType Float8 { get; init; }
 
-    /// <summary>Whether streams can record graphs.</summary>
+    /// <summary>Whether streams can record graphs that can be trusted.</summary>
     public required bool SupportsGraphs { get; init; }
+
+    /// <summary>Why graphs are not used on a device that has them; null otherwise.</summary>
+    public string? GraphsReason { get; init; }
 }
 
 /// <summary>

@@ -31,6 +31,24 @@ internal sealed class DeviceEvents : EventSource
         FellBack(device, reason);
     }
 
+    /// <summary>Steps of a model are not recorded as graphs on a device that has them; each reason is said once in a process.</summary>
+    [NonEvent]
+    public void NoGraphsOnce(string device, string reason)
+    {
+        lock (_lock)
+        {
+            if (!IsEnabled() || !_said.Add((device, reason)))
+            {
+                return;
+            }
+        }
+
+        NoGraphs(device, reason);
+    }
+
+    [Event(2, Level = EventLevel.Warning, Message = "no graphs on {0}: {1}")]
+    private void NoGraphs(string device, string reason) => WriteEvent(2, device, reason);
+
     [Event(1, Level = EventLevel.Warning, Message = "running on {0}: {1}")]
     private void FellBack(string device, string reason) => WriteEvent(1, device, reason);
 }

@@ -207,6 +207,10 @@ EXPORT Error hipDeviceGetName(char* name, int size, int device) {
   std::snprintf(name, static_cast<size_t>(size), "gfx942 emulator");
   return success;
 }
+EXPORT Error hipRuntimeGetVersion(int* version) {
+  *version = 60400000;  // 6.4
+  return success;
+}
 EXPORT Error hipDeviceGetAttribute(int* value, int attribute, int device) {
   if (device != 0) return invalid_device;
   switch (attribute) {

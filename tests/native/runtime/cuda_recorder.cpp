@@ -74,6 +74,10 @@ EXPORT int cuDeviceGetName(char* name, int size, int) {
   std::snprintf(name, static_cast<size_t>(size), "CUDA recorder");
   return 0;
 }
+EXPORT int cuDriverGetVersion(int* version) {
+  *version = 12080;
+  return 0;
+}
 EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {
     case 16:

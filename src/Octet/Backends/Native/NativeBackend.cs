@@ -183,7 +183,8 @@ internal sealed partial class NativeBackend : Backend
                 TotalMemory = native.TotalMemory,
                 UsesHostMemory = name.Split(':')[0] == "sim",
                 Float8 = native.Fp8,
-                SupportsGraphs = true,
+                SupportsGraphs = HipGraphs.Obstacle(name, native.RuntimeVersion) is null,
+                GraphsReason = HipGraphs.Obstacle(name, native.RuntimeVersion),
             };
         }
     }
@@ -393,6 +394,7 @@ internal unsafe struct NativeDeviceProperties
     public int WaveSize;
     public int SharedMemory;
     public DType Fp8;
+    public int RuntimeVersion;
 }
 
 /// <summary><c>octet_kernel_counters</c>.</summary>

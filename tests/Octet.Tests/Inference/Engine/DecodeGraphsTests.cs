@@ -31,6 +31,37 @@ public sealed class DecodeGraphsTests
         Assert.False(graphs.Covers(1));
     }
 
+    [Fact]
+    public void A_replay_that_gives_other_bits_ends_recording_and_the_step_is_the_eager_one()
+    {
+        using var device = Device.Open("sim:gfx942");
+        using var workspace = new Workspace(device);
+        using var graphs = new DecodeGraphs(device, workspace, 4096);
+        using var output = Tensor.Create(device, DType.Float32, 4);
+        byte next = 0;
+        for (var i = 0; i < 3; i++)
+        {
+            // What is recorded is the fill of another time.
+            graphs.Run(1, 1, 1024, () => device.Stream.Fill(output, ++next), () => output);
+            var expected = BitConverter.ToSingle([next, next, next, next]);
+            Assert.Equal([expected, expected, expected, expected], output.ToArray<float>());
+        }
+
+        Assert.False(graphs.Covers(1));
+        Assert.Equal(0, graphs.Recorded);
+        Assert.Contains("a replayed step gave other bits", graphs.Mistrust, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("hip:0", 70_226_015, true)]
+    [InlineData("hip:1", 70_200_000, true)]
+    [InlineData("hip:0", 70_100_000, false)]
+    [InlineData("hip:0", 60_443_482, false)]
+    [InlineData("hip:0", 70_300_000, false)]
+    [InlineData("cuda:0", 70_200_000, false)]
+    public void Versions_of_hip_that_replay_wrongly_have_no_graphs(string device, int version, bool bad) =>
+        Assert.Equal(bad, Octet.Backends.HipGraphs.Obstacle(device, version) is not null);
+
     [Theory]
     [InlineData("sim:gfx942")]
     [InlineData("sim:sm_90")]
