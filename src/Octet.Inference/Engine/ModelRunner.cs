@@ -10,7 +10,7 @@ namespace Octet.Inference.Engine;
 internal sealed class ModelRunner : IDisposable
 {
     private readonly Device _device;
-    private readonly Qwen3MoeForward _forward;
+    private readonly IModel _model;
     private readonly KvSwap _swap;
     private readonly DecodeGraphs? _graphs;
     private readonly Workspace _workspace;
@@ -25,14 +25,14 @@ internal sealed class ModelRunner : IDisposable
     private StepPlan _plan = new();
 
     /// <param name="device">Where the model is.</param>
-    /// <param name="forward">The model.</param>
+    /// <param name="model">The model.</param>
     /// <param name="swap">Moves its KV blocks.</param>
     /// <param name="graphs">Records the steps of decode; null: they run eagerly.</param>
     /// <param name="workspace">Scratch memory of the ops.</param>
     /// <param name="bounds">The largest step.</param>
-    public ModelRunner(Device device, Qwen3MoeForward forward, KvSwap swap, DecodeGraphs? graphs, Workspace workspace, StepBounds bounds)
+    public ModelRunner(Device device, IModel model, KvSwap swap, DecodeGraphs? graphs, Workspace workspace, StepBounds bounds)
     {
-        (_device, _forward, _swap, _graphs, _workspace, _maxContext) = (device, forward, swap, graphs, workspace, bounds.MaxContext);
+        (_device, _model, _swap, _graphs, _workspace, _maxContext) = (device, model, swap, graphs, workspace, bounds.MaxContext);
         _decode = Decode;
         _output = () => _logits!;
         _input = new StepInput(device, bounds.MaxTokens, bounds.MaxRows, bounds.MaxOutputs, bounds.MaxContext, bounds.BlockSize);
@@ -91,7 +91,7 @@ internal sealed class ModelRunner : IDisposable
     public void ReadLogits(int row, Span<float> logits)
     {
         var output = _input.OutputOf(_plan, row) + (row < _plan.DecodeRows ? _plan.Rows[row].Count - 1 : 0);
-        _device.Stream.Read(_forward.Logits.Slice(0, output, 1), logits);
+        _device.Stream.Read(_model.Logits.Slice(0, output, 1), logits);
     }
 
     /// <summary>
@@ -104,21 +104,13 @@ internal sealed class ModelRunner : IDisposable
     public void ReadAllLogits(int row, float[] logits, Action<int, ReadOnlySpan<float>> rows)
     {
         var (scheduled, first) = (_plan.Rows[row], _input.TokenOf(_plan, row));
-        for (var done = 0; done < scheduled.Count; done += _forward.MaxRows)
+        for (var done = 0; done < scheduled.Count; done += _model.MaxRows)
         {
-            var count = Math.Min(_forward.MaxRows, scheduled.Count - done);
-            var used = logits.AsSpan(0, checked(count * _forward.VocabularySize));
-            _device.Stream.Read(_forward.Head(first + done, count), used);
+            var count = Math.Min(_model.MaxRows, scheduled.Count - done);
+            var used = logits.AsSpan(0, checked(count * _model.VocabularySize));
+            _device.Stream.Read(_model.Head(first + done, count), used);
             rows(scheduled.Start + done, used);
         }
-    }
-
-    /// <summary>One layer on a given residual stream, for tests of a layer alone: [tokens, hidden] in and out.</summary>
-    public BFloat16[] RunLayer(StepPlan plan, int layer, ReadOnlySpan<BFloat16> residual)
-    {
-        _input.Fill(plan, plan.DecodeRows, LongestContext(plan));
-        _input.Upload();
-        return _forward.RunLayer(_input, layer, residual);
     }
 
     /// <summary>Lets a text begin with what waits in host memory of another one.</summary>
@@ -146,14 +138,14 @@ internal sealed class ModelRunner : IDisposable
 
     private void Decode()
     {
-        _forward.Run(_input);
+        _model.Run(_input);
         if (_input.Outputs == 0)
         {
             return;
         }
 
         _idsView = _idsView.Shape[0] == _input.Outputs ? _idsView : _ids.Slice(0, 0, _input.Outputs);
-        _logits = _forward.Head(_input);
+        _logits = _model.Head(_input);
         var args = _input.Sampling(_logits, _idsView);
         Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
     }

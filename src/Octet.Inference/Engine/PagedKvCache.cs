@@ -8,12 +8,12 @@ internal sealed class PagedKvCache : IDisposable
     private readonly List<Tensor> _owned = [];
 
     /// <param name="device">Where it lies.</param>
-    /// <param name="config">The model's shape.</param>
+    /// <param name="layout">What is kept of a token.</param>
     /// <param name="encoding">FP8 or BF16.</param>
     /// <param name="blockSize">Tokens of a block.</param>
     /// <param name="blocks">Blocks in all.</param>
     /// <param name="scales">Of each layer, in OCP encoding; null: 1. A BF16 cache has none.</param>
-    public PagedKvCache(Device device, ModelConfig config, KvEncoding encoding, int blockSize, int blocks, IReadOnlyList<KvScales?> scales)
+    public PagedKvCache(Device device, KvLayout layout, KvEncoding encoding, int blockSize, int blocks, IReadOnlyList<KvScales?> scales)
     {
         BlockSize = blockSize;
         Blocks = blocks;
@@ -25,14 +25,14 @@ internal sealed class PagedKvCache : IDisposable
                 ? null
                 : Own(Tensor.From<float>(device, Array.ConvertAll(values ?? [1f], x => device.Float8 == DType.Float8E4M3Fnuz ? 2 * x : x), values?.Length ?? 1));
             var one = Upload(null);
-            Layers = new KvCache[config.LayerCount];
+            Layers = new KvCache[layout.Layers];
             for (var layer = 0; layer < Layers.Length; layer++)
             {
                 // Zeros, since attention reads V in runs of 16 bytes, which may reach past a context into what nobody has written yet.
                 Layers[layer] = new KvCache
                 {
-                    K = Own(Tensor.Zeros(device, type, blocks, config.KeyValueHeads, blockSize, config.HeadDim)),
-                    V = Own(Tensor.Zeros(device, type, blocks, config.KeyValueHeads, config.HeadDim, blockSize)),
+                    K = Own(Tensor.Zeros(device, type, blocks, layout.Heads, blockSize, layout.HeadDim)),
+                    V = Own(Tensor.Zeros(device, type, blocks, layout.Heads, layout.HeadDim, blockSize)),
                     KScales = scales[layer] is { } own ? Upload(own.K) : one,
                     VScales = scales[layer] is { } its ? Upload(its.V) : one,
                 };
@@ -56,10 +56,6 @@ internal sealed class PagedKvCache : IDisposable
 
     /// <summary>Bytes of one block's K and V in all layers.</summary>
     public long BytesPerBlock => Layers.Sum(layer => layer.K.SizeInBytes + layer.V.SizeInBytes) / Blocks;
-
-    /// <summary>Bytes one token takes in all layers.</summary>
-    public static long BytesPerToken(ModelConfig config, KvEncoding encoding) =>
-        2L * config.LayerCount * config.KeyValueHeads * config.HeadDim * (encoding == KvEncoding.BFloat16 ? 2 : 1);
 
     public void Dispose()
     {

@@ -1,3 +1,6 @@
+using System.Globalization;
+using Octet.Inference.Models;
+
 namespace Octet.Inference.Loading;
 
 /// <summary>Refuses checkpoints with tensors that would change what the model computes and are not read.</summary>
@@ -36,9 +39,9 @@ internal static class UnusedTensors
 
     /// <summary>Refuses what shows by its name that the checkpoint is quantised in another way, before other tensors seem to be missing.</summary>
     /// <exception cref="ModelFormatException">There is such a tensor; the message says what it is.</exception>
-    public static void RefuseUnsupported(CheckpointTensors tensors)
+    public static void RefuseUnsupported(CheckpointTensors tensors, ModelConfig config)
     {
-        foreach (var group in tensors.Left.Where(name => !Ignorable(name)).GroupBy(Kind).Where(group => group.Key is not null))
+        foreach (var group in tensors.Left.Where(name => !Ignorable(name, config)).GroupBy(Kind).Where(group => group.Key is not null))
         {
             var first = tensors.Files[group.First()];
             throw new ModelFormatException(
@@ -48,9 +51,9 @@ internal static class UnusedTensors
 
     /// <summary>Refuses what nobody has taken and may not be ignored.</summary>
     /// <exception cref="ModelFormatException">There is such a tensor; the message has the first names and the number of all.</exception>
-    public static void RefuseLeft(CheckpointTensors tensors)
+    public static void RefuseLeft(CheckpointTensors tensors, ModelConfig config)
     {
-        string[] left = [.. tensors.Left.Where(name => !Ignorable(name) && tensors.Files[name].SizeInBytes > 0)];
+        string[] left = [.. tensors.Left.Where(name => !Ignorable(name, config) && tensors.Files[name].SizeInBytes > 0)];
         if (left.Length > 0)
         {
             throw new ModelFormatException(
@@ -59,12 +62,27 @@ internal static class UnusedTensors
     }
 
     // Rotary tables are computed from config.json, and the layers that predict further tokens take no part in the next one.
-    private static bool Ignorable(string name) =>
+    private static bool Ignorable(string name, ModelConfig config) =>
         name.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal)
         || name.EndsWith("rotary_emb.cos_cached", StringComparison.Ordinal)
         || name.EndsWith("rotary_emb.sin_cached", StringComparison.Ordinal)
         || name.StartsWith("mtp.", StringComparison.Ordinal)
-        || name.StartsWith("model.mtp.", StringComparison.Ordinal);
+        || name.StartsWith("model.mtp.", StringComparison.Ordinal)
+        || (LayerOf(name) is { } layer && layer >= config.LayerCount && layer - config.LayerCount < config.PredictionLayers);
+
+    // 3 of "model.layers.3.self_attn.q_proj.weight".
+    private static int? LayerOf(string name)
+    {
+        const string Prefix = "model.layers.";
+        if (!name.StartsWith(Prefix, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        var number = name.AsSpan(Prefix.Length);
+        var end = number.IndexOf('.');
+        return end > 0 && int.TryParse(number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out var layer) ? layer : null;
+    }
 
     private static string? Kind(string name)
     {

@@ -8,37 +8,69 @@ namespace Octet.Inference.Loading;
 public readonly record struct LoadProgress(long LoadedBytes, long TotalBytes);
 
 /// <summary>
-/// Brings tensors of a checkpoint onto a device: FP8 block weights in the device's encoding (OCP codes are repacked to FNUZ where
-/// it needs that, exactly), plain BF16, F16 or F32 projections quantised to FP8 blocks, the rest as BF16. Where the device reads host
-/// memory and computes in the checkpoint's encoding, weights stay where the files are mapped: nothing but the scales is copied. Every
-/// element is looked at once (<see cref="TensorValues"/>), wherever it stays.
+/// Brings tensors of a checkpoint, or ranges of them, onto a device: FP8 block weights in the device's encoding (OCP codes are repacked to
+/// FNUZ where it needs that, exactly), plain BF16, F16 or F32 projections quantised to FP8 blocks, the rest as BF16 or f32. Where the device
+/// reads host memory and computes in the checkpoint's encoding, weights stay where the files are mapped: nothing but the scales is copied.
+/// Every element is looked at once (<see cref="TensorValues"/>), wherever it stays.
 /// </summary>
+/// <remarks>
+/// Files go through two pinned buffers, and codes that change through one buffer on the device: a weight is allocated once, its matrices
+/// are written straight into their places, and nothing waits for them.
+/// </remarks>
 /// <param name="device">Where to.</param>
+/// <param name="owned">Is given every tensor that is allocated: whoever made it frees them.</param>
 /// <param name="total">Bytes there are to load, for the progress.</param>
 /// <param name="progress">Told of every chunk.</param>
 /// <param name="cancellation">Stops between chunks.</param>
-internal sealed class WeightLoader(Device device, long total, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+internal sealed class WeightLoader(
+    Device device, ICollection<Tensor> owned, long total, IProgress<LoadProgress>? progress, CancellationToken cancellation) : IDisposable
 {
-    private const int ChunkBytes = 64 << 20;
+    // Ops want tensors to begin at a multiple of it.
+    private const int Alignment = 16;
 
+    // How much of a mapped tensor is looked at between two reports.
+    private const int LookedAtBytes = 64 << 20;
+
+    private readonly StagingBuffers _staging = new(device);
+    private byte[] _stored = [];
+    private Tensor? _scratch;
+    private Tensor? _codes;
+    private Tensor? _factors;
     private long _loaded;
 
     /// <summary>A norm weight, bias, embedding, router or head, as BF16.</summary>
     /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
-    public Tensor LoadBFloat16(SafeTensor source)
+    public Tensor LoadBFloat16(SafeTensor source) => LoadBFloat16(source, 0, source.Shape[0]);
+
+    /// <summary>Some rows of such a tensor; some elements of a vector.</summary>
+    /// <param name="source">The tensor.</param>
+    /// <param name="first">The first row.</param>
+    /// <param name="count">Rows.</param>
+    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
+    public Tensor LoadBFloat16(SafeTensor source, long first, long count)
     {
+        var rows = RowsOf(source).Rows(first, count);
+        long[] shape = [count, .. source.Shape[1..]];
         if (CanMap(source, SafeTensorType.BFloat16))
         {
-            ReadChunks(source, 0, source.ElementCount, (_, _) => { });
-            return Tensor.BorrowUnaligned(device, source.Address, DType.BFloat16, source.Shape);
+            LookAt(rows);
+            return Tensor.BorrowUnaligned(device, AddressOf(rows), DType.BFloat16, shape);
         }
 
-        var tensor = Tensor.Create(device, DType.BFloat16, source.Shape);
-        return Guarded(tensor, () =>
-        {
-            UploadBFloat16(source, 0, source.ElementCount, tensor);
-            return tensor;
-        });
+        var tensor = Create(DType.BFloat16, shape);
+        WriteBFloat16(rows, tensor);
+        return tensor;
+    }
+
+    /// <summary>A vector as f32.</summary>
+    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
+    public Tensor LoadFloat32(SafeTensor source)
+    {
+        TensorValues.CheckWeights(source, 0, source.Bytes);
+        var tensor = Create(DType.Float32, source.Shape);
+        device.Stream.Write<float>(tensor, TensorValues.ToSingles(source, source.Bytes));
+        Advance(source.SizeInBytes);
+        return tensor;
     }
 
     /// <summary>Projections with the same input, one under the other: [sum of rows, k]; but for the last, of multiples of 128 rows.</summary>
@@ -55,10 +87,51 @@ internal sealed class WeightLoader(Device device, long total, IProgress<LoadProg
 
     /// <summary>Whether projections are used where they lie in the mapped files. They then cannot be put under each other.</summary>
     public bool Maps(params MatrixSource[] sources) =>
-        sources.All(source => source.Pitch == 0 && CanMap(source.Values, SafeTensorType.Float8E4M3));
+        sources.All(source => source.IsContiguous && CanMap(source.Values, SafeTensorType.Float8E4M3));
 
-    /// <summary>Reports that everything is loaded.</summary>
-    public void Complete() => Advance(total - _loaded);
+    /// <summary>Vectors one after the other in one.</summary>
+    public Tensor Join(IReadOnlyList<Tensor> parts)
+    {
+        var all = Create(DType.BFloat16, parts.Sum(part => part.ElementCount));
+        long start = 0;
+        foreach (var part in parts)
+        {
+            device.Stream.Copy(all.Slice(0, start, part.ElementCount), part);
+            start += part.ElementCount;
+        }
+
+        return all;
+    }
+
+    /// <summary>Waits until everything is on the device and reports it.</summary>
+    public void Complete()
+    {
+        device.Stream.Synchronize();
+        Advance(total - _loaded);
+    }
+
+    /// <summary>Frees what loading alone needs.</summary>
+    public void Dispose()
+    {
+        _staging.Dispose();
+        _scratch?.Dispose();
+        _codes?.Dispose();
+        _factors?.Dispose();
+    }
+
+    private static MatrixSource RowsOf(SafeTensor tensor) => new()
+    {
+        Values = tensor, N = tensor.Shape[0], K = tensor.ElementCount / Math.Max(tensor.Shape[0], 1),
+    };
+
+    private static nint AddressOf(MatrixSource source) => source.Values.Address + (nint)(source.First * source.Values.Type.SizeInBytes());
+
+    private Tensor Create(DType type, params ReadOnlySpan<long> shape)
+    {
+        var tensor = Tensor.Create(device, type, shape);
+        owned.Add(tensor);
+        return tensor;
+    }
 
     // What the device reads must be what the file holds, where it holds it.
     private bool CanMap(SafeTensor source, SafeTensorType type) =>
@@ -70,184 +143,185 @@ internal sealed class WeightLoader(Device device, long total, IProgress<LoadProg
     {
         var (n, k, first) = (matrices[0].Sum(part => part.N), matrices[0][0].K, matrices[0][0]);
         var scaleRows = MatrixSource.Blocks(first.ScaleRowOffset + n);
-        var values = Tensor.Create(device, device.Float8, [.. leading, n, k]);
-        return Guarded(values, () =>
+        var values = Create(device.Float8, [.. leading, n, k]);
+        var scales = Create(DType.Float32, [.. leading, scaleRows, first.ScaleColumns]);
+        WriteScales(scales, [.. matrices.SelectMany(parts => parts)]);
+        for (var i = 0; i < matrices.Length; i++)
         {
-            var scales = Tensor.Create(device, DType.Float32, [.. leading, scaleRows, first.ScaleColumns]);
-            return Guarded(scales, () =>
+            var (row, scaleRow) = (i * n, i * scaleRows);
+            foreach (var part in matrices[i])
             {
-                for (var i = 0; i < matrices.Length; i++)
+                if (part.Values.Type == SafeTensorType.Float8E4M3)
                 {
-                    var row = i * n;
-                    var scaleRow = i * scaleRows;
-                    foreach (var part in matrices[i])
-                    {
-                        LoadMatrix(
-                            part, Bytes(values, row * k, part.N * k),
-                            Floats(scales, scaleRow * part.ScaleColumns, part.ScaleRows * part.ScaleColumns));
-                        row += part.N;
-                        scaleRow += part.ScaleRows;
-                    }
+                    WriteCodes(part, values.Address + (nint)(row * k));
+                }
+                else
+                {
+                    Quantize(part, values.Address + (nint)(row * k), Floats(scales.Address, scaleRow * part.ScaleColumns, part.ScaleRows * part.ScaleColumns));
                 }
 
-                return new Weight { Values = values, Scales = scales, ScaleRowOffset = first.ScaleRowOffset };
-            });
-        });
+                row += part.N;
+                scaleRow += part.ScaleRows;
+            }
+        }
+
+        return new Weight { Values = values, Scales = scales, ScaleRowOffset = first.ScaleRowOffset, ScaleColumnOffset = first.ScaleColumnOffset };
     }
 
     // Matrices [n, k] where they lie in the files; their scales in one stack.
     private Weight Map(MatrixSource[] sources, long[] leading)
     {
         var first = sources[0];
-        var count = first.ScaleRows * first.ScaleColumns;
-        var scales = Tensor.Create(device, DType.Float32, [.. leading, first.ScaleRows, first.ScaleColumns]);
-        return Guarded(scales, () =>
+        var scales = Create(DType.Float32, [.. leading, first.ScaleRows, first.ScaleColumns]);
+        WriteScales(scales, sources);
+        foreach (var source in sources)
         {
-            var addresses = new long[sources.Length];
-            for (var i = 0; i < sources.Length; i++)
+            LookAt(source);
+        }
+
+        var addresses = Create(DType.Int64, sources.Length);
+        device.Stream.Write<long>(addresses, Array.ConvertAll(sources, source => (long)AddressOf(source)));
+        return new Weight
+        {
+            Values = Tensor.Borrow(device, AddressOf(first), DType.Float8E4M3, [.. leading, first.N, first.K]),
+            Scales = scales,
+            ScaleRowOffset = first.ScaleRowOffset,
+            ScaleColumnOffset = first.ScaleColumnOffset,
+            ExpertAddresses = addresses,
+        };
+    }
+
+    // The scales of all matrices of a weight, doubled for FNUZ as their codes are halved; those that are quantised here write theirs later.
+    private void WriteScales(Tensor scales, MatrixSource[] sources)
+    {
+        var all = new float[scales.ElementCount];
+        long start = 0;
+        foreach (var source in sources)
+        {
+            if (source.Scales is not null)
             {
-                ReadChunks(sources[i].Values, sources[i].First, sources[i].N * sources[i].K, (_, _) => { });
-                addresses[i] = sources[i].Values.Address + (nint)sources[i].First;
-                WriteScales(sources[i], Floats(scales, i * count, count));
+                var own = source.ReadScales();
+                own.CopyTo(all, start);
+                Advance((long)source.Scales.Type.SizeInBytes() * own.Length);
             }
 
-            return new Weight
+            start += source.ScaleRows * source.ScaleColumns;
+        }
+
+        if (device.Float8 == DType.Float8E4M3Fnuz)
+        {
+            for (var i = 0; i < all.Length; i++)
             {
-                Values = Tensor.Borrow(device, (nint)addresses[0], DType.Float8E4M3, [.. leading, first.N, first.K]),
-                Scales = scales,
-                ScaleRowOffset = first.ScaleRowOffset,
-                ExpertAddresses = Tensor.From<long>(device, addresses, addresses.Length),
-            };
+                all[i] *= 2;
+            }
+        }
+
+        device.Stream.Write<float>(scales, all);
+    }
+
+    // FP8 codes into their place.
+    private void WriteCodes(MatrixSource source, nint place) => ReadRows(source, (row, rows) =>
+    {
+        var count = rows * source.K;
+        var address = place + (nint)(row * source.K);
+        source.Read(row, rows, _staging.Take());
+        if (device.Float8 != DType.Float8E4M3Fnuz)
+        {
+            _staging.Copy(Bytes(address, count));
+            return;
+        }
+
+        // Matrices of a stack may begin anywhere: what is not aligned is repacked where it waits.
+        var waiting = Grow(ref _scratch, DType.Byte, count).Address;
+        var isAligned = address % Alignment == 0;
+        var none = Floats(waiting, 0, 0);
+        _staging.Copy(Bytes(waiting, count));
+        Ops.Repack(device.Stream, new()
+        {
+            Values = Tensor.Borrow(device, waiting, DType.Float8E4M3, count),
+            Scales = none,
+            OutputValues = Tensor.Borrow(device, isAligned ? address : waiting, DType.Float8E4M3Fnuz, count),
+            OutputScales = none,
         });
-    }
-
-    // One [n, k] projection into its place: raw bytes and their block scales.
-    private void LoadMatrix(MatrixSource source, Tensor values, Tensor scales)
-    {
-        var count = source.N * source.K;
-        if (source.Values.Type != SafeTensorType.Float8E4M3)
+        if (!isAligned)
         {
-            Quantize(source, values, scales);
-            return;
+            device.Stream.Copy(Bytes(address, count), Bytes(waiting, count));
         }
-
-        if (source.Pitch > 0)
-        {
-            device.Stream.Write<byte>(values, ReadTransposed<byte>(source));
-        }
-        else
-        {
-            ReadChunks(source.Values, source.First, count, (offset, chunk) => device.Stream.Write(Bytes(values, offset, chunk.Length), chunk));
-        }
-
-        WriteScales(source, scales);
-        if (device.Float8 == DType.Float8E4M3Fnuz && count > 0)
-        {
-            // Slices of a stack may begin anywhere, ops want 16 bytes: repack in a buffer of its own.
-            using var codes = Tensor.Create(device, DType.Float8E4M3, count);
-            using var factors = Tensor.Create(device, DType.Float32, scales.ElementCount);
-            var fnuz = Tensor.Borrow(device, codes.Address, DType.Float8E4M3Fnuz, count);
-            device.Stream.Copy(Bytes(codes, 0, count), values);
-            device.Stream.Copy(factors, scales);
-            Ops.Repack(device.Stream, new() { Values = codes, Scales = factors, OutputValues = fnuz, OutputScales = factors });
-            device.Stream.Copy(values, Bytes(codes, 0, count));
-            device.Stream.Copy(scales, factors);
-            device.Stream.Synchronize();
-        }
-    }
-
-    private void WriteScales(MatrixSource source, Tensor scales)
-    {
-        var singles = source.ReadScales();
-        device.Stream.Write<float>(scales, singles);
-        Advance((long)source.Scales!.Type.SizeInBytes() * singles.Length);
-    }
-
-    private void Quantize(MatrixSource source, Tensor values, Tensor scales)
-    {
-        var (n, k) = (source.N, source.K);
-        using var plain = Tensor.Create(device, DType.BFloat16, n, k);
-        if (source.Pitch == 0)
-        {
-            UploadBFloat16(source.Values, source.First, n * k, plain);
-        }
-        else if (source.Values.Type == SafeTensorType.Float32)
-        {
-            device.Stream.Write<BFloat16>(plain, Array.ConvertAll(ReadTransposed<float>(source), x => (BFloat16)x));
-        }
-        else if (source.Values.Type == SafeTensorType.Float16)
-        {
-            device.Stream.Write<BFloat16>(plain, Array.ConvertAll(ReadTransposed<Half>(source), x => (BFloat16)(float)x));
-        }
-        else
-        {
-            device.Stream.Write<BFloat16>(plain, ReadTransposed<BFloat16>(source));
-        }
-
-        using var codes = Tensor.Create(device, device.Float8, n, k);
-        using var factors = Tensor.Create(device, DType.Float32, source.ScaleRows, source.ScaleColumns);
-        Ops.QuantizeWeight(device.Stream, new() { X = plain, Output = new Weight { Values = codes, Scales = factors } });
-        device.Stream.Copy(values, Bytes(codes, 0, n * k));
-        device.Stream.Copy(scales, Floats(factors, 0, factors.ElementCount));
-        device.Stream.Synchronize();
-    }
-
-    private void UploadBFloat16(SafeTensor source, long first, long count, Tensor destination) => ReadChunks(source, first, count, (offset, chunk) =>
-    {
-        var start = offset / source.Type.SizeInBytes();
-        if (source.Type == SafeTensorType.BFloat16)
-        {
-            device.Stream.Write(Bytes(destination, 2 * start, chunk.Length), chunk);
-            return;
-        }
-
-        var elements = Array.ConvertAll(TensorValues.ToSingles(source, chunk), x => (BFloat16)x);
-        device.Stream.Write<byte>(Bytes(destination, 2 * start, 2L * elements.Length), MemoryMarshal.AsBytes<BFloat16>(elements));
     });
 
-    // Some elements of a tensor: each chunk with where in them its first byte lies.
-    private void ReadChunks(SafeTensor source, long first, long count, Action<long, ReadOnlySpan<byte>> take)
+    // Quantises the whole blocks a matrix lies in, and takes the matrix out of them.
+    private void Quantize(MatrixSource source, nint place, Tensor scales)
     {
-        var size = source.Type.SizeInBytes();
-        for (long offset = 0; offset < count * size; offset += ChunkBytes)
+        var whole = source.WholeBlocks();
+        var elements = Grow(ref _scratch, DType.Byte, 2 * whole.N * whole.K);
+        var plain = Tensor.Borrow(device, elements.Address, DType.BFloat16, whole.N, whole.K);
+        WriteBFloat16(whole, plain);
+        var codes = Grow(ref _codes, device.Float8, whole.N * whole.K).Address;
+        var factors = Tensor.Borrow(device, Grow(ref _factors, DType.Float32, scales.ElementCount).Address, DType.Float32, source.ScaleRows, source.ScaleColumns);
+        Ops.QuantizeWeight(device.Stream, new()
         {
-            cancellation.ThrowIfCancellationRequested();
-            var chunk = source.Slice((first * size) + offset, (int)Math.Min(ChunkBytes, (count * size) - offset));
-            TensorValues.CheckWeights(source, first + (offset / size), chunk);
-            take(offset, chunk);
-            Advance(chunk.Length);
+            X = plain,
+            Output = new Weight { Values = Tensor.Borrow(device, codes, device.Float8, whole.N, whole.K), Scales = factors },
+        });
+        device.Stream.Copy(scales, factors);
+        var first = codes + (nint)((source.ScaleRowOffset * whole.K) + source.ScaleColumnOffset);
+        var (runs, length) = whole.K == source.K ? (1, source.N * source.K) : (source.N, source.K);
+        for (var run = 0; run < runs; run++)
+        {
+            device.Stream.Copy(Bytes(place + (nint)(run * source.K), length), Bytes(first + (nint)(run * whole.K), length));
         }
     }
 
-    // A matrix that lies transposed, row by row.
-    private T[] ReadTransposed<T>(MatrixSource source) where T : unmanaged
+    private void WriteBFloat16(MatrixSource source, Tensor destination) => ReadRows(source, (row, rows) =>
     {
-        cancellation.ThrowIfCancellationRequested();
-        var size = source.Values.Type.SizeInBytes();
-        var extent = ((source.K - 1) * source.Pitch) + source.N;
-        var bytes = source.Values.Slice(source.First * size, checked((int)(extent * size)));
-        TensorValues.CheckWeights(source.Values, source.First, bytes);
-        var lying = MemoryMarshal.Cast<byte, T>(bytes);
-        var (n, k, pitch) = ((int)source.N, (int)source.K, (int)source.Pitch);
-        var rows = new T[checked(n * k)];
-
-        // By squares, so that a cache line is used up while it is there.
-        for (var top = 0; top < n; top += Float8.Block)
+        var count = rows * source.K;
+        var host = _staging.Take();
+        if (source.Values.Type == SafeTensorType.BFloat16)
         {
-            for (var left = 0; left < k; left += Float8.Block)
+            source.Read(row, rows, host);
+        }
+        else
+        {
+            var sizeInBytes = (int)(count * source.Values.Type.SizeInBytes());
+            _stored = _stored.Length < sizeInBytes ? new byte[sizeInBytes] : _stored;
+            source.Read(row, rows, _stored);
+            var singles = TensorValues.ToSingles(source.Values, _stored.AsSpan(0, sizeInBytes));
+            var rounded = MemoryMarshal.Cast<byte, BFloat16>(host);
+            for (var i = 0; i < singles.Length; i++)
             {
-                for (var i = top; i < Math.Min(top + Float8.Block, n); i++)
-                {
-                    for (var j = left; j < Math.Min(left + Float8.Block, k); j++)
-                    {
-                        rows[(i * k) + j] = lying[(j * pitch) + i];
-                    }
-                }
+                rounded[i] = (BFloat16)singles[i];
             }
         }
 
-        Advance((long)rows.Length * size);
-        return rows;
+        _staging.Copy(Bytes(destination.Address + (nint)(2 * row * source.K), 2 * count));
+    });
+
+    // As many rows at a time as a staging buffer holds, by sixteens where it holds so many: each then begins where an op can.
+    private void ReadRows(MatrixSource source, Action<long, int> take)
+    {
+        var bytesPerRow = source.K * source.Values.Type.SizeInBytes();
+        var most = Math.Max(StagingBuffers.SizeInBytes / Math.Max(bytesPerRow, 1), 1);
+        most = most > Alignment ? most / Alignment * Alignment : most;
+        for (long row = 0; row < source.N; row += most)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var rows = (int)Math.Min(most, source.N - row);
+            take(row, rows);
+            Advance(rows * bytesPerRow);
+        }
+    }
+
+    // What stays in the mapped file.
+    private void LookAt(MatrixSource source)
+    {
+        var size = source.Values.Type.SizeInBytes();
+        for (long offset = 0; offset < source.SizeInBytes; offset += LookedAtBytes)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var chunk = source.Values.Slice((source.First * size) + offset, (int)Math.Min(LookedAtBytes, source.SizeInBytes - offset));
+            TensorValues.CheckWeights(source.Values, source.First + (offset / size), chunk);
+            Advance(chunk.Length);
+        }
     }
 
     private void Advance(long bytes)
@@ -257,23 +331,21 @@ internal sealed class WeightLoader(Device device, long total, IProgress<LoadProg
         progress?.Report(new LoadProgress(_loaded, total));
     }
 
-    private Tensor Bytes(Tensor tensor, long offset, long count) =>
-        Tensor.Borrow(device, tensor.Address + (nint)offset, DType.Byte, count);
-
-    private Tensor Floats(Tensor tensor, long offset, long count) =>
-        Tensor.Borrow(device, tensor.Address + (nint)(4 * offset), DType.Float32, count);
-
-    // Nothing is leaked when a later step refuses the checkpoint.
-    private static T Guarded<T>(Tensor tensor, Func<T> body)
+    // One buffer for all matrices; what is enqueued on the smaller one is waited for.
+    private Tensor Grow(ref Tensor? buffer, DType type, long elements)
     {
-        try
+        if (buffer is null || buffer.ElementCount < elements)
         {
-            return body();
+            device.Stream.Synchronize();
+            buffer?.Dispose();
+            buffer = null;
+            buffer = Tensor.Create(device, type, elements);
         }
-        catch
-        {
-            tensor.Dispose();
-            throw;
-        }
+
+        return buffer;
     }
+
+    private Tensor Bytes(nint address, long count) => Tensor.Borrow(device, address, DType.Byte, count);
+
+    private Tensor Floats(nint address, long offset, long count) => Tensor.Borrow(device, address + (nint)(4 * offset), DType.Float32, count);
 }

@@ -82,13 +82,18 @@ internal static class ConfigFields
     /// <summary>Refuses what is left of config.json if it would change what the model computes.</summary>
     /// <param name="json">The file, of which everything that is used was asked for.</param>
     /// <param name="headDim">Values per head.</param>
-    public static void Check(ModelJson json, int headDim)
+    /// <param name="architecture">Whose own rules go first.</param>
+    public static void Check(ModelJson json, int headDim, Architecture architecture)
     {
         foreach (var (name, value) in json.NotAskedFor())
         {
-            if (OneValue.TryGetValue(name, out string[]? supported))
+            if (architecture.OneValue.TryGetValue(name, out string[]? supported) || OneValue.TryGetValue(name, out supported))
             {
                 CheckOneValue(value, supported);
+            }
+            else if (architecture.WithoutEffect.Contains(name))
+            {
+                continue;
             }
             else if (OnlyOff.Contains(name))
             {

@@ -9,13 +9,17 @@ namespace Octet.Inference.Models;
 /// </summary>
 internal sealed record ExpertTensors(MatrixSource[] Gate, MatrixSource[] Up, MatrixSource[] Down)
 {
-    /// <summary>Takes the experts of a layer, <paramref name="prefix"/> ending in "mlp.experts.".</summary>
+    /// <summary>Takes the experts of a layer.</summary>
+    /// <param name="tensors">Where from.</param>
+    /// <param name="config">The model's shape.</param>
+    /// <param name="prefix">Ends in "experts.".</param>
+    /// <param name="names">What an expert's projections are called.</param>
     /// <exception cref="ModelFormatException">They are missing, or their shapes or scales are none of those known.</exception>
-    public static ExpertTensors Take(CheckpointTensors tensors, ModelConfig config, string prefix)
+    public static ExpertTensors Take(CheckpointTensors tensors, ModelConfig config, string prefix, MlpNames names)
     {
         long intermediate = config.MoeIntermediateSize;
         long hidden = config.HiddenSize;
-        if (FindFused(tensors, $"{prefix}gate_up_proj") is { } gateUp)
+        if (names.MayBeFused && FindFused(tensors, $"{prefix}gate_up_proj") is { } gateUp)
         {
             var down = FindFused(tensors, $"{prefix}down_proj")
                 ?? throw new ModelFormatException($"{gateUp.File}: has the fused tensor {gateUp}, but no '{prefix}down_proj' goes with it");
@@ -24,7 +28,7 @@ internal sealed record ExpertTensors(MatrixSource[] Gate, MatrixSource[] Up, Mat
 
         MatrixSource[] Each(string projection, long n, long k) =>
             [.. Enumerable.Range(0, config.ExpertCount).Select(expert => tensors.TakeProjection($"{prefix}{expert}.{projection}", n, k))];
-        return new(Each("gate_proj", intermediate, hidden), Each("up_proj", intermediate, hidden), Each("down_proj", hidden, intermediate));
+        return new(Each(names.Gate, intermediate, hidden), Each(names.Up, intermediate, hidden), Each(names.Down, hidden, intermediate));
     }
 
     private static SafeTensor? FindFused(CheckpointTensors tensors, string name) => tensors.Find($"{name}.weight") ?? tensors.Find(name);
@@ -45,18 +49,20 @@ internal sealed record ExpertTensors(MatrixSource[] Gate, MatrixSource[] Up, Mat
                 $"{gateUp.File}: tensors {gateUp} and {down} must have the shapes {CheckpointTensors.Shape(rows[0])} and {CheckpointTensors.Shape(rows[1])}, or {CheckpointTensors.Shape(transposed[0])} and {CheckpointTensors.Shape(transposed[1])}, by config.json");
         }
 
-        var pitch = byRows ? 0 : 2 * intermediate;
         var half = byRows ? intermediate * hidden : intermediate;
-        MatrixSource[] Stack(SafeTensor values, long offset, long n, long k, long rowPitch) =>
+
+        // pitch: elements between columns where the matrices lie transposed.
+        MatrixSource[] Stack(SafeTensor values, long offset, long n, long k, long pitch) =>
         [
             .. Enumerable.Range(0, (int)experts).Select(expert => new MatrixSource
             {
-                Values = values, First = (expert * (values.ElementCount / experts)) + offset, N = n, K = k, Pitch = rowPitch,
+                Values = values, First = (expert * (values.ElementCount / experts)) + offset, N = n, K = k,
+                RowStride = byRows ? k : 1, ColumnStride = byRows ? 1 : pitch,
             }),
         ];
-        var gate = Stack(gateUp, 0, intermediate, hidden, pitch);
-        var up = Stack(gateUp, half, intermediate, hidden, pitch);
-        var downs = Stack(down, 0, hidden, intermediate, byRows ? 0 : hidden);
+        var gate = Stack(gateUp, 0, intermediate, hidden, 2 * intermediate);
+        var up = Stack(gateUp, half, intermediate, hidden, 2 * intermediate);
+        var downs = Stack(down, 0, hidden, intermediate, hidden);
         if (gateUp.Type == SafeTensorType.Float8E4M3)
         {
             (gate, up) = WithScales(tensors.TakeScales(gateUp), gate, up, byRows);
@@ -110,8 +116,23 @@ internal sealed record ExpertTensors(MatrixSource[] Gate, MatrixSource[] Up, Mat
             [
                 .. stack.Select((matrix, expert) => matrix with
                 {
-                    Scales = scales, FirstScale = (expert * grid[1] * grid[2]) + first, ScalePitch = pitch, ScaleRowOffset = rowOffset,
+                    Scales = scales, FirstScale = (expert * grid[1] * grid[2]) + first, ScaleRowOffset = rowOffset,
+                    ScaleRowStride = pitch == 0 ? grid[2] : 1, ScaleColumnStride = pitch == 0 ? 1 : pitch,
                 }),
             ]
             : throw CheckpointTensors.BadGrid(scales, stack[0].Values, grid);
+}
+
+/// <summary>What the three projections of a gated MLP are called in a checkpoint.</summary>
+/// <param name="Gate">Its output goes through SiLU.</param>
+/// <param name="Up">Its output is multiplied with that.</param>
+/// <param name="Down">Takes the product.</param>
+/// <param name="MayBeFused">Whether experts may also lie in stacks, <c>gate_up_proj</c> and <c>down_proj</c>.</param>
+internal sealed record MlpNames(string Gate, string Up, string Down, bool MayBeFused = false)
+{
+    /// <summary>Those of Qwen3.</summary>
+    public static MlpNames Projections { get; } = new("gate_proj", "up_proj", "down_proj", MayBeFused: true);
+
+    /// <summary>Those of Mixtral and of models after it.</summary>
+    public static MlpNames Numbers { get; } = new("w1", "w3", "w2");
 }

@@ -13,10 +13,7 @@ public sealed class LanguageModel : IDisposable
 {
     private readonly Stack<IDisposable> _owned = new();
     private readonly Lazy<ModelTokenizer> _tokenizer;
-    private readonly Qwen3MoeForward _forward;
     private readonly PagedKvCache _cache;
-    private readonly ModelRunner _runner;
-    private readonly DecodeGraphs? _graphs;
     private readonly Engine.Engine _engine;
     private long _ids;
     private bool _disposed;
@@ -35,16 +32,16 @@ public sealed class LanguageModel : IDisposable
             var files = Own(CheckpointFiles.Open(directory));
 
             // Asked twice: what cannot fit is refused before the weights are read, and then what they took is known.
-            var memory = Qwen3MoeMemory.Ask(device, Config, options, MaxContext, bounds.MaxTokens, bounds.MaxOutputs);
+            var memory = ModelMemory.Ask(device, Config, options, MaxContext, bounds.MaxTokens, bounds.MaxOutputs);
             _ = memory.Blocks();
-            var weights = Own(Qwen3MoeWeights.Load(files, Config, device, progress, cancellation));
+            Model = Own(ModelRegistry.Load(files, Config, device, progress, cancellation)).Model;
             if (!device.Properties.SharesHostMemory)
             {
                 files.Dispose(); // nothing stays in the mapped files
             }
 
             var blocks = (memory with { WeightBytes = Math.Max(memory.FreeBytes - device.FreeMemory, 0) }).Blocks();
-            _cache = Own(new PagedKvCache(device, Config, options.KvEncoding, options.KvBlockSize, blocks, [.. weights.Layers.Select(layer => layer.KvScales)]));
+            _cache = Own(new PagedKvCache(device, Model.Kv, options.KvEncoding, options.KvBlockSize, blocks, Model.KvScales));
             var workspace = Own(new Workspace(device));
             var manager = new BlockManager(blocks, options.KvBlockSize, options.PrefixCache);
             var scheduler = new Scheduler(
@@ -56,10 +53,10 @@ public sealed class LanguageModel : IDisposable
                     Proposals = options.Speculate,
                 },
                 manager);
-            _forward = Own(new Qwen3MoeForward(device, Config, weights, _cache, workspace, bounds.MaxTokens, bounds.MaxOutputs, MaxContext));
-            _graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
-            _runner = Own(new ModelRunner(device, _forward, Own(new KvSwap(device, _cache)), _graphs, workspace, bounds));
-            _engine = new Engine.Engine(device, scheduler, _runner, options.MaxBatch, options.MaxQueue, checked(bounds.MaxOutputs * Config.VocabularySize));
+            Model.Prepare(device, _cache, workspace, bounds.MaxTokens, bounds.MaxOutputs, MaxContext);
+            Graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
+            var runner = Own(new ModelRunner(device, Model, Own(new KvSwap(device, _cache)), Graphs, workspace, bounds));
+            _engine = new Engine.Engine(device, scheduler, runner, options.MaxBatch, options.MaxQueue, checked(bounds.MaxOutputs * Config.VocabularySize));
         }
         catch
         {
@@ -87,9 +84,11 @@ public sealed class LanguageModel : IDisposable
     /// <exception cref="ModelFormatException">The file is missing, damaged or of a kind that is not supported.</exception>
     public ModelTokenizer Tokenizer => _tokenizer.Value;
 
-    internal Qwen3MoeForward Forward => _forward;
+    /// <summary>The layers.</summary>
+    internal IModel Model { get; }
 
-    internal int RecordedGraphs => _graphs?.Recorded ?? 0;
+    /// <summary>The recorded steps; null: every step runs eagerly.</summary>
+    internal DecodeGraphs? Graphs { get; }
 
     /// <summary>Loads a checkpoint folder in the Hugging Face layout: FP8 block weights, or BF16 (quantised on load).</summary>
     /// <param name="directory">Holds config.json and model.safetensors, or shards with or without their index.</param>
@@ -259,17 +258,6 @@ public sealed class LanguageModel : IDisposable
 
         _engine.Dispose();
         Release();
-    }
-
-    /// <summary>One layer on a given residual stream, for tests of a layer alone: [tokens, hidden] in and out.</summary>
-    internal BFloat16[] RunLayer(int layer, ReadOnlySpan<BFloat16> residual)
-    {
-        var tokens = residual.Length / Config.HiddenSize;
-        var sequence = new Sequence(0, new int[tokens], tokens);
-        sequence.Blocks.AddRange(Enumerable.Range(0, (tokens + _cache.BlockSize - 1) / _cache.BlockSize));
-        var plan = new StepPlan();
-        plan.Add(new ScheduledRow(sequence, 0, tokens, 0));
-        return _runner.RunLayer(plan, layer, residual);
     }
 
     private static int CheckContext(LanguageModelOptions options, ModelConfig config)

@@ -29,32 +29,25 @@ public sealed partial record ModelConfig
     internal static ModelConfig Parse(ModelJson file, string? directory = null)
     {
         ModelJson json = file.Remembering();
-        CheckArchitecture(json);
+        Architecture architecture = ModelRegistry.Find(json);
         int hidden = json.Integer("hidden_size", 1, 1 << 20);
         int layers = json.Integer("num_hidden_layers", 1, 4096);
         int vocabulary = json.Integer("vocab_size", 1, 1 << 24);
         int queryHeads = json.Integer("num_attention_heads", 1, 4096);
         int positions = json.Integer("max_position_embeddings", 1, LargestContext);
-        int experts = ReadExpertCount(json);
-        ModelJson? expertsPerToken = FindUnderAnyName(json, "num_experts_per_tok", "num_experts_per_token", "moe_topk");
-        ModelJson? moeWidth = json.Find("moe_intermediate_size");
+        int headDim = json.FindInteger("head_dim", 1, 1 << 20) ?? hidden / queryHeads;
+        int rotaryDim = architecture.RotatesPart ? ReadRotaryDim(json, headDim) : headDim;
         RotaryScaling rope = RotaryScaling.Read(json, positions);
-        var config = new ModelConfig
+        ModelConfig config = architecture.Configure(json, new ModelConfig
         {
+            Architecture = architecture.Name,
             LayerCount = layers,
             HiddenSize = hidden,
             VocabularySize = vocabulary,
             QueryHeads = queryHeads,
             KeyValueHeads = json.FindInteger("num_key_value_heads", 1, queryHeads) ?? queryHeads,
-            HeadDim = json.FindInteger("head_dim", 1, 1 << 20) ?? hidden / queryHeads,
-            AttentionBias = json.Flag("attention_bias", absent: false),
-            IntermediateSize = json.FindInteger("intermediate_size", 0, 1 << 20) ?? 0,
-            MoeIntermediateSize = experts > 0 ? (moeWidth ?? json.Get("moe_intermediate_size")).AsInteger(1, 1 << 20) : 0,
-            ExpertCount = experts,
-            ExpertsPerToken = experts > 0 ? (expertsPerToken ?? json.Get("num_experts_per_tok")).AsInteger(1, Math.Min(16, experts)) : 0,
-            NormalizeTopK = json.Flag("norm_topk_prob", absent: false),
-            DecoderSparseStep = json.FindInteger("decoder_sparse_step", 1, int.MaxValue) ?? 1,
-            MlpOnlyLayers = json.OneOrMoreIntegers("mlp_only_layers", 0, layers - 1),
+            HeadDim = headDim,
+            RotaryDim = rotaryDim,
             RmsNormEpsilon = json.FindNumber("rms_norm_eps", 1e-12, 0.1) ?? 1e-6,
             RopeTheta = RotaryScaling.ReadTheta(json),
             RopeScaling = rope,
@@ -62,24 +55,47 @@ public sealed partial record ModelConfig
             TieWordEmbeddings = json.Flag("tie_word_embeddings", absent: false),
             WeightFormat = QuantizationFormat.Read(json, directory),
             EosTokenIds = json.OneOrMoreIntegers("eos_token_id", 0, vocabulary - 1),
-        };
+        });
         config.CheckTogether(json);
-        CheckAttention(json, config.MaxContext);
-        ConfigFields.Check(json, config.HeadDim);
+        CheckAttention(json, config.MaxContext, architecture.WindowHasSwitch);
+        ConfigFields.Check(json, config.HeadDim, architecture);
         return config;
     }
 
-    private static void CheckArchitecture(ModelJson json)
+    /// <summary>With the experts that config.json describes.</summary>
+    /// <param name="json">The file.</param>
+    /// <param name="width">The field with the width of an expert.</param>
+    /// <param name="areRequired">Whether there must be experts.</param>
+    internal ModelConfig WithExperts(ModelJson json, string width, bool areRequired = false)
     {
-        List<string> found = [.. json.Get("architectures").Items().Select(item => item.AsText())];
-        if (!found.Contains(Architecture))
+        int experts = ReadExpertCount(json);
+        ModelJson? expertsPerToken = FindUnderAnyName(json, "num_experts_per_tok", "num_experts_per_token", "moe_topk");
+        ModelJson? widthField = json.Find(width);
+        if (experts == 0)
         {
-            throw json.Bad($"architectures is [{string.Join(", ", found)}], but only {Architecture} is supported");
+            return areRequired ? throw json.Bad("has no experts: num_local_experts is missing or 0") : this;
         }
-        if (json.FindText("model_type") is { } type && type != ModelType)
+        return this with
         {
-            throw json.Bad($"model_type is '{type}', but {Architecture} is of the type '{ModelType}'");
+            ExpertCount = experts,
+            MoeIntermediateSize = (widthField ?? json.Get(width)).AsInteger(1, 1 << 20),
+            ExpertsPerToken = (expertsPerToken ?? json.Get("num_experts_per_tok")).AsInteger(1, Math.Min(16, experts)),
+        };
+    }
+
+    // As a width, as a part of the head, or both.
+    private static int ReadRotaryDim(ModelJson json, int headDim)
+    {
+        int? width = json.FindInteger("rotary_dim", 1, headDim);
+        double? part = RotaryScaling.FindPart(json);
+        int dim = width ?? (int)(headDim * part ?? throw json.Bad("lacks 'rotary_dim', the number of values of a head that are rotated"));
+        if (part is { } other && (int)(headDim * other) != dim)
+        {
+            throw json.Bad($"rotary_dim is {dim}, but partial_rotary_factor {other} of head_dim {headDim} is {(int)(headDim * other)}; keep one");
         }
+        return dim >= 16 && dim % 16 == 0
+            ? dim
+            : throw json.Bad($"rotary_dim is {dim}, but only multiples of 16 up to head_dim {headDim} are supported");
     }
 
     private static int ReadExpertCount(ModelJson json)
@@ -143,9 +159,17 @@ public sealed partial record ModelConfig
     }
 
     // Attention is over the whole context here.
-    private static void CheckAttention(ModelJson json, int maxContext)
+    private static void CheckAttention(ModelJson json, int maxContext, bool windowHasSwitch)
     {
-        if (json.Find("sliding_window") is var windowField && json.Flag("use_sliding_window", absent: false))
+        ModelJson? windowField = json.Find("sliding_window");
+        if (!windowHasSwitch)
+        {
+            if (windowField?.AsInteger(1, int.MaxValue) is { } window && window < maxContext)
+            {
+                throw json.Bad($"sliding_window is {window}, but only attention over the whole context of {maxContext} is supported");
+            }
+        }
+        else if (json.Flag("use_sliding_window", absent: false))
         {
             int? window = windowField?.AsInteger(1, int.MaxValue) ?? (json.Has("sliding_window") ? null : DefaultSlidingWindow);
             if (window < maxContext)

@@ -1,16 +1,29 @@
 namespace Octet.Inference.Models;
 
-/// <summary>The shape of a Qwen3-MoE model: config.json, validated.</summary>
+/// <summary>Which norms q and k have before they are rotated.</summary>
+public enum QkNorm
+{
+    /// <summary>None.</summary>
+    None,
+
+    /// <summary>Each head by itself, with a weight of [head_dim].</summary>
+    Head,
+
+    /// <summary>All heads of a token together, with a weight of [heads * head_dim].</summary>
+    Projection,
+}
+
+/// <summary>The shape of a model: config.json, validated.</summary>
 public sealed partial record ModelConfig
 {
     /// <summary>The name of the file.</summary>
     public const string FileName = "config.json";
 
-    /// <summary>The architecture this library runs.</summary>
-    public const string Architecture = "Qwen3MoeForCausalLM";
+    /// <summary>The architectures this library runs, by their names in <c>architectures</c>: "A, B and C".</summary>
+    public static string Architectures => ModelRegistry.Names;
 
-    /// <summary>The type of that architecture (<c>model_type</c>).</summary>
-    public const string ModelType = "qwen3_moe";
+    /// <summary>The model's architecture: the first of <c>architectures</c> that this library runs.</summary>
+    public required string Architecture { get; init; }
 
     /// <summary>The number of decoder layers (<c>num_hidden_layers</c>).</summary>
     public required int LayerCount { get; init; }
@@ -30,13 +43,19 @@ public sealed partial record ModelConfig
     /// <summary>The values per head, 64 or 128 (<c>head_dim</c>, by default hidden size / query heads).</summary>
     public required int HeadDim { get; init; }
 
+    /// <summary>The norms of q and k, which the architecture has.</summary>
+    public QkNorm QkNorm { get; init; }
+
+    /// <summary>The first values of each head that are rotated: all of them, or <c>rotary_dim</c> or <c>partial_rotary_factor</c> of them.</summary>
+    public required int RotaryDim { get; init; }
+
     /// <summary>Whether the q, k, v and o projections have a bias (<c>attention_bias</c>).</summary>
     public bool AttentionBias { get; init; }
 
     /// <summary>The width of the MLP of a dense layer (<c>intermediate_size</c>); 0 if the file does not say.</summary>
     public int IntermediateSize { get; init; }
 
-    /// <summary>The width of one expert (<c>moe_intermediate_size</c>); 0 if no layer has experts.</summary>
+    /// <summary>The width of one expert (<c>moe_intermediate_size</c>, in models whose layers all have experts <c>intermediate_size</c>); 0 if no layer has experts.</summary>
     public int MoeIntermediateSize { get; init; }
 
     /// <summary>The number of experts in an MoE layer (<c>num_experts</c>, <c>num_local_experts</c> or <c>n_routed_experts</c>); 0 if no layer has experts.</summary>
@@ -47,6 +66,15 @@ public sealed partial record ModelConfig
 
     /// <summary>Whether the top-k probabilities are scaled to a sum of 1 (<c>norm_topk_prob</c>).</summary>
     public bool NormalizeTopK { get; init; }
+
+    /// <summary>What the router makes of its logits, which the architecture has.</summary>
+    public MoeScoring Scoring { get; init; }
+
+    /// <summary>Whether a bias is added to the router's scores where they choose, not where they weigh (<c>use_routing_bias</c>).</summary>
+    public bool HasScoreBias { get; init; }
+
+    /// <summary>Layers the checkpoint may have behind the last that predict further tokens, which are left out (<c>num_mtp_modules</c>).</summary>
+    public int PredictionLayers { get; init; }
 
     /// <summary>Every how many layers there are experts (<c>decoder_sparse_step</c>).</summary>
     public int DecoderSparseStep { get; init; } = 1;

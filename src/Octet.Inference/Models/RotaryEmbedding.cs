@@ -1,7 +1,7 @@
 namespace Octet.Inference.Models;
 
 /// <summary>
-/// The table of rotary embeddings, <c>cos(p f_i) a</c> and <c>sin(p f_i) a</c> for position p, with frequency f_i = theta^(-2i / head_dim), scaled
+/// The table of rotary embeddings, <c>cos(p f_i) a</c> and <c>sin(p f_i) a</c> for position p, with frequency f_i = theta^(-2i / rotary_dim), scaled
 /// as config.json says, and YaRN's attention factor a.
 /// </summary>
 /// <remarks>
@@ -10,34 +10,34 @@ namespace Octet.Inference.Models;
 /// </remarks>
 internal static class RotaryEmbedding
 {
-    /// <summary>[positions, head_dim]: the cosines of a position, then its sines.</summary>
+    /// <summary>[positions, rotary_dim]: the cosines of a position, then its sines.</summary>
     public static float[] CosSin(ModelConfig config, int positions)
     {
-        var half = config.HeadDim / 2;
-        var frequencies = Frequencies(config.HeadDim, config.RopeTheta, config.RopeScaling);
+        var half = config.RotaryDim / 2;
+        var frequencies = Frequencies(config.RotaryDim, config.RopeTheta, config.RopeScaling);
         var attention = (float)config.RopeScaling.AttentionFactor;
-        var table = new float[(long)positions * config.HeadDim];
+        var table = new float[(long)positions * config.RotaryDim];
         for (var i = 0; i < half; i++)
         {
             for (var position = 0; position < positions; position++)
             {
                 var (sin, cos) = MathF.SinCos(position * frequencies[i]);
-                table[(long)position * config.HeadDim + i] = cos * attention;
-                table[(long)position * config.HeadDim + half + i] = sin * attention;
+                table[(long)position * config.RotaryDim + i] = cos * attention;
+                table[(long)position * config.RotaryDim + half + i] = sin * attention;
             }
         }
 
         return table;
     }
 
-    /// <summary>[head_dim / 2]: radians per position.</summary>
-    public static float[] Frequencies(int headDim, double theta, RotaryScaling scaling)
+    /// <summary>[rotary_dim / 2]: radians per position.</summary>
+    public static float[] Frequencies(int rotaryDim, double theta, RotaryScaling scaling)
     {
-        var frequencies = new float[headDim / 2];
-        var ramp = scaling.Type == RotaryType.Yarn ? YarnRamp(headDim, theta, scaling) : [];
+        var frequencies = new float[rotaryDim / 2];
+        var ramp = scaling.Type == RotaryType.Yarn ? YarnRamp(rotaryDim, theta, scaling) : [];
         for (var i = 0; i < frequencies.Length; i++)
         {
-            var power = MathF.Pow((float)theta, 2f * i / headDim);
+            var power = MathF.Pow((float)theta, 2f * i / rotaryDim);
             var frequency = 1f / power;
             frequencies[i] = scaling.Type switch
             {
@@ -59,14 +59,14 @@ internal static class RotaryEmbedding
     }
 
     // 0 up to the dimension that turns beta_fast times over the original context, 1 from the one that turns beta_slow times.
-    private static float[] YarnRamp(int headDim, double theta, RotaryScaling scaling)
+    private static float[] YarnRamp(int rotaryDim, double theta, RotaryScaling scaling)
     {
-        double Dimension(double turns) => headDim * Math.Log(scaling.OriginalMaxContext / (turns * 2 * Math.PI)) / (2 * Math.Log(theta));
+        double Dimension(double turns) => rotaryDim * Math.Log(scaling.OriginalMaxContext / (turns * 2 * Math.PI)) / (2 * Math.Log(theta));
         var (low, high) = (Dimension(scaling.BetaFast), Dimension(scaling.BetaSlow));
         (low, high) = scaling.Truncate ? (Math.Floor(low), Math.Ceiling(high)) : (low, high);
-        (low, high) = (Math.Max(low, 0), Math.Min(high, headDim - 1));
+        (low, high) = (Math.Max(low, 0), Math.Min(high, rotaryDim - 1));
         var width = (float)(low == high ? 0.001 : high - low);
-        var ramp = new float[headDim / 2];
+        var ramp = new float[rotaryDim / 2];
         for (var i = 0; i < ramp.Length; i++)
         {
             ramp[i] = Math.Clamp((i - (float)low) / width, 0f, 1f);

@@ -88,6 +88,15 @@ public sealed record RotaryScaling
             ?? throw json.Bad("lacks 'rope_theta', both at the top and under rope_parameters");
     }
 
+    /// <summary>The part of a head that is rotated: at the top, or with the parameters; null: the file does not say.</summary>
+    internal static double? FindPart(ModelJson json)
+    {
+        double? top = json.FindNumber("partial_rotary_factor", 0, 1);
+        double? newer = Find(json, "rope_parameters")?.FindNumber("partial_rotary_factor", 0, 1);
+        double? older = Find(json, "rope_scaling")?.FindNumber("partial_rotary_factor", 0, 1);
+        return newer ?? older ?? top;
+    }
+
     // Where layers of several kinds could have parameters of their own, they stand under the names of those kinds.
     private static ModelJson? Find(ModelJson json, string name) =>
         json.FindObject(name) is { } rope ? rope.FindObject("full_attention") ?? rope : null;

@@ -54,6 +54,13 @@ public sealed class ModelShape
 
     private double HeadWeights => (double)Config.VocabularySize * Config.HiddenSize;
 
+    private double QkNormWeights => Config.QkNorm switch
+    {
+        QkNorm.Head => 2.0 * Config.HeadDim,
+        QkNorm.Projection => (double)(Config.QueryHeads + Config.KeyValueHeads) * Config.HeadDim,
+        _ => 0,
+    };
+
     private double RouterWeights => (double)MoeLayers * Config.HiddenSize * Config.ExpertCount;
 
     /// <summary>Bytes of weights on one GPU of a group of <paramref name="tp"/>: routers and norms on each, a KV head on <c>tp / kv_heads</c> of them where there are fewer heads than GPUs, the rest divided.</summary>
@@ -61,7 +68,7 @@ public sealed class ModelShape
     {
         double experts = (double)MoeLayers * Config.ExpertCount * ExpertWeights * BytesPerWeight / tp;
         double embeddings = (Config.TieWordEmbeddings ? 1 : 2) * 2 * HeadWeights / tp;
-        return experts + DenseBytes(tp) + embeddings + 2 * RouterWeights + 2.0 * Config.LayerCount * (2 * Config.HiddenSize + 2 * Config.HeadDim);
+        return experts + DenseBytes(tp) + embeddings + 2 * RouterWeights + 2.0 * Config.LayerCount * (2 * Config.HiddenSize + QkNormWeights);
     }
 
     /// <summary>Bytes of weights one GPU reads in a step of <paramref name="tokens"/> tokens: of the experts the expected distinct ones, <c>E (1 - (1 - k/E)^tokens)</c> per layer.</summary>

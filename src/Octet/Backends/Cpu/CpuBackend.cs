@@ -16,6 +16,9 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
 
     public override long LiveBytes => Interlocked.Read(ref _live.Bytes);
 
+    /// <summary>Buffers allocated so far, freed ones too.</summary>
+    public long Allocations => Interlocked.Read(ref _live.Allocations);
+
     public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind) => Allocate(sizeInBytes, zeros: false);
 
     // Streams run their work at once, so there is none to wait for.
@@ -97,6 +100,7 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
     private sealed class LiveCounter
     {
         public long Bytes;
+        public long Allocations;
     }
 
     private sealed class CpuBuffer : BufferHandle
@@ -120,6 +124,7 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
             }
 
             Interlocked.Add(ref live.Bytes, sizeInBytes);
+            Interlocked.Increment(ref live.Allocations);
         }
 
         protected override bool ReleaseHandle()

@@ -93,6 +93,6 @@ public sealed class DecodeGraphsTests
 
             return ids;
         }));
-        return (texts, model.RecordedGraphs);
+        return (texts, model.Graphs?.Recorded ?? 0);
     }
 }

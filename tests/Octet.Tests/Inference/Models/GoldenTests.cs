@@ -43,10 +43,9 @@ public sealed class GoldenTests
     {
         using var device = Device.Open(deviceName);
         using var model = TinyModel.Load(device);
-        var routed = new int[model.Config.LayerCount][];
-        model.Forward.Routed = (layer, ids) => routed[layer] = ids.ToArray<int>();
         var tokens = TinyModel.Ids(prompt);
-        TinyModel.Logits(model, tokens);
+        using var probe = new LayerProbe(model);
+        var routed = probe.Route(tokens);
 
         var golden = TinyModel.Read<int>($"{prompt}.experts_w8a8_kv8");
         var margins = TinyModel.Read<float>($"{prompt}.router_margin_w8a8_kv8");
@@ -124,12 +123,13 @@ public sealed class GoldenTests
     {
         using var device = Device.Open(deviceName);
         using var model = TinyModel.Load(device);
+        using var probe = new LayerProbe(model);
         var hidden = TinyModel.Read<float>("line.hidden_w8a8_kv8");
         var size = hidden.Length / (model.Config.LayerCount + 1);
         for (var layer = 0; layer < model.Config.LayerCount; layer++)
         {
             var input = Array.ConvertAll(hidden[(layer * size)..((layer + 1) * size)], x => (BFloat16)x);
-            var output = Array.ConvertAll(model.RunLayer(layer, input), x => (float)x);
+            var output = Array.ConvertAll(probe.RunLayer(layer, input), x => (float)x);
             Assert.InRange(
                 TinyModel.Difference(output, hidden[((layer + 1) * size)..((layer + 2) * size)]), double.NegativeInfinity, 1e-4);
         }

@@ -116,7 +116,7 @@ public sealed class KvScalesTests
         var config = ModelConfig.Load(copy.Directory);
         using var device = Device.Open(deviceName);
         using var files = CheckpointFiles.Open(copy.Directory);
-        using var cache = new PagedKvCache(device, config, encoding, 16, 2, [.. Qwen3MoeTensors.Find(files, config).Layers.Select(layer => layer.KvScales)]);
+        using var cache = new PagedKvCache(device, KvLayout.Of(config), encoding, 16, 2, ModelRegistry.Create(files, config, out _).KvScales);
         return [.. cache.Layers.Select(layer => (layer.KScales?.ToArray<float>(), layer.VScales?.ToArray<float>()))];
     }
 }

@@ -65,7 +65,7 @@ public class ModelConfigTests
         Assert.Equal(expected, SmallConfig.Parse(changes).RopeTheta);
 
     [Theory]
-    [InlineData("""{"architectures": ["LlamaForCausalLM"]}""", "[LlamaForCausalLM], but only Qwen3MoeForCausalLM")]
+    [InlineData("""{"architectures": ["LlamaForCausalLM"]}""", "[LlamaForCausalLM], but only Qwen3MoeForCausalLM, Qwen3ForCausalLM, MixtralForCausalLM and MiniMaxM2ForCausalLM are supported")]
     [InlineData("""{"architectures": null}""", "lacks 'architectures'")]
     [InlineData("""{"architectures": "Qwen3MoeForCausalLM"}""", "expected an array")]
     [InlineData("""{"architectures": [3]}""", "architectures[0] is 3, expected a string")]

@@ -1,6 +1,7 @@
 using Octet.Ilgpu;
 using Octet.Inference.Engine;
 using Octet.Inference.Models;
+using Octet.Inference.Models.Layers;
 
 namespace Octet.Tests.Inference.Models;
 
@@ -107,7 +108,7 @@ public sealed class NotFiniteLogitsTests
 
     private static void Spoil(LanguageModel model)
     {
-        var angles = model.Forward.Angles.Slice(0, Position, 1);
+        var angles = ((Decoder)model.Model).Prepared.CosSin.Slice(0, Position, 1);
         model.Device.Stream.Write<float>(angles, [.. Enumerable.Repeat(float.NaN, (int)angles.ElementCount)]);
     }
 

@@ -1,6 +1,4 @@
-using Octet.Inference.Models;
-
-namespace Octet.Inference.Engine;
+namespace Octet.Inference.Models.Layers;
 
 /// <summary>
 /// The activations of one step: allocated once for the largest, of which a step of fewer tokens takes the <see cref="First(int)"/> rows.

@@ -1,11 +1,12 @@
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
+using Octet.Inference.Models.Layers;
 using Octet.Inference.Planning;
 
 namespace Octet.Tests.Inference.Models;
 
-public sealed class Qwen3MoeMemoryTests
+public sealed class ModelMemoryTests
 {
     private static KvMemory AskTarget(LanguageModelOptions options)
     {
@@ -13,7 +14,7 @@ public sealed class Qwen3MoeMemoryTests
         using var device = Device.Open("plan:gfx942");
         var config = ModelShape.Find(ModelShape.Target).Config;
         var rows = DecodeGraphs.RowBucket(options.MaxBatch);
-        return Qwen3MoeMemory.Ask(device, config, options, options.MaxContext ?? config.MaxContext, Math.Max(options.PrefillChunk, rows), rows);
+        return ModelMemory.Ask(device, config, options, options.MaxContext ?? config.MaxContext, Math.Max(options.PrefillChunk, rows), rows);
     }
 
     [Fact]
@@ -78,9 +79,9 @@ public sealed class Qwen3MoeMemoryTests
         var config = ModelConfig.Load(folder);
         using var device = Device.Open(name);
         using (var files = CheckpointFiles.Open(folder))
-        using (Qwen3MoeWeights.Load(files, config, device, null, TestContext.Current.CancellationToken))
+        using (ModelRegistry.Load(files, config, device, null, TestContext.Current.CancellationToken))
         {
-            var expected = Qwen3MoeMemory.Weights(config, isMapped: name == "cpu");
+            var expected = ModelMemory.Weights(config, isMapped: name == "cpu");
             Assert.InRange(device.LiveBytes, expected * 0.999, expected * 1.001 + 1);
         }
 
@@ -97,7 +98,7 @@ public sealed class Qwen3MoeMemoryTests
     {
         using var device = Device.Open(name);
         var options = new LanguageModelOptions { MaxContext = 256, PrefillChunk = 32, MaxBatch = 4, KvCacheTokens = 1024 };
-        var memory = Qwen3MoeMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, 32, 4);
+        var memory = ModelMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, 32, 4);
         using var model = LanguageModel.Load(TinyModel.Directory, device, options);
         var before = device.LiveBytes;
         await Task.WhenAll(Enumerable.Range(0, 3).Select(async i =>

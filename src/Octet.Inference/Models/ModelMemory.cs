@@ -1,9 +1,10 @@
 using Octet.Inference.Engine;
+using Octet.Inference.Models.Layers;
 
 namespace Octet.Inference.Models;
 
 /// <summary>What a model takes of a device's memory beside its KV cache, from its config.json: known before a weight is read.</summary>
-internal static class Qwen3MoeMemory
+internal static class ModelMemory
 {
     // Tensors that are only measured lie nowhere; ops want an address that is not zero, of 16 bytes.
     private const nint Nowhere = 256;
@@ -22,7 +23,7 @@ internal static class Qwen3MoeMemory
             WorkspaceBytes = Workspace(device, config, options, buffers, maxContext),
             UsesHostMemory = properties.UsesHostMemory,
             UsesGraphs = options.UseGraphs && properties.SupportsGraphs,
-            BytesPerToken = PagedKvCache.BytesPerToken(config, options.KvEncoding),
+            BytesPerToken = KvLayout.Of(config).BytesPerToken(options.KvEncoding),
             Tensors = 2 * config.LayerCount,
             BlockSize = options.KvBlockSize,
             MaxContext = maxContext,
@@ -44,10 +45,16 @@ internal static class Qwen3MoeMemory
         long Plain(long elements) => isMapped ? 0 : 2 * elements;
         long Matrices(long count, long n, long k) => count * (4 * Blocks(n) * Blocks(k) + (isMapped ? sizeof(long) : n * k));
 
+        long norms = config.QkNorm switch
+        {
+            QkNorm.Head => 2 * config.HeadDim,
+            QkNorm.Projection => queries + keys,
+            _ => 0,
+        };
         var sum = Plain((config.TieWordEmbeddings ? 1L : 2L) * config.VocabularySize * hidden + hidden);
         for (var layer = 0; layer < config.LayerCount; layer++)
         {
-            sum += Plain(2 * hidden + 2 * config.HeadDim) + Matrices(1, queries, hidden) + Matrices(2, keys, hidden) + Matrices(1, hidden, queries);
+            sum += Plain(2 * hidden + norms) + Matrices(1, queries, hidden) + Matrices(2, keys, hidden) + Matrices(1, hidden, queries);
             if (config.AttentionBias)
             {
                 // Those of q, k and v also as one, where their weights are.
@@ -58,6 +65,7 @@ internal static class Qwen3MoeMemory
             long experts = config.IsMoeLayer(layer) ? config.ExpertCount : 1;
             long width = config.IsMoeLayer(layer) ? config.MoeIntermediateSize : config.IntermediateSize;
             sum += Matrices(2 * experts, width, hidden) + Matrices(experts, hidden, width) + (config.IsMoeLayer(layer) ? Plain(experts * hidden) : 0);
+            sum += config.IsMoeLayer(layer) && config.HasScoreBias ? sizeof(float) * experts : 0;
         }
 
         return sum;
@@ -65,7 +73,7 @@ internal static class Qwen3MoeMemory
 
     // Angles of RoPE, and the block table of a batch.
     private static long Tables(ModelConfig config, LanguageModelOptions options, int maxContext, int maxRows) =>
-        4L * maxContext * config.HeadDim + 4L * maxRows * ((maxContext + options.KvBlockSize - 1) / options.KvBlockSize);
+        4L * maxContext * config.RotaryDim + 4L * maxRows * ((maxContext + options.KvBlockSize - 1) / options.KvBlockSize);
 
     // What the largest step's ops ask for: none asks for less as its bounds grow. One buffer serves them all in turn; partial sums have
     // another.
@@ -103,10 +111,13 @@ internal static class Qwen3MoeMemory
                 Ids = Lying(DType.Int32, rows),
             }),
         };
+        var sums = Math.Max(projection, router);
         if (step.DenseGate.Shape[1] is > 0 and var dense)
         {
+            var down = Quantized(step.DenseQuantized, Matrix(hidden, dense), step.Delta);
             scratch.Add(Quantized(step.NormedQuantized, Matrix(dense, hidden), step.DenseGate));
-            scratch.Add(Quantized(step.DenseQuantized, Matrix(hidden, dense), step.Delta));
+            scratch.Add(down);
+            sums = Math.Max(sums, down);
         }
 
         var type = options.KvEncoding == KvEncoding.BFloat16 ? DType.BFloat16 : device.Float8;
@@ -150,6 +161,8 @@ internal static class Qwen3MoeMemory
                 Ids = step.ExpertIds,
                 Weights = step.ExpertWeights,
                 Renormalize = config.NormalizeTopK,
+                Scoring = config.Scoring,
+                ScoreBias = config.HasScoreBias ? Lying(DType.Float32, config.ExpertCount) : null,
                 ExpertOffsets = step.ExpertOffsets,
                 SlotPairs = step.SlotPairs,
                 PairSlots = step.PairSlots,
@@ -174,7 +187,7 @@ internal static class Qwen3MoeMemory
             }));
         }
 
-        return scratch.Max() + Math.Max(projection, router);
+        return scratch.Max() + sums;
     }
 
     private static long Blocks(long elements) => (elements + Float8.Block - 1) / Float8.Block;

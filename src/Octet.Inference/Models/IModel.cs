@@ -1,0 +1,62 @@
+using Octet.Inference.Engine;
+using Octet.Inference.Loading;
+using Octet.Inference.Models.Layers;
+
+namespace Octet.Inference.Models;
+
+/// <summary>What a model keeps of each token: the shape of its KV cache.</summary>
+/// <param name="Layers">Layers with a cache.</param>
+/// <param name="Heads">KV heads.</param>
+/// <param name="HeadDim">Values per head.</param>
+internal readonly record struct KvLayout(int Layers, int Heads, int HeadDim)
+{
+    /// <summary>That of a model.</summary>
+    public static KvLayout Of(ModelConfig config) => new(config.LayerCount, config.KeyValueHeads, config.HeadDim);
+
+    /// <summary>Bytes one token takes in all layers.</summary>
+    public long BytesPerToken(KvEncoding encoding) => 2L * Layers * Heads * HeadDim * (encoding == KvEncoding.BFloat16 ? 2 : 1);
+}
+
+/// <summary>
+/// A model as the engine sees it: made from a checkpoint, then loaded, then prepared for steps of a size, then run. Ops are enqueued on the
+/// device's stream; nothing is read back here.
+/// </summary>
+internal interface IModel : IDisposable
+{
+    /// <summary>The shape of its KV cache.</summary>
+    KvLayout Kv { get; }
+
+    /// <summary>The scales of each layer's FP8 KV cache; null: the checkpoint has none.</summary>
+    IReadOnlyList<KvScales?> KvScales { get; }
+
+    /// <summary>Tokens of the vocabulary.</summary>
+    int VocabularySize { get; }
+
+    /// <summary>The most rows of logits one call of <see cref="Head(int, int)"/> gives.</summary>
+    int MaxRows { get; }
+
+    /// <summary>[outputs, vocabulary] f32: what the last call of <see cref="Head(StepInput)"/> or <see cref="Head(int, int)"/> gave, and behind it what older ones did.</summary>
+    Tensor Logits { get; }
+
+    /// <summary>Brings its weights to the device.</summary>
+    /// <exception cref="ModelFormatException">A weight or a scale is not one that may be.</exception>
+    void Load(WeightLoader loader);
+
+    /// <summary>Takes the memory of its steps.</summary>
+    /// <param name="device">Where its weights are.</param>
+    /// <param name="cache">Its KV cache.</param>
+    /// <param name="workspace">Scratch memory of the ops.</param>
+    /// <param name="maxTokens">Most tokens of a step.</param>
+    /// <param name="maxRows">Most rows of logits.</param>
+    /// <param name="maxContext">The longest context.</param>
+    void Prepare(Device device, PagedKvCache cache, Workspace workspace, int maxTokens, int maxRows, int maxContext);
+
+    /// <summary>Reads the step's tokens through all layers; K and V of every layer are in the cache afterwards.</summary>
+    void Run(StepInput input);
+
+    /// <summary>Logits of the outputs of the step of the last <see cref="Run"/>: [outputs, vocabulary] f32, valid until the next call.</summary>
+    Tensor Head(StepInput input);
+
+    /// <summary>Logits of some tokens of the last <see cref="Run"/>, at most <see cref="MaxRows"/>: [count, vocabulary] f32, valid until the next call.</summary>
+    Tensor Head(int first, int count);
+}

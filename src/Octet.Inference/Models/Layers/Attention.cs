@@ -1,0 +1,122 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>
+/// Attention over the paged cache with grouped queries: q, k and v, norms of q and k as the model has them, rotary embedding, and the output
+/// projection. Query and KV heads are divided over ranks.
+/// </summary>
+internal sealed class Attention
+{
+    private readonly ModelConfig _config;
+    private readonly Linear _qkv;
+    private readonly Linear _output;
+    private readonly SafeTensor? _qNormSource;
+    private readonly SafeTensor? _kNormSource;
+    private Tensor? _qNorm;
+    private Tensor? _kNorm;
+
+    /// <param name="source">Where from.</param>
+    /// <param name="prefix">Of its tensors: ends in "self_attn.".</param>
+    /// <exception cref="ModelFormatException">A tensor is missing, or of another type or shape.</exception>
+    public Attention(LayerSource source, string prefix)
+    {
+        var (tensors, config) = (source.Tensors, source.Config);
+        _config = config;
+        long queries = (long)config.QueryHeads * config.HeadDim;
+        long keys = (long)config.KeyValueHeads * config.HeadDim;
+        _qkv = new(
+            source, ShardKind.Column, config.HiddenSize, config.AttentionBias,
+            ($"{prefix}q_proj", queries), ($"{prefix}k_proj", keys), ($"{prefix}v_proj", keys));
+        if (config.QkNorm != QkNorm.None)
+        {
+            var together = config.QkNorm == QkNorm.Projection;
+            _qNormSource = tensors.TakePlain($"{prefix}q_norm.weight", together ? queries : config.HeadDim);
+            _kNormSource = tensors.TakePlain($"{prefix}k_norm.weight", together ? keys : config.HeadDim);
+        }
+
+        _output = new(source, ShardKind.Row, queries, config.AttentionBias, ($"{prefix}o_proj", config.HiddenSize));
+        KvScales = KvScales.Take(tensors, prefix, config.KeyValueHeads);
+    }
+
+    /// <summary>The scales of its FP8 KV cache; null: the checkpoint has none.</summary>
+    public KvScales? KvScales { get; }
+
+    /// <summary>Brings it to the device.</summary>
+    public void Load(WeightLoader loader)
+    {
+        _qkv.Load(loader);
+        _qNorm = _qNormSource is null ? null : loader.LoadBFloat16(_qNormSource);
+        _kNorm = _kNormSource is null ? null : loader.LoadBFloat16(_kNormSource);
+        _output.Load(loader);
+    }
+
+    /// <summary>Enqueues it, from the normed FP8 rows to what it adds to the residual stream; K and V go into the cache.</summary>
+    public SublayerOutput Run(ForwardStep step, KvCache cache)
+    {
+        var (input, buffers) = (step.Input, step.Buffers);
+        _qkv.Run(step, buffers.NormedQuantized, buffers.Qkv, buffers.QkvParts);
+        Ops.Rope(step.Stream, new()
+        {
+            Q = buffers.Q,
+            K = buffers.K,
+            V = buffers.V,
+            QNorm = _qNorm,
+            KNorm = _kNorm,
+            Eps = (float)_config.RmsNormEpsilon,
+            CosSin = step.CosSin,
+            Positions = input.Positions,
+            Slots = input.Slots,
+            QOutput = buffers.Query,
+            Cache = cache,
+        });
+        var scale = 1 / MathF.Sqrt(_config.HeadDim);
+        if (input.DecodeRows > 0)
+        {
+            Continue(step, cache, scale);
+        }
+
+        if (input.PrefillRows > 0)
+        {
+            ReadPrompts(step, cache, scale);
+        }
+
+        return new(_output.RunForNext(step, buffers.AttentionQuantized, buffers.Delta));
+    }
+
+    private static void Continue(ForwardStep step, KvCache cache, float scale)
+    {
+        var (input, rows) = (step.Input, step.Continued!);
+        var args = new AttentionDecodeArgs
+        {
+            Q = rows.Query,
+            Cache = cache,
+            BlockTable = input.DecodeTable,
+            ContextLengths = input.DecodeContexts,
+            QueryLength = input.QueryLength,
+            MaxContext = input.MaxContext.Decode,
+            Scale = scale,
+            Quantized = rows.Quantized,
+        };
+        Ops.AttentionDecode(step.Stream, args with { Workspace = step.Workspace.Take(Ops.AttentionDecodeWorkspace(step.Device, args)) });
+    }
+
+    private static void ReadPrompts(ForwardStep step, KvCache cache, float scale)
+    {
+        var (input, rows) = (step.Input, step.Prompts!);
+        var args = new AttentionPrefillArgs
+        {
+            Q = rows.Query,
+            Cache = cache,
+            BlockTable = input.PrefillTable,
+            QueryStarts = input.QueryStarts,
+            ContextLengths = input.PrefillContexts,
+            MaxQueries = input.MaxQueries,
+            MaxContext = input.MaxContext.Prefill,
+            Scale = scale,
+            Output = rows.Heads,
+        };
+        Ops.AttentionPrefill(step.Stream, args with { Workspace = step.Workspace.Take(Ops.AttentionPrefillWorkspace(step.Device, args)) });
+        Ops.Quantize(step.Stream, new() { X = rows.Rows, Output = rows.Quantized });
+    }
+}

@@ -1,0 +1,142 @@
+using Octet.Inference.Engine;
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>One layer of a decoder: attention and an MLP around the residual stream, each behind a norm.</summary>
+internal sealed record DecoderLayer
+{
+    /// <summary>Before attention.</summary>
+    public required Norm InputNorm { get; init; }
+
+    /// <summary>Attention.</summary>
+    public required Attention Attention { get; init; }
+
+    /// <summary>Before the MLP.</summary>
+    public required Norm PostAttentionNorm { get; init; }
+
+    /// <summary>Experts, or one MLP.</summary>
+    public required IMlp Mlp { get; init; }
+
+    /// <summary>Brings it to the device.</summary>
+    public void Load(WeightLoader loader)
+    {
+        InputNorm.Load(loader);
+        Attention.Load(loader);
+        PostAttentionNorm.Load(loader);
+        Mlp.Load(loader);
+    }
+
+    /// <summary>Enqueues it; gives where its output is, which the next norm adds to the residual stream.</summary>
+    /// <param name="step">The step.</param>
+    /// <param name="cache">The layer's K and V.</param>
+    /// <param name="before">What the layer before gave.</param>
+    public SublayerOutput Run(ForwardStep step, KvCache cache, SublayerOutput before)
+    {
+        InputNorm.Run(step, before, plain: false, quantized: true);
+        var attention = Attention.Run(step, cache);
+        PostAttentionNorm.Run(step, attention, plain: Mlp.ReadsPlain, quantized: true);
+        return Mlp.Run(step);
+    }
+}
+
+/// <summary>A model of decoder layers: embedding, layers, norm and head.</summary>
+/// <param name="config">Its shape.</param>
+/// <param name="head">Embedding and head.</param>
+/// <param name="layers">The layers.</param>
+/// <param name="finalNorm">The norm before the head.</param>
+internal sealed class Decoder(ModelConfig config, Head head, DecoderLayer[] layers, Norm finalNorm) : IModel
+{
+    private PagedKvCache? _cache;
+    private ForwardStep? _step;
+
+    /// <inheritdoc/>
+    public KvLayout Kv { get; } = KvLayout.Of(config);
+
+    /// <inheritdoc/>
+    public IReadOnlyList<KvScales?> KvScales => [.. layers.Select(layer => layer.Attention.KvScales)];
+
+    /// <inheritdoc/>
+    public int VocabularySize => config.VocabularySize;
+
+    /// <inheritdoc/>
+    public int MaxRows => (int)Prepared.All.Rows.Shape[0];
+
+    /// <inheritdoc/>
+    public Tensor Logits => Prepared.All.Logits;
+
+    /// <summary>The layers, in order.</summary>
+    public IReadOnlyList<DecoderLayer> Layers => layers;
+
+    /// <summary>The norm before the head.</summary>
+    public Norm FinalNorm => finalNorm;
+
+    /// <summary>Embedding and head.</summary>
+    public Head EmbeddingAndHead => head;
+
+    /// <summary>The step in progress.</summary>
+    public ForwardStep Prepared => _step ?? throw new InvalidOperationException($"{nameof(Prepare)} comes first");
+
+    /// <inheritdoc/>
+    public void Load(WeightLoader loader)
+    {
+        head.Load(loader);
+        finalNorm.Load(loader);
+        foreach (var layer in layers)
+        {
+            layer.Load(loader);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Prepare(Device device, PagedKvCache cache, Workspace workspace, int maxTokens, int maxRows, int maxContext)
+    {
+        _cache = cache;
+        _step = new ForwardStep(device, config, workspace, maxTokens, maxRows, maxContext);
+    }
+
+    /// <inheritdoc/>
+    public void Run(StepInput input)
+    {
+        var step = Prepared;
+        step.Begin(input);
+        head.Embed(step);
+        var before = default(SublayerOutput);
+        for (var layer = 0; layer < layers.Length; layer++)
+        {
+            before = layers[layer].Run(step, _cache!.Layers[layer], before);
+        }
+
+        finalNorm.Run(step, before, plain: true, quantized: false);
+    }
+
+    /// <inheritdoc/>
+    public Tensor Head(StepInput input)
+    {
+        var step = Prepared;
+        if (input.PrefillRows == 0)
+        {
+            // Every token's logits are wanted, in order.
+            head.Run(step, step.Buffers.Normed, step.Buffers.Logits);
+            return step.Buffers.Logits;
+        }
+
+        var hidden = step.All.RowHidden.Slice(0, 0, input.Outputs);
+        Ops.Embedding(step.Stream, new() { Table = step.Buffers.Normed, Ids = input.OutputTokens, Output = hidden });
+        var logits = step.All.Logits.Slice(0, 0, input.Outputs);
+        head.Run(step, hidden, logits);
+        return logits;
+    }
+
+    /// <inheritdoc/>
+    public Tensor Head(int first, int count)
+    {
+        var step = Prepared;
+        var logits = step.All.Logits.Slice(0, 0, count);
+        head.Run(step, step.All.Normed.Slice(0, first, count), logits);
+        return logits;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _step?.Dispose();
+}

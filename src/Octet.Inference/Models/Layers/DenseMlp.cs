@@ -1,0 +1,42 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>A gated MLP for all tokens: down(silu(gate(x)) * up(x)), its width divided over ranks.</summary>
+internal sealed class DenseMlp : IMlp
+{
+    private readonly Linear _gate;
+    private readonly Linear _up;
+    private readonly Linear _down;
+
+    /// <param name="source">Where from.</param>
+    /// <param name="prefix">Of its tensors: ends in "mlp.".</param>
+    /// <param name="names">What its projections are called.</param>
+    /// <exception cref="ModelFormatException">A tensor is missing, or of another type or shape.</exception>
+    public DenseMlp(LayerSource source, string prefix, MlpNames names)
+    {
+        var (hidden, width) = (source.Config.HiddenSize, source.Config.IntermediateSize);
+        _gate = new(source, ShardKind.Column, hidden, false, ($"{prefix}{names.Gate}", width));
+        _up = new(source, ShardKind.Column, hidden, false, ($"{prefix}{names.Up}", width));
+        _down = new(source, ShardKind.Row, width, false, ($"{prefix}{names.Down}", hidden));
+    }
+
+    public bool ReadsPlain => false;
+
+    public void Load(WeightLoader loader)
+    {
+        _gate.Load(loader);
+        _up.Load(loader);
+        _down.Load(loader);
+    }
+
+    public SublayerOutput Run(ForwardStep step)
+    {
+        var buffers = step.Buffers;
+        _gate.Run(step, buffers.NormedQuantized, buffers.DenseGate);
+        _up.Run(step, buffers.NormedQuantized, buffers.DenseUp);
+        var product = buffers.DenseQuantized;
+        Ops.Activation(step.Stream, new() { Gate = buffers.DenseGate, Up = buffers.DenseUp, Output = product.Values, Scales = product.Scales });
+        return new(_down.RunForNext(step, product, buffers.Delta));
+    }
+}

@@ -1,0 +1,106 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>The sublayer behind attention: experts, or one MLP for all tokens.</summary>
+internal interface IMlp
+{
+    /// <summary>Whether it reads the normed rows in BF16 too.</summary>
+    bool ReadsPlain { get; }
+
+    /// <summary>Brings it to the device.</summary>
+    void Load(WeightLoader loader);
+
+    /// <summary>Enqueues it, from the normed rows to what it adds to the residual stream.</summary>
+    SublayerOutput Run(ForwardStep step);
+}
+
+/// <summary>
+/// Mixture of experts: the router's scores choose top_k experts for each token, each of which is a gated MLP; their outputs stay in slots,
+/// which the next norm combines. Experts are divided over ranks; the router is on each.
+/// </summary>
+internal sealed class Experts : IMlp
+{
+    private readonly ModelConfig _config;
+    private readonly SafeTensor _routerSource;
+    private readonly SafeTensor? _scoreBiasSource;
+    private readonly ExpertTensors _sources;
+    private readonly int _first;
+    private Weight _router = null!;
+    private Weight _gate = null!;
+    private Weight _up = null!;
+    private Weight _down = null!;
+    private Tensor? _scoreBias;
+
+    /// <param name="source">Where from.</param>
+    /// <param name="prefix">Of its tensors: ends in "mlp." or "block_sparse_moe.".</param>
+    /// <param name="names">What an expert's projections are called.</param>
+    /// <exception cref="ModelFormatException">A tensor is missing, or of another type or shape.</exception>
+    public Experts(LayerSource source, string prefix, MlpNames names)
+    {
+        var (tensors, config) = (source.Tensors, source.Config);
+        var shard = source.Shard(ShardKind.Expert);
+        _config = config;
+        _routerSource = tensors.TakePlain($"{prefix}gate.weight", config.ExpertCount, config.HiddenSize);
+        _scoreBiasSource = config.HasScoreBias ? tensors.TakePlain($"{prefix}e_score_correction_bias", config.ExpertCount) : null;
+        var all = ExpertTensors.Take(tensors, config, $"{prefix}experts.", names);
+        _sources = new(shard.Of(all.Gate), shard.Of(all.Up), shard.Of(all.Down));
+        _first = (int)shard.Of(config.ExpertCount).First;
+    }
+
+    public bool ReadsPlain => true;
+
+    public void Load(WeightLoader loader)
+    {
+        _router = new Weight { Values = loader.LoadBFloat16(_routerSource) };
+        _scoreBias = _scoreBiasSource is null ? null : loader.LoadFloat32(_scoreBiasSource);
+        _gate = loader.LoadExperts(_sources.Gate);
+        _up = loader.LoadExperts(_sources.Up);
+        _down = loader.LoadExperts(_sources.Down);
+    }
+
+    public SublayerOutput Run(ForwardStep step)
+    {
+        var buffers = step.Buffers;
+        var logits = step.GemmForNext(new() { A = buffers.Normed, B = _router, Output = buffers.RouterLogits });
+        var route = new MoeRouteArgs
+        {
+            Logits = logits,
+            Ids = buffers.ExpertIds,
+            Weights = buffers.ExpertWeights,
+            Renormalize = _config.NormalizeTopK,
+            Scoring = _config.Scoring,
+            ScoreBias = _scoreBias,
+            ExpertOffsets = buffers.ExpertOffsets,
+            SlotPairs = buffers.SlotPairs,
+            PairSlots = buffers.PairSlots,
+            FirstExpert = _first,
+        };
+        Ops.MoeRoute(step.Stream, route with { Workspace = step.Workspace.Take(Ops.MoeRouteWorkspace(step.Device, route)) });
+
+        var gateUp = new MoeGateUpArgs
+        {
+            X = buffers.NormedQuantized,
+            Gate = _gate,
+            Up = _up,
+            ExpertOffsets = buffers.ExpertOffsets,
+            SlotPairs = buffers.SlotPairs,
+            TopK = _config.ExpertsPerToken,
+            LayerExperts = _config.ExpertCount,
+            Output = buffers.GateUp,
+        };
+        Ops.MoeGateUp(step.Stream, gateUp with { Workspace = step.Workspace.Take(Ops.MoeGateUpWorkspace(step.Device, gateUp)) });
+
+        var down = new MoeDownArgs
+        {
+            X = buffers.GateUp,
+            Down = _down,
+            ExpertOffsets = buffers.ExpertOffsets,
+            TopK = _config.ExpertsPerToken,
+            LayerExperts = _config.ExpertCount,
+            Output = buffers.Down,
+        };
+        Ops.MoeDown(step.Stream, down with { Workspace = step.Workspace.Take(Ops.MoeDownWorkspace(step.Device, down)) });
+        return new(buffers.Down, AreSlots: true);
+    }
+}

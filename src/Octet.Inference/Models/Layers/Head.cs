@@ -1,0 +1,64 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>The first and the last matrix of a model, [vocabulary, hidden] BF16 each, or one for both: rows of token ids, and logits of rows.</summary>
+internal sealed class Head
+{
+    // Of a tied head that is stored too, as much is compared at a time.
+    private const int ComparedBytes = 64 << 20;
+
+    private readonly SafeTensor _embeddingSource;
+    private readonly SafeTensor? _headSource;
+    private Tensor _embedding = null!;
+    private Weight _head = null!;
+
+    /// <param name="source">Where from.</param>
+    /// <param name="embedding">The embedding's name, without ".weight".</param>
+    /// <param name="head">The head's name, without ".weight"; by config.json it may be the embedding.</param>
+    /// <exception cref="ModelFormatException">A tensor is missing, or of another type or shape.</exception>
+    public Head(LayerSource source, string embedding, string head)
+    {
+        var (tensors, config) = (source.Tensors, source.Config);
+        _embeddingSource = tensors.TakePlain($"{embedding}.weight", config.VocabularySize, config.HiddenSize);
+        if (!config.TieWordEmbeddings)
+        {
+            _headSource = tensors.TakePlain($"{head}.weight", config.VocabularySize, config.HiddenSize);
+        }
+        else if (tensors.Find($"{head}.weight") is { } stored)
+        {
+            RequireSame(stored, _embeddingSource);
+        }
+    }
+
+    /// <summary>Brings both to the device.</summary>
+    public void Load(WeightLoader loader)
+    {
+        _embedding = loader.LoadBFloat16(_embeddingSource);
+        _head = new Weight { Values = _headSource is null ? _embedding : loader.LoadBFloat16(_headSource) };
+    }
+
+    /// <summary>Enqueues the residual stream's beginning: the rows of the step's tokens.</summary>
+    public void Embed(ForwardStep step) =>
+        Ops.Embedding(step.Stream, new() { Table = _embedding, Ids = step.Input.Ids, Output = step.Buffers.Residual });
+
+    /// <summary>Enqueues the logits [rows, vocabulary] f32 of normed rows [rows, hidden] BF16.</summary>
+    public void Run(ForwardStep step, Tensor rows, Tensor logits) => step.Gemm(new() { A = rows, B = _head, Output = logits });
+
+    // A head that is stored although it is tied may be ignored only where that changes nothing.
+    private static void RequireSame(SafeTensor head, SafeTensor embedding)
+    {
+        var same = head.Type == embedding.Type && head.Shape.SequenceEqual(embedding.Shape);
+        for (long offset = 0; same && offset < head.SizeInBytes; offset += ComparedBytes)
+        {
+            var length = (int)Math.Min(ComparedBytes, head.SizeInBytes - offset);
+            same = head.Slice(offset, length).SequenceEqual(embedding.Slice(offset, length));
+        }
+
+        if (!same)
+        {
+            throw new ModelFormatException(
+                $"{head.File}: tensor {head} differs from {embedding}, but config.json has tie_word_embeddings true, which would ignore it; set that to false or remove the tensor");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>
+/// y = x W^T (+ bias), FP8 with a scale for each block of 128 x 128. Several projections of the same input are one: q, k and v lie under each
+/// other in one weight where their scale blocks allow it and they are copied to the device, else they are a weight each.
+/// </summary>
+internal sealed class Linear
+{
+    private readonly ShardSpec _shard;
+    private readonly MatrixSource[] _sources;
+    private readonly SafeTensor[] _biasSources;
+    private Weight[] _weights = [];
+    private Tensor?[] _biases = [];
+
+    /// <param name="source">Where from.</param>
+    /// <param name="kind">What of it is divided over ranks.</param>
+    /// <param name="k">Input features.</param>
+    /// <param name="hasBias">Whether each part has a bias.</param>
+    /// <param name="parts">Names without ".weight", and output features.</param>
+    /// <exception cref="ModelFormatException">A tensor is missing, or of another type or shape.</exception>
+    public Linear(LayerSource source, ShardKind kind, long k, bool hasBias, params (string Name, long N)[] parts)
+    {
+        var tensors = source.Tensors;
+        _shard = source.Shard(kind);
+        _sources = [.. parts.Select(part => _shard.Of(tensors.TakeProjection(part.Name, part.N, k)))];
+        _biasSources = hasBias ? [.. parts.Select(part => tensors.TakePlain($"{part.Name}.bias", part.N))] : [];
+    }
+
+    /// <summary>Brings it to the device.</summary>
+    public void Load(WeightLoader loader)
+    {
+        // Each part keeps its own grid of 128-row scale blocks, so parts lie in one weight only where a block ends with a part; and not
+        // where they stay in the mapped file.
+        var isOne = _sources.Length == 1
+            || _sources.All(part => part.N % Float8.Block == 0 && part.ScaleRowOffset == 0) && !loader.Maps(_sources);
+        _weights = isOne ? [loader.LoadProjection(_sources)] : [.. _sources.Select(part => loader.LoadProjection(part))];
+        Tensor?[] biases = [.. _biasSources.Select(bias => LoadBias(loader, bias))];
+        _biases = biases.Length == 0 ? new Tensor?[_weights.Length] : isOne && biases.Length > 1 ? [loader.Join(biases!)] : biases;
+    }
+
+    /// <summary>Enqueues the product of an FP8 input.</summary>
+    /// <param name="step">The step.</param>
+    /// <param name="x">[tokens, k] FP8.</param>
+    /// <param name="output">[tokens, sum of n] BF16.</param>
+    /// <param name="parts">The columns of <paramref name="output"/> of each part; needed where there are several.</param>
+    public void Run(ForwardStep step, QuantizedTensor x, Tensor output, Tensor[]? parts = null)
+    {
+        for (var i = 0; i < _weights.Length; i++)
+        {
+            step.Gemm(Product(i, x, _weights.Length == 1 ? output : parts![i]));
+        }
+    }
+
+    /// <summary>
+    /// As <see cref="Run"/> with one part, for an op that can add partial sums itself: gives these, [segments, tokens, n] f32, where the
+    /// product leaves such, else the output.
+    /// </summary>
+    public Tensor RunForNext(ForwardStep step, QuantizedTensor x, Tensor output) => step.GemmForNext(Product(0, x, output));
+
+    private GemmArgs Product(int part, QuantizedTensor x, Tensor output) => new()
+    {
+        A = x.Values,
+        AScales = x.Scales,
+        B = _weights[part],
+        Bias = _biases[part],
+        Output = output,
+    };
+
+    // Where inputs are divided, the first rank alone adds the bias: once in the sum.
+    private Tensor? LoadBias(WeightLoader loader, SafeTensor bias)
+    {
+        if (_shard.Kind == ShardKind.Column)
+        {
+            var (first, count) = _shard.Of(bias.Shape[0]);
+            return loader.LoadBFloat16(bias, first, count);
+        }
+
+        return _shard.Kind == ShardKind.Row && _shard.Rank > 0 ? null : loader.LoadBFloat16(bias);
+    }
+}

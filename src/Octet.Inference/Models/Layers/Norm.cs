@@ -1,0 +1,44 @@
+using Octet.Inference.Loading;
+
+namespace Octet.Inference.Models.Layers;
+
+/// <summary>What a sublayer adds to the residual stream.</summary>
+/// <param name="Values">
+/// [tokens, hidden] BF16, or [segments, tokens, hidden] f32: partial sums; or [tokens * top_k, hidden] BF16: slots of experts. Null: nothing.
+/// </param>
+/// <param name="AreSlots">Whether they are slots, to be combined by the step's routing.</param>
+internal readonly record struct SublayerOutput(Tensor? Values, bool AreSlots = false);
+
+/// <summary>RMSNorm of the residual stream, which first takes up what the sublayer before gave.</summary>
+/// <param name="source">Where from.</param>
+/// <param name="name">The weight [hidden], without ".weight".</param>
+internal sealed class Norm(LayerSource source, string name)
+{
+    private readonly SafeTensor _source = source.Tensors.TakePlain($"{name}.weight", source.Config.HiddenSize);
+    private readonly float _epsilon = (float)source.Config.RmsNormEpsilon;
+    private Tensor _weight = null!;
+
+    /// <summary>Brings it to the device.</summary>
+    public void Load(WeightLoader loader) => _weight = loader.LoadBFloat16(_source);
+
+    /// <summary>Enqueues it.</summary>
+    /// <param name="step">The step.</param>
+    /// <param name="sum">Added to the residual stream before.</param>
+    /// <param name="plain">Whether the BF16 rows are wanted.</param>
+    /// <param name="quantized">Whether the FP8 rows are wanted.</param>
+    public void Run(ForwardStep step, SublayerOutput sum, bool plain, bool quantized)
+    {
+        var buffers = step.Buffers;
+        Ops.Norm(step.Stream, new()
+        {
+            X = sum.Values ?? buffers.Residual,
+            PairSlots = sum.AreSlots ? buffers.PairSlots : null,
+            PairWeights = sum.AreSlots ? buffers.ExpertWeights : null,
+            Residual = sum.Values is null ? null : buffers.Residual,
+            Weight = _weight,
+            Eps = _epsilon,
+            Output = plain ? buffers.Normed : null,
+            Quantized = quantized ? buffers.NormedQuantized : null,
+        });
+    }
+}
