@@ -37,7 +37,7 @@ internal static class Mixtral
         return config.WithExperts(json, "intermediate_size", areRequired: true) with
         {
             NormalizeTopK = true,
-            RmsNormEpsilon = json.Has("rms_norm_eps") ? config.RmsNormEpsilon : 1e-5,
+            RmsNormEpsilon = json.Find("rms_norm_eps") is null ? 1e-5 : config.RmsNormEpsilon,
         };
     }
 

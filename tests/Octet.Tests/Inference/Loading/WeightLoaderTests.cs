@@ -141,9 +141,15 @@ public sealed class WeightLoaderTests
         var (n, k) = ((int)weight.N, (int)weight.K);
         var scales = weight.Scales!.ToArray<float>();
         var (scaleRows, scaleColumns) = (weight.Scales.Shape[^2], weight.Scales.Shape[^1]);
-        float[] codes = weight.Values.DType == DType.Float8E4M3
-            ? Array.ConvertAll(weight.Values.ToArray<Float8E4M3>(), x => (float)x)
-            : Array.ConvertAll(weight.Values.ToArray<Float8E4M3Fnuz>(), x => (float)x);
+        Tensor[] matrices = weight.ExpertAddresses is null
+            ? [weight.Values]
+            : [.. weight.ExpertAddresses.ToArray<long>().Select(address => Tensor.Borrow(weight.Values.Device, (nint)address, DType.Float8E4M3, n, k))];
+        float[] codes =
+        [
+            .. matrices.SelectMany(matrix => matrix.DType == DType.Float8E4M3
+                ? Array.ConvertAll(matrix.ToArray<Float8E4M3>(), x => (float)x)
+                : Array.ConvertAll(matrix.ToArray<Float8E4M3Fnuz>(), x => (float)x)),
+        ];
         return
         [
             .. codes.Select((code, i) =>

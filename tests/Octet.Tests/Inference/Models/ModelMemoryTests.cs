@@ -98,7 +98,8 @@ public sealed class ModelMemoryTests
     {
         using var device = Device.Open(name);
         var options = new LanguageModelOptions { MaxContext = 256, PrefillChunk = 32, MaxBatch = 4, KvCacheTokens = 1024 };
-        var memory = ModelMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, 32, 4);
+        var bounds = StepBounds.Of(32, 4, 0, 256, options.KvBlockSize);
+        var memory = ModelMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, bounds.MaxTokens, bounds.MaxOutputs);
         using var model = LanguageModel.Load(TinyModel.Directory, device, options);
         var before = device.LiveBytes;
         await Task.WhenAll(Enumerable.Range(0, 3).Select(async i =>

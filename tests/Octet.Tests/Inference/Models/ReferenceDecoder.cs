@@ -4,7 +4,9 @@ namespace Octet.Tests.Inference.Models;
 /// A decoder in f64, written from the papers' formulas. It rounds what the model rounds: activations, slots and the residual stream to BF16,
 /// the inputs of projections to FP8 with a scale for each row and 128 columns, K and V to FP8.
 /// </summary>
-internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint)
+/// <param name="checkpoint">The model.</param>
+/// <param name="roundsSoftmax">Whether the numerators of a softmax are rounded to BF16 before they weigh V, as the kernels for prompts do.</param>
+internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint, bool roundsSoftmax)
 {
     private readonly RandomShape _shape = checkpoint.Shape;
 
@@ -108,11 +110,12 @@ internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint)
             for (var head = 0; head < _shape.Heads; head++)
             {
                 var (first, firstKey) = (head * dim, head / (_shape.Heads / _shape.KvHeads) * dim);
-                double[] weights = [.. Enumerable.Range(0, t + 1).Select(s => Math.Exp(Enumerable.Range(0, dim).Sum(i => q[t][first + i] * k[s][firstKey + i]) / Math.Sqrt(dim)))];
+                double[] scores = [.. Enumerable.Range(0, t + 1).Select(s => Enumerable.Range(0, dim).Sum(i => q[t][first + i] * k[s][firstKey + i]) / Math.Sqrt(dim))];
+                double[] weights = [.. scores.Select(score => Math.Exp(score - scores.Max()))];
                 var sum = weights.Sum();
                 for (var i = 0; i < dim; i++)
                 {
-                    output[t][first + i] = Round(weights.Select((w, s) => w / sum * v[s][firstKey + i]).Sum());
+                    output[t][first + i] = Round(weights.Select((w, s) => (roundsSoftmax ? Round(w) : w) * v[s][firstKey + i]).Sum() / sum);
                 }
             }
         }
