@@ -64,7 +64,9 @@ internal sealed class BlockManager
     public int Cached { get; private set; }
 
     /// <summary>Blocks that hold so many tokens.</summary>
-    public int BlocksFor(long tokens) => checked((int)((tokens + _blockSize - 1) / _blockSize));
+    public int BlocksFor(long tokens) => (ulong)tokens <= int.MaxValue
+        ? (int)(((uint)tokens + (uint)_blockSize - 1) / (uint)_blockSize)
+        : checked((int)((tokens + _blockSize - 1) / _blockSize));
 
     /// <summary>Tokens at the beginning of a prompt that are cached. The last token is never among them: its logits are wanted.</summary>
     public int CachedPrefix(Sequence sequence) => Find(sequence, take: false);
@@ -90,6 +92,11 @@ internal sealed class BlockManager
     /// <param name="copies">Told of the block to copy before, where one is shared.</param>
     public bool TryGrow(Sequence sequence, int tokens, List<BlockCopy> copies)
     {
+        if (LastBlockTakes(sequence, tokens))
+        {
+            return true;
+        }
+
         if (BlocksToGrow(sequence, tokens) > Free)
         {
             return false;
@@ -276,6 +283,19 @@ internal sealed class BlockManager
             _byContent.Remove(block.Hash);
             (block.Id, block.Salt, block.Content) = (0, null, []);
         }
+    }
+
+    // What most steps find of most texts: room in the last block, which nobody else holds and nobody finds.
+    private bool LastBlockTakes(Sequence sequence, int tokens)
+    {
+        var end = (long)sequence.Blocks.Count * _blockSize;
+        if (end == 0 || sequence.Computed < end - _blockSize || sequence.Computed + (long)tokens > end)
+        {
+            return false;
+        }
+
+        ref readonly var last = ref _blocks[sequence.Blocks[^1]];
+        return last.Holders == 1 && last.Id == 0;
     }
 
     private bool WritesShared(Sequence sequence) =>

@@ -154,7 +154,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         {
             var sequence = _running[i];
             var proposed = proposes && !sequence.IsPrefilling && !sequence.IsStepped
-                ? Propose(sequence, Math.Min(options.Proposals, sequence.Limit - sequence.Tokens.Count - 1))
+                ? Propose(sequence, Math.Min(options.Proposals, sequence.Limit - sequence.Length - 1))
                 : 0;
             var count = sequence.Pending + proposed;
             while (!blocks.TryGrow(sequence, count, _plan.Copies))
@@ -182,7 +182,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     // Continuations of a step are computed with equally many tokens each, so the shortest must have as many.
     private bool AllAreLonger(int tokens)
     {
-        bool IsLonger(Sequence sequence) => sequence.Computed == 0 || sequence.IsPrefilling || sequence.Tokens.Count > tokens;
+        bool IsLonger(Sequence sequence) => sequence.Computed == 0 || sequence.IsPrefilling || sequence.Length > tokens;
         return _running.TrueForAll(IsLonger) && _waiting.All(IsLonger);
     }
 
@@ -296,7 +296,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         if (sequence.SwappedBlocks > 0)
         {
             var count = sequence.SwappedBlocks;
-            if (blocks.BlocksFor(sequence.Tokens.Count) + reserve > blocks.Free || !blocks.TryTake(sequence, count))
+            if (blocks.BlocksFor(sequence.Length) + reserve > blocks.Free || !blocks.TryTake(sequence, count))
             {
                 return false;
             }

@@ -34,6 +34,16 @@ internal sealed class Sequence
         PromptLength = PrefillEnd = prompt.Length;
     }
 
+    /// <summary>A text of which nothing but the length matters, in virtual time; see <see cref="VirtualTokens"/>.</summary>
+    /// <param name="id">Ascending with arrival.</param>
+    /// <param name="promptLength">Tokens to begin with, at least one.</param>
+    /// <param name="limit">The most tokens there will be, those of the prompt included.</param>
+    public Sequence(long id, int promptLength, int limit)
+    {
+        (Id, Limit, Tokens) = (id, limit, []);
+        VirtualTokens = PromptLength = PrefillEnd = promptLength;
+    }
+
     /// <summary>Ascending with arrival.</summary>
     public long Id { get; }
 
@@ -55,6 +65,12 @@ internal sealed class Sequence
     /// <summary>Prompt and continuation.</summary>
     public List<int> Tokens { get; }
 
+    /// <summary>Tokens that are counted and have no value, so that texts can be scheduled without any.</summary>
+    public int VirtualTokens { get; set; }
+
+    /// <summary>Tokens so far.</summary>
+    public int Length => Tokens.Count + VirtualTokens;
+
     /// <summary>Tokens of the prompt: what the prefix cache may share.</summary>
     public int PromptLength { get; set; }
 
@@ -68,7 +84,7 @@ internal sealed class Sequence
     public int Computed { get; set; }
 
     /// <summary>Tokens of which K and V are not there yet.</summary>
-    public int Pending => Tokens.Count - Computed;
+    public int Pending => Length - Computed;
 
     /// <summary>Whether the next token to compute belongs to a prompt.</summary>
     public bool IsPrefilling => Computed < PrefillEnd;
@@ -116,5 +132,5 @@ internal sealed class Sequence
     public LinkedListNode<Sequence>? Queued { get; set; }
 
     public override string ToString() =>
-        $"sequence {Id}: {Status}, {Computed} of {Tokens.Count} tokens computed (prompt {PromptLength}, limit {Limit}), {Blocks.Count} blocks, {SwappedBlocks} swapped";
+        $"sequence {Id}: {Status}, {Computed} of {Length} tokens computed (prompt {PromptLength}, limit {Limit}), {Blocks.Count} blocks, {SwappedBlocks} swapped";
 }
