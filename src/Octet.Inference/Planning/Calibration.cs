@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 
 namespace Octet.Inference.Planning;
@@ -36,6 +37,8 @@ public sealed class Calibration
     private readonly ModelShape _model;
     private readonly PlanNode _node;
     private readonly EngineCalibration _engine;
+    // The fits begin alike and share most of their points, and a refused step leaves a fit where it was: each asks for what another had.
+    private readonly ConcurrentDictionary<(EngineCalibration Engine, MeasuredPoint Point), (double Ttft, double Tpot)> _predictions = [];
 
     /// <summary>Prepares a fit; constants that are not fitted come from <paramref name="engine"/>.</summary>
     public Calibration(ModelShape model, PlanNode node, EngineCalibration engine) => (_model, _node, _engine) = (model, node, engine);
@@ -155,33 +158,31 @@ public sealed class Calibration
     {
         foreach (MeasuredPoint point in points)
         {
-            if (point.Tp > _node.Count || !int.IsPow2(point.Tp) || point.Output < 2 || KvTokens(point.Tp) < point.Input + point.Output)
+            if (point.Tp > _node.Count || !int.IsPow2(point.Tp) || point.Output < 2 || _node.KvTokens(_model, _engine, point.Tp) < point.Input + point.Output)
             {
                 throw new PlanException($"the point tp {point.Tp}, input {point.Input}, output {point.Output} cannot run on {_node.Count}x {_node.Gpu.Name}: its group, its KV cache or its single output token");
             }
         }
     }
 
-    private double KvTokens(int tp) =>
-        (_node.Gpu.MemoryBytes * _node.MemoryUtilization - _node.Gpu.OverheadBytes - _model.WeightBytes(tp)) / _model.KvBytesPerToken(tp);
-
-    private (double Ttft, double Tpot) Predict(EngineCalibration engine, MeasuredPoint point)
-    {
-        var step = new StepModel(_model, _node.Gpu, engine, point.Tp);
-        BatchingResult result = BatchingSimulation.Run(step, new BatchingLoad(point.Input, point.Output, point.Concurrency, engine.ChunkTokens, KvTokens(point.Tp), engine.FrontEnd.Value));
-        return (result.TtftMs.Average(), result.TpotMs.Average());
-    }
+    private (double Ttft, double Tpot) Predict(EngineCalibration engine, MeasuredPoint point) =>
+        _predictions.GetOrAdd((engine, point), _ =>
+        {
+            var step = new StepModel(_model, _node.Gpu, engine, point.Tp);
+            ServingResult result = ServingSimulation.Run(step, new ServingLoad(point.Input, point.Output, point.Concurrency, _node.KvTokens(_model, engine, point.Tp)));
+            return (result.TtftMs.Average(), result.TpotMs.Average());
+        });
 
     private double[] Residuals(double[] logs, IReadOnlyList<MeasuredPoint> points)
     {
         EngineCalibration engine = With(logs);
         double[] residuals = new double[2 * points.Count];
-        for (int i = 0; i < points.Count; i++)
+        Parallel.For(0, points.Count, i =>
         {
             (double ttft, double tpot) = Predict(engine, points[i]);
             residuals[2 * i] = TtftWeight * Math.Log(ttft / points[i].TtftMs);
             residuals[2 * i + 1] = Math.Log(tpot / points[i].TpotMs);
-        }
+        });
         return residuals;
     }
 

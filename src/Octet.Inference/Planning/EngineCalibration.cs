@@ -37,6 +37,12 @@ public sealed record EngineCalibration
     /// <summary>Most tokens of one step, decode and prefill together.</summary>
     public required int ChunkTokens { get; init; }
 
+    /// <summary>Tokens of a KV block.</summary>
+    public required int KvBlockTokens { get; init; }
+
+    /// <summary>Whether a request waits until the KV cache has room for all it may grow to, rather than that the newest is preempted when there is none left.</summary>
+    public required bool ReserveAll { get; init; }
+
     /// <summary>Microseconds of a layer in every step, whatever its tokens: launches, gaps, small kernels.</summary>
     public required EngineConstant StepFloor { get; init; }
 
@@ -57,6 +63,9 @@ public sealed record EngineCalibration
 
     /// <summary>The measurements it was fitted to, or null if it was never measured.</summary>
     public required CalibratedRange? Range { get; init; }
+
+    /// <summary>KV blocks that so many tokens fill.</summary>
+    internal long BlocksFor(long tokens) => (tokens + KvBlockTokens - 1) / KvBlockTokens;
 
     /// <summary>Each constant by its name in the data file.</summary>
     public IReadOnlyList<(string Name, EngineConstant Constant)> Constants =>
@@ -87,6 +96,8 @@ public sealed record EngineCalibration
             Name = json.Text("engine"),
             MoeGranule = json.Integer("moe_granule", 1, 128),
             ChunkTokens = json.Integer("chunk_tokens", 1, 1 << 20),
+            KvBlockTokens = json.Integer("kv_block_tokens", 1, 1 << 10),
+            ReserveAll = json.Get("reserve_all").AsFlag(),
             StepFloor = Constant("step_floor_us_per_layer"),
             MemoryFactor = Constant("memory_factor"),
             ComputeFactor = Constant("compute_factor"),

@@ -15,6 +15,13 @@ public sealed record PlanWorkload(int Input, int Output, int Concurrency, bool P
 /// <param name="MemoryUtilization">Share of each GPU's memory that weights, KV cache and overhead may fill, (0, 1].</param>
 public sealed record PlanNode(Hardware Gpu, int Count, double MemoryUtilization = 0.9)
 {
+    /// <summary>Bytes that the weights leave for KV on each GPU of a group; below zero where they do not fit.</summary>
+    internal double KvBytes(ModelShape model, int tp) => Gpu.MemoryBytes * MemoryUtilization - Gpu.OverheadBytes - model.WeightBytes(tp);
+
+    /// <summary>Tokens the KV cache of a group holds, in whole blocks.</summary>
+    internal long KvTokens(ModelShape model, EngineCalibration engine, int tp) =>
+        (long)(Math.Max(0, KvBytes(model, tp)) / model.KvBytesPerToken(tp) / engine.KvBlockTokens) * engine.KvBlockTokens;
+
     /// <summary>Reads <c>mi325x:8</c>.</summary>
     /// <exception cref="PlanException">It is not of that form, the kind is unknown, or the count is not from 1 to 64.</exception>
     public static PlanNode Parse(string text, double memoryUtilization = 0.9)
@@ -54,10 +61,11 @@ public sealed record Latency(double Mean, double P50, double P90)
 /// <param name="Tpot">Time per output token of a request.</param>
 /// <param name="LatencyMs">Mean time from sending a request to its last token.</param>
 /// <param name="RequestsPerSecond">Of the whole node: by Little's law, requests in flight over their mean latency.</param>
+/// <param name="PreemptionsPerRequest">How often a request loses its KV blocks to an older one.</param>
 /// <param name="Binds">What takes the largest share of the time.</param>
 /// <param name="Extrapolated">Whether the point lies outside what the engine was calibrated on.</param>
 /// <param name="Terms">The parts of a decode step at the group's concurrency, and of one prefill.</param>
-public sealed record PlanPrediction(Latency Ttft, Latency Tpot, double LatencyMs, double RequestsPerSecond, string Binds, bool Extrapolated, IReadOnlyList<PlanTerm> Terms);
+public sealed record PlanPrediction(Latency Ttft, Latency Tpot, double LatencyMs, double RequestsPerSecond, double PreemptionsPerRequest, string Binds, bool Extrapolated, IReadOnlyList<PlanTerm> Terms);
 
 /// <summary>One split of a node: <paramref name="Dp"/> groups of <paramref name="Tp"/> GPUs, in each of which <paramref name="Ep"/> share the experts whole; GPUs that make no whole group are idle.</summary>
 /// <param name="Dp">Data-parallel groups.</param>

@@ -55,12 +55,14 @@ public static class PlanJson
         if (plan.Prediction is { } prediction)
         {
             json.WriteNumber("requests_per_second", Math.Round(prediction.RequestsPerSecond, 4));
+            json.WriteNumber("preemptions_per_request", Math.Round(prediction.PreemptionsPerRequest, 4));
             json.WriteString("binds", prediction.Binds);
             json.WriteBoolean("extrapolated", prediction.Extrapolated);
         }
         else
         {
             json.WriteNull("requests_per_second");
+            json.WriteNull("preemptions_per_request");
             json.WriteNull("binds");
             json.WriteNull("extrapolated");
         }

@@ -24,7 +24,7 @@ public static class PlanTable
             if (plan.Prediction is { } p)
             {
                 Line(text, $" {$"{p.Ttft.P50:F0}/{p.Ttft.P90:F0}",14} {$"{p.Tpot.P50:F1}/{p.Tpot.P90:F1}",13} {p.RequestsPerSecond,8:F2}");
-                text.Append(CultureInfo.InvariantCulture, $"    binds: {p.Binds}{(p.Extrapolated ? " (extrapolated)" : "")}");
+                text.Append(CultureInfo.InvariantCulture, $"    binds: {p.Binds}{(p.PreemptionsPerRequest > 0 ? $", {p.PreemptionsPerRequest:0.##} preemptions a request" : "")}{(p.Extrapolated ? " (extrapolated)" : "")}");
             }
             Line(text, $"");
             if (plan.Idle > 0)

@@ -32,7 +32,9 @@ public static class Planner
             {
                 if (tp % ep == 0)
                 {
-                    plans.Add(Evaluate(model, node, engine, workload, tp, ep));
+                    // How a group divides its experts is no part of the step model: one simulation serves all of them.
+                    PlanPrediction? same = plans.Find(plan => plan.Tp == tp && plan.Prediction is not null)?.Prediction;
+                    plans.Add(Evaluate(model, node, engine, workload, tp, ep, same));
                 }
             }
         }
@@ -70,20 +72,19 @@ public static class Planner
         }
     }
 
-    private static Plan Evaluate(ModelShape model, PlanNode node, EngineCalibration engine, PlanWorkload workload, int tp, int ep)
+    private static Plan Evaluate(ModelShape model, PlanNode node, EngineCalibration engine, PlanWorkload workload, int tp, int ep, PlanPrediction? same)
     {
         int dp = node.Count / tp;
         double weights = model.WeightBytes(tp);
         long kvBytes = model.KvBytesPerToken(tp);
-        double free = node.Gpu.MemoryBytes * node.MemoryUtilization - node.Gpu.OverheadBytes - weights;
-        long groupTokens = (long)Math.Max(0, free / kvBytes);
+        long groupTokens = node.KvTokens(model, engine, tp);
         int experts = model.Config.ExpertCount / Math.Max(1, Math.Min(ep, model.Config.ExpertCount));
         var plan = new Plan(dp, tp, ep, node.Count - dp * tp, false, "", weights, experts, kvBytes, groupTokens * dp, null);
         if (Refusal(model, engine, tp, ep) is { } refusal)
         {
             return plan with { Reason = refusal };
         }
-        if (free <= 0)
+        if (node.KvBytes(model, tp) <= 0)
         {
             return plan with { Reason = string.Create(CultureInfo.InvariantCulture, $"{weights / 1e9:F1} GB of weights do not fit: {node.Gpu.MemoryBytes * node.MemoryUtilization / 1e9:F1} GB usable, less {node.Gpu.OverheadBytes / 1e9:F1} GB of overhead") };
         }
@@ -92,8 +93,12 @@ public static class Planner
         {
             return plan with { Reason = $"the KV cache of a group holds {groupTokens} tokens, one request needs {request}" };
         }
-        (PlanPrediction prediction, int busiest) = Predict(model, node, engine, workload, plan, groupTokens);
-        string reason = Misses(workload, prediction, groupTokens, request, busiest);
+        // Requests that do not divide evenly over the groups make some groups busier by one.
+        int busiest = workload.PerGroup ? workload.Concurrency : (workload.Concurrency + dp - 1) / dp;
+        int fit = (int)Math.Min(busiest, groupTokens / engine.KvBlockTokens / engine.BlocksFor(request));
+        bool extrapolated = engine.Range?.Contains(model.Name, node.Gpu.Kind, tp, ep, workload.Input, workload.Output, busiest) != true;
+        PlanPrediction prediction = (same ?? Predict(new StepModel(model, node.Gpu, engine, tp), workload, dp, groupTokens, busiest, fit)) with { Extrapolated = extrapolated };
+        string reason = Misses(workload, prediction, groupTokens, request, busiest, fit);
         string note = ShardWidth(model, tp, ep) % ScaleBlock != 0
             ? $"each GPU has {ShardWidth(model, tp, ep)} of an expert's {model.Config.MoeIntermediateSize} rows: no multiple of {ScaleBlock}, allowed because the engine shards in {engine.MoeGranule}-wide granules"
             : "";
@@ -132,37 +137,33 @@ public static class Planner
 
     private static int ShardWidth(ModelShape model, int tp, int ep) => tp == ep ? ScaleBlock : model.Config.MoeIntermediateSize / (tp / ep);
 
-    private static (PlanPrediction Prediction, int Busiest) Predict(ModelShape model, PlanNode node, EngineCalibration engine, PlanWorkload workload, Plan plan, long groupTokens)
+    private static PlanPrediction Predict(StepModel step, PlanWorkload workload, int dp, long groupTokens, int busiest, int fit)
     {
-        var step = new StepModel(model, node.Gpu, engine, plan.Tp);
-        // Requests that do not divide evenly over the groups make some groups busier by one.
-        int each = workload.PerGroup ? workload.Concurrency : workload.Concurrency / plan.Dp;
-        int busier = workload.PerGroup ? 0 : workload.Concurrency % plan.Dp;
+        int idler = workload.PerGroup ? 0 : busiest * dp - workload.Concurrency;
         var ttft = new List<double>();
         var tpot = new List<double>();
         double perSecond = 0;
-        foreach ((int groups, int users) in new[] { (busier, each + 1), (plan.Dp - busier, each) })
+        double preemptions = 0;
+        foreach ((int groups, int users) in new[] { (dp - idler, busiest), (idler, busiest - 1) })
         {
             if (groups == 0 || users == 0)
             {
                 continue;
             }
-            BatchingResult result = BatchingSimulation.Run(step, new BatchingLoad(workload.Input, workload.Output, users, engine.ChunkTokens, groupTokens, engine.FrontEnd.Value));
+            ServingResult result = ServingSimulation.Run(step, new ServingLoad(workload.Input, workload.Output, users, groupTokens));
             for (int group = 0; group < groups; group++)
             {
                 ttft.AddRange(result.TtftMs);
                 tpot.AddRange(result.TpotMs);
             }
+            preemptions += (double)groups * result.Preemptions;
             perSecond += groups * users * 1e3 / (result.TtftMs.Average() + (workload.Output - 1) * result.TpotMs.Average());
         }
-        int busiest = busier > 0 ? each + 1 : each;
-        int running = (int)Math.Min(busiest, groupTokens / (workload.Input + workload.Output));
-        IReadOnlyList<PlanTerm> decode = step.DecodeTerms(running, running * (workload.Input + workload.Output / 2.0));
+        IReadOnlyList<PlanTerm> decode = step.DecodeTerms(fit, fit * (workload.Input + workload.Output / 2.0));
         IReadOnlyList<PlanTerm> prefill = step.PrefillTerms(workload.Input);
-        bool extrapolated = engine.Range?.Contains(model.Name, node.Gpu.Kind, plan.Tp, plan.Ep, workload.Input, workload.Output, busiest) != true;
-        string binds = running < busiest ? "KV capacity" : Largest(decode, prefill, workload.Output, running);
+        string binds = fit < busiest ? "KV capacity" : Largest(decode, prefill, workload.Output, fit);
         double latency = ttft.Average() + (workload.Output - 1) * tpot.Average();
-        return (new PlanPrediction(Latency.Of(ttft), Latency.Of(tpot), latency, perSecond, binds, extrapolated, [.. decode, .. prefill]), busiest);
+        return new PlanPrediction(Latency.Of(ttft), Latency.Of(tpot), latency, perSecond, preemptions / ttft.Count, binds, Extrapolated: true, [.. decode, .. prefill]);
     }
 
     // Time of the group per request: its own prefill, and its share of the decode steps it is part of.
@@ -171,12 +172,12 @@ public static class Planner
             ? $"{most.Phase}: {most.Name}"
             : "";
 
-    private static string Misses(PlanWorkload workload, PlanPrediction prediction, long groupTokens, int request, int busiest)
+    private static string Misses(PlanWorkload workload, PlanPrediction prediction, long groupTokens, int request, int busiest, int fit)
     {
         var misses = new List<string>();
-        if (groupTokens / request < busiest)
+        if (fit < busiest)
         {
-            misses.Add($"the KV cache of a group holds {groupTokens} tokens, {groupTokens / request} requests of {request}, not the {busiest} asked for");
+            misses.Add($"the KV cache of a group holds {groupTokens} tokens, {fit} requests of {request}, not the {busiest} asked for");
         }
         if (workload.TtftP90Ms is { } ttft && prediction.Ttft.P90 > ttft)
         {

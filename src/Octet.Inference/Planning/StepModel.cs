@@ -12,7 +12,6 @@ internal sealed class StepModel
 {
     private readonly ModelShape _model;
     private readonly Hardware _hardware;
-    private readonly EngineCalibration _engine;
     private readonly int _tp;
     private readonly double _floorMs;
     private readonly double _msPerByte;
@@ -25,7 +24,7 @@ internal sealed class StepModel
 
     public StepModel(ModelShape model, Hardware hardware, EngineCalibration engine, int tp)
     {
-        (_model, _hardware, _engine, _tp) = (model, hardware, engine, tp);
+        (_model, _hardware, Engine, _tp) = (model, hardware, engine, tp);
         double layerMs = model.Config.LayerCount / 1e3;
         _floorMs = engine.StepFloor.Value * layerMs;
         _msPerByte = engine.MemoryFactor.Value / (hardware.MemoryGBPerSecond * 1e6);
@@ -34,6 +33,9 @@ internal sealed class StepModel
         _decodeMsPerToken = engine.DecodeToken.Value * layerMs;
         _prefillMsPerToken = engine.PrefillTokenRank.Value * layerMs * tp;
     }
+
+    /// <summary>The engine whose steps these are.</summary>
+    public EngineCalibration Engine { get; }
 
     /// <summary>Milliseconds of a step that decodes <paramref name="decoding"/> sequences of <paramref name="kvTokens"/> tokens together and prefills <paramref name="prefill"/> tokens that attend to <paramref name="pairs"/> (token, context token) pairs.</summary>
     public double Milliseconds(int decoding, double kvTokens, int prefill, double pairs)
@@ -49,22 +51,22 @@ internal sealed class StepModel
 
     /// <summary>The parts of a decode step of <paramref name="decoding"/> sequences.</summary>
     public IReadOnlyList<PlanTerm> DecodeTerms(double decoding, double kvTokens) =>
-        Terms("decode step", decoding, kvTokens, 0, decoding * _decodeMsPerToken, _engine.DecodeToken);
+        Terms("decode step", decoding, kvTokens, 0, decoding * _decodeMsPerToken, Engine.DecodeToken);
 
     /// <summary>The parts of the prefill of one prompt, chunk by chunk, alone.</summary>
     public IReadOnlyList<PlanTerm> PrefillTerms(int input)
     {
-        int chunks = (input + _engine.ChunkTokens - 1) / _engine.ChunkTokens;
-        return [.. Terms("prefill", (double)input / chunks, 0, (double)input / chunks * input / 2, (double)input / chunks * _prefillMsPerToken, _engine.PrefillTokenRank)
+        int chunks = (input + Engine.ChunkTokens - 1) / Engine.ChunkTokens;
+        return [.. Terms("prefill", (double)input / chunks, 0, (double)input / chunks * input / 2, (double)input / chunks * _prefillMsPerToken, Engine.PrefillTokenRank)
             .Select(term => term with { Milliseconds = term.Milliseconds * chunks })];
     }
 
     private PlanTerm[] Terms(string phase, double tokens, double kvTokens, double pairs, double tokenMs, EngineConstant tokenSource) =>
     [
-        new(phase, "step floor", _floorMs, _engine.StepFloor.Provenance),
-        new(phase, "weight reads", WeightsMs(tokens), _engine.MemoryFactor.Provenance),
-        new(phase, "KV reads", KvMs(kvTokens), _engine.MemoryFactor.Provenance),
-        new(phase, "matrices", tokens * _matrixMsPerToken, _engine.ComputeFactor.Provenance),
+        new(phase, "step floor", _floorMs, Engine.StepFloor.Provenance),
+        new(phase, "weight reads", WeightsMs(tokens), Engine.MemoryFactor.Provenance),
+        new(phase, "KV reads", KvMs(kvTokens), Engine.MemoryFactor.Provenance),
+        new(phase, "matrices", tokens * _matrixMsPerToken, Engine.ComputeFactor.Provenance),
         new(phase, "prefill attention", pairs * _attentionMsPerPair, "modelled"),
         new(phase, "all-reduce", AllReduceMs(tokens), _hardware.IsMesh ? "published" : "modelled"),
         new(phase, "per-token work on every rank", tokenMs, tokenSource.Provenance),

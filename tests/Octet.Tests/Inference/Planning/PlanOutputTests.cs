@@ -24,7 +24,7 @@ public class PlanOutputTests
         Assert.Equal((2, 4, 4), (best.GetProperty("dp").GetInt32(), best.GetProperty("tp").GetInt32(), best.GetProperty("ep").GetInt32()));
         foreach (JsonElement plan in json.RootElement.GetProperty("plans").EnumerateArray())
         {
-            string[] fields = ["idle_gpus", "feasible", "reason", "weights_bytes_per_gpu", "experts_per_gpu", "kv_bytes_per_token_per_gpu", "kv_capacity_tokens", "requests_per_second", "binds", "extrapolated", "terms"];
+            string[] fields = ["idle_gpus", "feasible", "reason", "weights_bytes_per_gpu", "experts_per_gpu", "kv_bytes_per_token_per_gpu", "kv_capacity_tokens", "requests_per_second", "preemptions_per_request", "binds", "extrapolated", "terms"];
             Assert.All(fields, field => Assert.True(plan.TryGetProperty(field, out _), field));
             Assert.All(new[] { "ttft_ms", "tpot_ms" }, latency => Assert.True(plan.GetProperty(latency).GetProperty("p50").GetDouble() <= plan.GetProperty(latency).GetProperty("p90").GetDouble()));
             Assert.All(plan.GetProperty("terms").EnumerateArray(), term => Assert.Contains(term.GetProperty("provenance").GetString(), new[] { "published", "measured here", "modelled" }));

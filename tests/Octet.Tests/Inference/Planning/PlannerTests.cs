@@ -69,6 +69,23 @@ public class PlannerTests
     }
 
     [Fact]
+    public void Requests_that_may_outgrow_the_kv_cache_are_preempted_as_the_engine_does_it()
+    {
+        // One GPU holds 30,592 tokens: of 16 requests all prompts, but not all they grow to.
+        var growing = new PlanWorkload(100, 4000, 16);
+        PlanListing listing = Plan(growing);
+        Assert.InRange(Split(listing, 1).Prediction!.PreemptionsPerRequest, 0.1, 4);
+        Assert.Equal(0, Split(listing, 2).Prediction!.PreemptionsPerRequest);
+        Assert.Contains("binds: KV capacity, ", PlanTable.Write(listing), StringComparison.Ordinal);
+        Assert.Contains("preemptions a request", PlanTable.Write(listing), StringComparison.Ordinal);
+
+        EngineCalibration reserving = EngineCalibration.Find("octet") with { ReserveAll = true };
+        PlanListing reserved = Planner.Run(s_target, PlanNode.Parse("mi325x:8"), reserving, growing);
+        Assert.Equal(0, Split(reserved, 1).Prediction!.PreemptionsPerRequest);
+        Assert.DoesNotContain("preemptions", PlanTable.Write(reserved), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Weights_beyond_the_memory_are_refused_with_their_size()
     {
         Plan plan = Split(Plan(s_famous, "h100:8", "trtllm"), 2);
