@@ -22,6 +22,9 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     // Those that hold blocks and take no part in steps: paused, or back in the queue.
     private readonly List<Sequence> _idle = [];
     private readonly StepPlan _plan = new();
+
+    // Blocks that those who hold some may yet take, while the queue is looked at and all is reserved.
+    private int _outstanding;
     private readonly int _budget = Math.Max(options.TokenBudget, options.MaxSequences * (1 + options.Proposals) + 1);
 
     /// <summary>Fills the proposals of a sequence, at most as many as given, and gives their number.</summary>
@@ -189,13 +192,21 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     // 2: the queue.
     private void Admit()
     {
-        while (_waiting.First?.Value is { } sequence && Holders + 1 + sequence.Siblings.Count <= options.MaxSequences
+        _outstanding = options.ReserveAll && _waiting.Count > 0 ? OutstandingBlocks() : 0;
+        var holders = Holders;
+        while (_waiting.First?.Value is { } sequence && holders + 1 + sequence.Siblings.Count <= options.MaxSequences
             && (TryStart(sequence) || TryStartInPlaceOfIdle(sequence)))
         {
             _waiting.RemoveFirst();
-            _idle.Remove(sequence);
+            var held = _idle.Remove(sequence);
             sequence.Queued = null;
             Run(sequence);
+            holders += 1 + sequence.Siblings.Count;
+            if (options.ReserveAll)
+            {
+                _outstanding = held ? OutstandingBlocks() : _outstanding + OutstandingBlocks(sequence);
+            }
+
             if (!sequence.IsPrefilling)
             {
                 // Back from host memory or from its owner: it goes on at once.
@@ -286,7 +297,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     private bool TryStart(Sequence sequence)
     {
         // One more block for each that runs: what is admitted should not be preempted at once.
-        var reserve = options.ReserveAll ? OutstandingBlocks() : _running.Count;
+        var reserve = options.ReserveAll ? _outstanding : _running.Count;
         if (sequence.Blocks.Count > 0)
         {
             return (options.ReserveAll || blocks.BlocksToGrow(sequence, sequence.Pending) + reserve <= blocks.Free)
@@ -392,14 +403,17 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         var outstanding = 0;
         foreach (var sequence in _running)
         {
-            outstanding += blocks.BlocksToGrow(sequence, sequence.Limit - sequence.Computed) + sequence.Siblings.Count * WorstBlocks(sequence);
+            outstanding += OutstandingBlocks(sequence);
         }
 
         foreach (var sequence in _idle)
         {
-            outstanding += blocks.BlocksToGrow(sequence, sequence.Limit - sequence.Computed);
+            outstanding += OutstandingBlocks(sequence);
         }
 
         return outstanding;
     }
+
+    private int OutstandingBlocks(Sequence sequence) =>
+        blocks.BlocksToGrow(sequence, sequence.Limit - sequence.Computed) + sequence.Siblings.Count * WorstBlocks(sequence);
 }
