@@ -70,7 +70,7 @@ internal sealed class ModelRunner : IDisposable
 
         if (_input.Outputs > 0)
         {
-            _device.Stream.Read(_idsView, _drawn.AsSpan(0, _input.Outputs));
+            _device.Stream.Read(Ids(), _drawn.AsSpan(0, _input.Outputs));
         }
         else
         {
@@ -136,6 +136,9 @@ internal sealed class ModelRunner : IDisposable
         return longest;
     }
 
+    // Of the step at hand: one that is replayed was made for the same number of outputs, but the last step may have had others.
+    private Tensor Ids() => _idsView = _idsView.Shape[0] == _input.Outputs ? _idsView : _ids.Slice(0, 0, _input.Outputs);
+
     private void Decode()
     {
         _model.Run(_input);
@@ -144,9 +147,8 @@ internal sealed class ModelRunner : IDisposable
             return;
         }
 
-        _idsView = _idsView.Shape[0] == _input.Outputs ? _idsView : _ids.Slice(0, 0, _input.Outputs);
         _logits = _model.Head(_input);
-        var args = _input.Sampling(_logits, _idsView);
+        var args = _input.Sampling(_logits, Ids());
         Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
     }
 }
