@@ -530,16 +530,24 @@ typedef struct octet_attention_decode_args {
 } octet_attention_decode_args;
 OCTET_OP_WITH_WORKSPACE(attention_decode);
 
-/* sampling: a row with a logit that is not finite (NaN, +inf, -inf): -1, whatever its settings; the other rows are not
- * affected. Temperature 0: the index of the largest logit (ties: lowest). Else, with
- * z = logit / temperature: keep the tokens whose logit is at least the top_k-th largest (0: all); of those the smallest
- * set of largest logits whose softmax(z) mass over the kept tokens reaches top_p (ties at the edge kept); and draw one by
- * arg max of z - log(-log(u)), u = uniform(seed, counter, index) from Philox4x32-10: a pure function of its inputs.
+/* sampling: a row with a logit that is not finite (NaN, +inf, -inf), or with no token its mask allows: -1, whatever its
+ * settings; the other rows are not affected. In this order:
+ *  1. With logprob_counts >= 0, the logarithms of softmax(logits) as they came, before all that follows: of the token
+ *     that will be drawn, and of the logprob_counts most likely ones (ties: lowest index first).
+ *  2. Adjustments: x = the logit of the token; x / penalty where x > 0, else x * penalty; + bias; what lies beyond the
+ *     finite floats, NaN too, becomes the nearest (NaN: the lowest) of them. The lowest is drawn only where nothing else
+ *     is left, or at temperatures beyond 1e36: a bias of -inf excludes a token.
+ *  3. The mask: tokens whose bit (index % 32 of word index / 32) is 0 take no part.
+ *  4. Temperature 0: the index of the largest logit (ties: lowest). Else, with z = logit / temperature: keep the tokens
+ *     whose logit is at least the top_k-th largest (0: all); of those the smallest set of largest logits whose
+ *     softmax(z) mass over the kept tokens reaches top_p (ties at the edge kept); of those the ones at least min_p times
+ *     as likely as the most likely; and draw one by arg max of z - log(-log(u)), u = uniform(seed, counter, index) from
+ *     Philox4x32-10: a pure function of its inputs.
  * u: Philox with key {low, high word of seed} and counter {index, 0, low, high word of counter}, first output word w:
  * u = ((w >> 8) + 0.5) * 2^-24. */
 typedef struct octet_sampling_args {
   size_t struct_size;
-  const float* logits;       /* [rows, vocabulary] */
+  float* logits;             /* [rows, vocabulary]; as they came when the op is done, adjusted while it runs */
   const float* temperatures; /* [rows] */
   const int32_t* top_k;      /* [rows] */
   const float* top_p;        /* [rows]; >= 1: all */
@@ -550,6 +558,21 @@ typedef struct octet_sampling_args {
   size_t workspace_size;
   int64_t rows, vocabulary;
   int64_t logits_stride;
+  const float* min_p;                /* [rows], or null: 0, all */
+  const int32_t* adjustment_starts;  /* [rows + 1], ascending from 0: the adjustments of each row; or null: none */
+  const int32_t* adjusted_tokens;    /* [adjustments]: no token twice in a row; those outside the vocabulary are skipped */
+  const float* penalties;            /* [adjustments] > 0; 1: none */
+  const float* biases;               /* [adjustments]; 0: none */
+  const int32_t* mask_rows;          /* [rows]: a row of masks, or -1: all tokens; or null: all tokens */
+  const uint32_t* masks;             /* [any, ceil(vocabulary/32)]: a bit for each token, 1 where it is allowed */
+  const int32_t* logprob_counts;     /* [rows] <= alternatives; -1: nothing is written for the row; or null: for none */
+  float* token_logprobs;             /* [rows]: of the token drawn; NaN where the id is -1 */
+  int32_t* top_ids;                  /* [rows, alternatives], the most likely first; -1 beyond the vocabulary and in
+                                        rows that are not finite; or null with alternatives */
+  float* top_logprobs;               /* [rows, alternatives]; -inf, and NaN, where top_ids are -1 */
+  int64_t adjustments;               /* room of the three arrays */
+  int64_t masks_stride;
+  int32_t alternatives;
 } octet_sampling_args;
 OCTET_OP_WITH_WORKSPACE(sampling);
 

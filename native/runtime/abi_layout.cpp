@@ -337,6 +337,20 @@ constexpr octet_layout_entry layout[] = {
     FIELD(octet_sampling_args, rows),
     FIELD(octet_sampling_args, vocabulary),
     FIELD(octet_sampling_args, logits_stride),
+    FIELD(octet_sampling_args, min_p),
+    FIELD(octet_sampling_args, adjustment_starts),
+    FIELD(octet_sampling_args, adjusted_tokens),
+    FIELD(octet_sampling_args, penalties),
+    FIELD(octet_sampling_args, biases),
+    FIELD(octet_sampling_args, mask_rows),
+    FIELD(octet_sampling_args, masks),
+    FIELD(octet_sampling_args, logprob_counts),
+    FIELD(octet_sampling_args, token_logprobs),
+    FIELD(octet_sampling_args, top_ids),
+    FIELD(octet_sampling_args, top_logprobs),
+    FIELD(octet_sampling_args, adjustments),
+    FIELD(octet_sampling_args, masks_stride),
+    FIELD(octet_sampling_args, alternatives),
 };
 
 }  // namespace

@@ -103,5 +103,7 @@ internal static class Bits
 
     public static float PositiveInfinity => Interop.IntAsFloat(0x7F800000u);
 
+    public static float NaN => Interop.IntAsFloat(0x7FC00000u);
+
     public static float NegativeInfinity => Interop.IntAsFloat(0xFF800000u);
 }

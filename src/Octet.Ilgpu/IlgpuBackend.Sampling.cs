@@ -16,17 +16,32 @@ public sealed unsafe partial class IlgpuBackend
             Seeds = View<long>(args.Seeds),
             Counters = View<long>(args.Counters),
             Ids = View<int>(args.Ids),
+            MinP = View<float>(args.MinP),
+            AdjustmentStarts = View<int>(args.Adjustments?.Starts),
+            AdjustedTokens = View<int>(args.Adjustments?.Tokens),
+            Penalties = View<float>(args.Adjustments?.Penalties),
+            Biases = View<float>(args.Adjustments?.Biases),
+            Replaced = View<float>(args.Workspace),
+            MaskRows = View<int>(args.Masks?.Rows),
+            Masks = View<uint>(args.Masks?.Words),
+            MaskStride = args.Masks?.Words.Strides[0] ?? 0,
+            LogprobCounts = View<int>(args.Logprobs?.Counts),
+            TokenLogprobs = View<float>(args.Logprobs?.Drawn),
+            TopIds = View<int>(args.Logprobs?.Ids),
+            TopLogprobs = View<float>(args.Logprobs?.Values),
+            Alternatives = args.Logprobs?.Ids.Shape[1] ?? 0,
             Rows = args.Logits.Shape[0],
             Vocabulary = args.Logits.Shape[1],
             Stride = args.Logits.Strides[0],
         });
 
     /// <inheritdoc/>
-    public override long SamplingWorkspace(in SamplingArgs args) => 0;
+    public override long SamplingWorkspace(in SamplingArgs args) => (args.Adjustments?.Tokens.ElementCount ?? 0) * sizeof(float);
 }
 
 /// <summary>
-/// The arg max, or a draw by temperature, top-k and top-p: a group for each row. What is kept lies above a threshold, found two
+/// The arg max, or a draw by temperature, top-k, top-p and min-p, among the tokens a mask allows: a group for each row. Adjusted logits
+/// stand in the row while it is drawn from. What is kept lies above a threshold, found two
 /// bits at a time on the logits as ordered integers; weights are whole numbers, so their sums have no order. The draw is the arg
 /// max of (logit - largest) / temperature - log(-log(u)), u from Philox4x32-10 (Salmon et al., 2011).
 /// </summary>
@@ -39,7 +54,18 @@ internal struct SamplingKernel
     public ArrayView<long> Seeds;         // [rows]
     public ArrayView<long> Counters;      // [rows]
     public ArrayView<int> Ids;            // [rows]
-    public long Rows, Vocabulary, Stride;
+    public ArrayView<float> MinP;         // [rows]; empty: 0
+
+    // Empty, starts and counts: none.
+    public ArrayView<int> AdjustmentStarts, AdjustedTokens; // [rows + 1], [adjustments]
+    public ArrayView<float> Penalties, Biases, Replaced;    // [adjustments]
+    public ArrayView<int> MaskRows;        // [rows]
+    public ArrayView<uint> Masks;          // [any, ceil(vocabulary/32)]
+    public ArrayView<int> LogprobCounts;   // [rows]
+    public ArrayView<float> TokenLogprobs; // [rows]
+    public ArrayView<int> TopIds;          // [rows, alternatives]
+    public ArrayView<float> TopLogprobs;   // [rows, alternatives]
+    public long Rows, Vocabulary, Stride, MaskStride, Alternatives;
 
     private const float WeightUnit = 1099511627776f; // 2^40: 2^20 tokens still sum within 64 bits
 
@@ -50,47 +76,186 @@ internal struct SamplingKernel
         var sums = SharedMemory.Allocate<ulong>(3 * IlgpuShape.MaxThreads);
         for (long row = Grid.IdxX; row < args.Rows; row += Grid.DimX)
         {
-            var (temperature, topK, topP) = (args.Temperatures[row], args.TopK[row], args.TopP[row]);
-            var (best, largest) = (-1L, 0f);
-            for (long i = Group.IdxX; i < args.Vocabulary; i += Group.DimX)
+            var count = args.LogprobCounts.Length > 0 ? args.LogprobCounts[row] : -1;
+            var (largest, logSum) = (0f, 0f);
+            if (count >= 0)
             {
-                var logit = args.Logit(row, i);
-                if (best < 0 || logit > largest)
-                {
-                    (best, largest) = (i, logit);
-                }
+                largest = args.Largest(row, keys, indices);
+                logSum = args.LogSum(row, largest, sums);
+                args.MostLikely(row, count < args.Alternatives ? count : args.Alternatives, largest, logSum, keys, indices);
             }
 
-            best = Best(best, largest, keys, indices);
-            largest = args.Logit(row, best);
-            if (!Bits.IsFinite(largest))
+            var adjusts = args.AdjustmentStarts.Length > 0 && args.AdjustmentStarts[row] < args.AdjustmentStarts[row + 1];
+            if (adjusts)
             {
-                best = -1;
+                args.Adjust(row, 1);
             }
-            else if (temperature > 0f)
+
+            var id = args.Draw(row, keys, indices, sums);
+            if (adjusts)
             {
-                var weights = new Weights { Largest = largest, Temperature = temperature, Floor = 0, CountsOnly = 1 };
-                if (topK > 0 && topK < args.Vocabulary)
-                {
-                    weights.Floor = args.Threshold(row, weights, (ulong)topK, sums);
-                }
-
-                if (topP < 1f)
-                {
-                    weights.CountsOnly = 0;
-                    weights.Floor = args.Threshold(row, weights, args.Target(row, weights, topP, sums), sums);
-                }
-
-                best = args.Draw(row, weights, keys, indices);
+                args.Adjust(row, 0);
             }
 
             if (Group.IdxX == 0)
             {
-                args.Ids[row] = (int)best;
+                args.Ids[row] = (int)id;
+                if (count >= 0)
+                {
+                    args.TokenLogprobs[row] = id < 0 ? Bits.NaN : args.Logit(row, id) - largest - logSum;
+                }
             }
 
             GroupWork.Sync();
         }
+    }
+
+    /// <summary>Adjusts the logits of the row, keeping what they were, or puts that back.</summary>
+    private readonly void Adjust(long row, int adjusts)
+    {
+        GroupWork.Sync();
+        for (long i = AdjustmentStarts[row] + Group.IdxX; i < AdjustmentStarts[row + 1]; i += Group.DimX)
+        {
+            var token = AdjustedTokens[i];
+            if (token >= 0 && token < Vocabulary)
+            {
+                var place = (row * Stride) + token;
+                if (adjusts == 0)
+                {
+                    Logits[place] = Replaced[i];
+                }
+                else
+                {
+                    var logit = Logits[place];
+                    Replaced[i] = logit;
+                    Logits[place] = Bits.IsFinite(logit) ? Adjusted(logit, Penalties[i], Biases[i]) : logit;
+                }
+            }
+        }
+
+        MemoryFence.GroupLevel();
+        GroupWork.Sync();
+    }
+
+    private static float Adjusted(float logit, float penalty, float bias)
+    {
+        var adjusted = (logit > 0f ? logit / penalty : logit * penalty) + bias;
+        return !(adjusted > -float.MaxValue) ? -float.MaxValue : adjusted < float.MaxValue ? adjusted : float.MaxValue;
+    }
+
+    /// <summary>Whether the row's mask, if it has one, lets a token through.</summary>
+    private readonly bool Allows(long row, long token)
+    {
+        var mask = MaskRows.Length > 0 ? MaskRows[row] : -1;
+        return mask < 0 || ((Masks[(mask * MaskStride) + (token >> 5)] >> (int)(token & 31)) & 1u) != 0u;
+    }
+
+    /// <summary>The largest logit of the row, infinity where one is not finite.</summary>
+    private readonly float Largest(long row, ArrayView<float> keys, ArrayView<long> indices)
+    {
+        var (best, largest) = (-1L, 0f);
+        for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
+        {
+            var logit = Logit(row, i);
+            if (best < 0 || logit > largest)
+            {
+                (best, largest) = (i, logit);
+            }
+        }
+
+        return Logit(row, Best(best, largest, keys, indices));
+    }
+
+    /// <summary>The logarithm of the sum of exp(logit - largest), NaN where a logit is not finite.</summary>
+    private readonly float LogSum(long row, float largest, ArrayView<ulong> sums)
+    {
+        if (!Bits.IsFinite(largest))
+        {
+            return Bits.NaN;
+        }
+
+        var total = 0UL;
+        for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
+        {
+            total += (ulong)(XMath.Exp(Logit(row, i) - largest) * WeightUnit);
+        }
+
+        return XMath.Log(Sum(total, 0UL, 0UL, sums).X / WeightUnit);
+    }
+
+    /// <summary>Writes the most likely tokens: each the largest of those behind the one before.</summary>
+    private readonly void MostLikely(long row, long count, float largest, float logSum, ArrayView<float> keys, ArrayView<long> indices)
+    {
+        var (last, value) = (-1L, Bits.PositiveInfinity);
+        for (long place = 0; place < count; place++)
+        {
+            var (next, highest) = (-1L, 0f);
+            for (long i = Group.IdxX; i < Vocabulary && Bits.IsFinite(largest); i += Group.DimX)
+            {
+                var logit = Logit(row, i);
+                if ((logit < value || (logit == value && i > last)) && (next < 0 || logit > highest))
+                {
+                    (next, highest) = (i, logit);
+                }
+            }
+
+            next = Best(next, highest, keys, indices);
+            value = next < 0 ? Bits.NegativeInfinity : Logit(row, next);
+            last = next;
+            if (Group.IdxX == 0)
+            {
+                TopIds[(row * Alternatives) + place] = (int)next;
+                TopLogprobs[(row * Alternatives) + place] = !Bits.IsFinite(largest) ? Bits.NaN : value - largest - logSum;
+            }
+        }
+    }
+
+    /// <summary>The token of the row as its logits stand, or -1.</summary>
+    private readonly long Draw(long row, ArrayView<float> keys, ArrayView<long> indices, ArrayView<ulong> sums)
+    {
+        var (temperature, topK, topP) = (Temperatures[row], TopK[row], TopP[row]);
+        var (best, largest) = (-1L, 0f);
+        for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
+        {
+            var logit = Logit(row, i);
+            if ((best < 0 || logit > largest) && (!Bits.IsFinite(logit) || Allows(row, i)))
+            {
+                (best, largest) = (i, logit);
+            }
+        }
+
+        best = Best(best, largest, keys, indices);
+        if (best < 0)
+        {
+            return -1;
+        }
+
+        largest = Logit(row, best);
+        if (!Bits.IsFinite(largest))
+        {
+            return -1;
+        }
+
+        if (!(temperature > 0f))
+        {
+            return best;
+        }
+
+        var weights = new Weights { Largest = largest, Temperature = temperature, Floor = 0, CountsOnly = 1 };
+        if (topK > 0 && topK < Vocabulary)
+        {
+            weights.Floor = Threshold(row, weights, (ulong)topK, sums);
+        }
+
+        if (topP < 1f)
+        {
+            weights.CountsOnly = 0;
+            weights.Floor = Threshold(row, weights, Target(row, weights, topP, sums), sums);
+        }
+
+        var minP = MinP.Length > 0 ? MinP[row] : 0f;
+        var lowest = minP > 0f ? XMath.Log(minP < 1f ? minP : 1f) : Bits.NegativeInfinity;
+        return Draw(row, weights, lowest, keys, indices);
     }
 
     /// <summary>-0 counts as 0, and whatever is not finite as infinity: the largest, so that the search for that finds it.</summary>
@@ -113,7 +278,7 @@ internal struct SamplingKernel
         var total = 0UL;
         for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
         {
-            total += weights.Of(Logit(row, i));
+            total += Allows(row, i) ? weights.Of(Logit(row, i)) : 0UL;
         }
 
         total = Sum(total, 0UL, 0UL, sums).X;
@@ -136,7 +301,7 @@ internal struct SamplingKernel
             {
                 var logit = Logit(row, i);
                 var key = Key(logit);
-                if (key >= low)
+                if (key >= low && Allows(row, i))
                 {
                     var weight = weights.Of(logit);
                     aboveLow += weight;
@@ -153,16 +318,17 @@ internal struct SamplingKernel
     }
 
     /// <summary>The index of the highest score among those kept; the lowest of equals.</summary>
-    private readonly long Draw(long row, Weights weights, ArrayView<float> keys, ArrayView<long> indices)
+    private readonly long Draw(long row, Weights weights, float lowest, ArrayView<float> keys, ArrayView<long> indices)
     {
         var (best, highest) = (-1L, 0f);
         for (long i = Group.IdxX; i < Vocabulary; i += Group.DimX)
         {
             var logit = Logit(row, i);
             var key = Key(logit);
-            if (key >= weights.Floor)
+            var exponent = weights.Exponent(logit);
+            if (key >= weights.Floor && !(exponent < lowest) && Allows(row, i))
             {
-                var score = weights.Exponent(logit) + Gumbel(Philox((ulong)Seeds[row], (ulong)Counters[row], (uint)i));
+                var score = exponent + Gumbel(Philox((ulong)Seeds[row], (ulong)Counters[row], (uint)i));
                 if (best < 0 || score > highest)
                 {
                     (best, highest) = (i, score);

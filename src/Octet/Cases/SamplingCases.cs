@@ -4,7 +4,7 @@ namespace Octet.Cases;
 /// sampling: the ids are exactly those of the reference. f32 moves a score by some 1e-6, so a seed whose two best scores, or
 /// whose mass at the edge of top_p, lay nearer than that would be a wrong choice of the case.
 /// </summary>
-internal static class SamplingCases
+internal static partial class SamplingCases
 {
     private static readonly Row Greedy = new(0, 0, 1);
     private static readonly Row Usual = new(0.7f, 20, 0.8f);
@@ -52,10 +52,18 @@ internal static class SamplingCases
         Sampling("model vocabulary 151936 top-p 0.95", 151_936, 8, _ => new Row(1, 0, 0.95f)) with { Tier = CaseTier.Full },
         Frequencies(),
         Precision(),
+        .. AdjustedCases(),
     ];
 
     // The settings of one row.
-    private sealed record Row(float Temperature, int TopK, float TopP);
+    private sealed record Row(float Temperature, int TopK, float TopP, float MinP = 0)
+    {
+        public (int Token, float Penalty, float Bias)[] Adjustments { get; init; } = [];
+
+        public Func<int, bool>? Allows { get; init; }
+
+        public int Logprobs { get; init; } = -1;
+    }
 
     private static Case Sampling(string name, int vocabulary, int rows, Func<int, Row> settings, int stride = 0, Action<float[]>? edit = null) =>
         new("sampling", name, context =>
@@ -153,9 +161,11 @@ internal static class SamplingCases
             Counters = context.Input(counters, rows.Length),
             Ids = context.Output(DType.Int32, rows.Length),
         };
+        args = Adjusted(context, args, rows, vocabulary);
         args = args with { Workspace = context.Workspace(Ops.SamplingWorkspace(context.Device, args)) };
         return new CaseBody(() => Ops.Sampling(context.Stream, args), () =>
         {
+            VerifyLogprobs(context, args, logits, stride, rows);
             var expected = new int[rows.Length];
             for (var i = 0; i < expected.Length; i++)
             {
@@ -174,14 +184,20 @@ internal static class SamplingCases
             return -1;
         }
 
-        var descending = Enumerable.Range(0, x.Length).OrderByDescending(i => x[i]).ToArray(); // stable: ties by index
-        var largest = x[descending[0]];
-        if (!(row.Temperature > 0))
+        foreach (var (token, penalty, bias) in row.Adjustments.Where(a => a.Token >= 0 && a.Token < x.Length))
         {
-            return descending[0];
+            x[token] = Math.Clamp((x[token] > 0 ? x[token] / penalty : x[token] * penalty) + bias, -float.MaxValue, float.MaxValue);
         }
 
-        var edge = row.TopK > 0 && row.TopK < x.Length ? x[descending[row.TopK - 1]] : double.NegativeInfinity;
+        // Stable: ties by index.
+        var descending = Enumerable.Range(0, x.Length).Where(row.Allows ?? (_ => true)).OrderByDescending(i => x[i]).ToArray();
+        if (descending.Length == 0 || !(row.Temperature > 0))
+        {
+            return descending.FirstOrDefault(-1);
+        }
+
+        var largest = x[descending[0]];
+        var edge = row.TopK > 0 && row.TopK < descending.Length ? x[descending[row.TopK - 1]] : double.NegativeInfinity;
         double Mass(int i) => x[i] >= edge ? Math.Exp((x[i] - largest) / row.Temperature) : 0;
         if (row.TopP < 1)
         {
@@ -190,7 +206,7 @@ internal static class SamplingCases
             edge = x[descending.First(i => (sum += Mass(i)) >= target)];
         }
 
-        return descending.Where(i => x[i] >= edge)
+        return descending.Where(i => x[i] >= edge && !(Math.Exp((x[i] - largest) / row.Temperature) < Math.Min(row.MinP, 1)))
             .OrderBy(i => i)
             .MaxBy(i => (x[i] - largest) / row.Temperature + Gumbel(Philox(seed, counter, (uint)i)));
     }

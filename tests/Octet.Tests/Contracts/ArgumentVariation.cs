@@ -33,7 +33,7 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
                 yield return new(path, change, isRequired, With(changed));
             }
 
-            if (value is Weight or KvCache or QuantizedTensor)
+            if (value is Weight or KvCache or QuantizedTensor or LogitAdjustments or TokenMasks or LogprobOutputs)
             {
                 foreach (var inner in Walk(value, $"{path}.", isRequired, With, other))
                 {
@@ -46,12 +46,13 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
     private static IEnumerable<(string Change, object? Value)> Changes(Type type, object? value, Device other) => value switch
     {
         Tensor tensor => Tensors(tensor, other).Prepend(("null", null)),
-        Weight or KvCache => [("null", null)],
+        Weight or KvCache or LogitAdjustments or TokenMasks or LogprobOutputs => [("null", null)],
         QuantizedTensor => [("null", null), ("default", default(QuantizedTensor))],
         int => Boxed(-1, 0, 17, 1000, int.MaxValue),
         long => Boxed(-1L, 0L, long.MaxValue),
         float => Boxed(float.NaN, float.PositiveInfinity, -1f),
         WeightLayout => Boxed((WeightLayout)7),
+        MoeScoring => Boxed((MoeScoring)7),
         bool => [],
         null => [],
         _ => throw new NotSupportedException($"{type}"),

@@ -29,6 +29,20 @@ internal sealed partial class NativeBackend
         Rows = args.Logits.Shape[0],
         Vocabulary = args.Logits.Shape[1],
         LogitsStride = args.Logits.Strides[0],
+        MinP = AddressOf(args.MinP),
+        AdjustmentStarts = AddressOf(args.Adjustments?.Starts),
+        AdjustedTokens = AddressOf(args.Adjustments?.Tokens),
+        Penalties = AddressOf(args.Adjustments?.Penalties),
+        Biases = AddressOf(args.Adjustments?.Biases),
+        MaskRows = AddressOf(args.Masks?.Rows),
+        Masks = AddressOf(args.Masks?.Words),
+        LogprobCounts = AddressOf(args.Logprobs?.Counts),
+        TokenLogprobs = AddressOf(args.Logprobs?.Drawn),
+        TopIds = AddressOf(args.Logprobs?.Ids),
+        TopLogprobs = AddressOf(args.Logprobs?.Values),
+        Adjustments = args.Adjustments?.Tokens.ElementCount ?? 0,
+        MasksStride = args.Masks?.Words.Strides[0] ?? 0,
+        Alternatives = (int)(args.Logprobs?.Ids.Shape[1] ?? 0),
     };
 
     [LibraryImport(Library)]
@@ -55,4 +69,18 @@ internal struct NativeSamplingArgs
     public long Rows;
     public long Vocabulary;
     public long LogitsStride;
+    public nint MinP;
+    public nint AdjustmentStarts;
+    public nint AdjustedTokens;
+    public nint Penalties;
+    public nint Biases;
+    public nint MaskRows;
+    public nint Masks;
+    public nint LogprobCounts;
+    public nint TokenLogprobs;
+    public nint TopIds;
+    public nint TopLogprobs;
+    public long Adjustments;
+    public long MasksStride;
+    public int Alternatives;
 }
