@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Text;
+using System.Text.Json;
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
@@ -16,20 +17,14 @@ internal static class GenerateCommand
         var model = new ModelArguments(command);
         var prompt = new Option<string?>("--prompt") { Description = "The text to continue" };
         var promptFile = new Option<string?>("--prompt-file") { Description = "A file (UTF-8) with the text to continue; -: stdin", HelpName = "FILE|-" };
-        var maxTokens = NumberOption.Create("--max-tokens", "The most tokens to generate", 128, "a whole number from 1", x => x >= 1);
-        var temperature = NumberOption.Create<float>(
-            "--temperature", "0: the most likely token; default: generation_config.json", "0 (greedy) or a positive number", x => x >= 0 && float.IsFinite(x));
-        var topK = NumberOption.Create<int>("--top-k", "Draw among this many; 0: all", "a whole number from 0", x => x >= 0);
-        var topP = NumberOption.Create<float>(
-            "--top-p", "Draw among the fewest that hold this probability", "a number over 0 and at most 1", x => x is > 0 and <= 1);
-        var seed = NumberOption.Create<long>("--seed", "The same seed gives the same text", "a whole number of 64 bits", _ => true);
         var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
-        foreach (var option in (Option[])[prompt, promptFile, maxTokens, temperature, topK, topP, seed, json])
+        foreach (var option in (Option[])[prompt, promptFile, json])
         {
             command.Add(option);
         }
 
         var chat = new ChatArguments(command);
+        var sampling = new SamplingArguments(command, json);
         command.Validators.Add(result =>
         {
             var given = (result.GetResult(prompt) is null ? 0 : 1) + (result.GetResult(promptFile) is null ? 0 : 1);
@@ -42,19 +37,13 @@ internal static class GenerateCommand
         {
             CommandLine.StopWithoutReader();
             var text = parsed.GetValue(prompt) ?? await PromptFile.ReadAsync(parsed.GetValue(promptFile)!, cancellation);
+
             // Before the weights are read, which may take minutes.
             var ids = Encode(chat, parsed, text, model.Directory(parsed));
+            var options = sampling.Options(parsed);
             using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, (long)ids.Length + parsed.GetValue(maxTokens), cancellation);
+            using var loaded = model.Load(parsed, device, (long)ids.Length + options.MaxTokens, cancellation, options.Choices);
             model.NoteNotApplied(parsed, loaded.GenerationConfig);
-            var options = new GenerationOptions
-            {
-                MaxTokens = parsed.GetValue(maxTokens),
-                Temperature = parsed.GetValue(temperature),
-                TopK = parsed.GetValue(topK),
-                TopP = parsed.GetValue(topP),
-                Seed = parsed.GetValue(seed),
-            };
             await RunAsync(loaded, ids, options, parsed.GetValue(json), cancellation);
             return CommandLine.Success;
         });
@@ -72,52 +61,123 @@ internal static class GenerateCommand
 
     private static async Task RunAsync(LanguageModel model, int[] ids, GenerationOptions options, bool json, CancellationToken cancellation)
     {
-        var (text, generated) = (new StringBuilder(), new List<int>());
+        var choices = Enumerable.Range(0, options.Choices).Select(_ => new Choice()).ToArray();
         var start = Stopwatch.GetTimestamp();
-        var (first, last) = (TimeSpan.Zero, TimeSpan.Zero);
-        var reason = "";
+        var (first, last, drawn, cached) = (TimeSpan.Zero, TimeSpan.Zero, 0, 0);
         await foreach (var token in model.GenerateAsync(ids, options, cancellation))
         {
             last = Stopwatch.GetElapsedTime(start);
-            first = text.Length == 0 && generated.Count == 0 ? last : first;
-            text.Append(token.Text);
-            if (token.FinishReason is not FinishReason.Stop)
-            {
-                generated.Add(token.Id);
-            }
+            first = drawn++ == 0 ? last : first;
+            cached = token.CachedTokens;
+            choices[token.Choice].Add(token);
 
-            reason = token.FinishReason is { } ended ? ended.ToString().ToLowerInvariant() : reason;
-            if (!json)
+            // Several texts grow together, so each is written at its end.
+            if (!json && choices.Length == 1)
             {
                 Console.Out.Write(token.Text);
                 Console.Out.Flush();
             }
         }
 
+        var generated = choices.Sum(choice => choice.Ids.Count);
+        var reason = string.Join(", ", choices.Select(choice => choice.Reason).Distinct());
+
         // TPOT: the time of every token but the first; tokens per second over the whole request.
-        var timePerToken = generated.Count > 1 ? (last - first).TotalMilliseconds / (generated.Count - 1) : 0;
-        var rate = last > TimeSpan.Zero ? generated.Count / last.TotalSeconds : 0;
+        var timePerToken = generated > 1 ? (last - first).TotalMilliseconds / (generated - 1) : 0;
+        var rate = last > TimeSpan.Zero ? generated / last.TotalSeconds : 0;
         if (json)
         {
             JsonOutput.Write(writer =>
             {
-                writer.WriteString("text", text.ToString());
-                writer.WriteStartArray("ids");
-                generated.ForEach(id => writer.WriteNumberValue(id));
-                writer.WriteEndArray();
-                writer.WriteString("finish_reason", reason);
+                choices[0].Write(writer);
                 writer.WriteString("device", model.Device.Name);
                 writer.WriteNumber("prompt_tokens", ids.Length);
+                writer.WriteNumber("cached_tokens", cached);
                 writer.WriteNumber("ttft_ms", Math.Round(first.TotalMilliseconds, 3));
                 writer.WriteNumber("tpot_ms", Math.Round(timePerToken, 3));
                 writer.WriteNumber("tokens_per_second", Math.Round(rate, 3));
+                if (choices.Length > 1)
+                {
+                    writer.WriteStartArray("choices");
+                    foreach (var choice in choices)
+                    {
+                        writer.WriteStartObject();
+                        choice.Write(writer);
+                        writer.WriteEndObject();
+                    }
+
+                    writer.WriteEndArray();
+                }
             });
             return;
         }
 
-        Console.Out.WriteLine();
+        Console.Out.WriteLine(choices.Length == 1 ? "" : string.Join($"{Environment.NewLine}{Environment.NewLine}", choices.Select(choice => choice.Text)));
         CommandLine.Note(
-            $"{model.Device}: {ids.Length} prompt tokens, {generated.Count} generated ({reason}), TTFT {first.TotalMilliseconds:f1} ms, "
+            $"{model.Device}: {ids.Length} prompt tokens, {generated} generated ({reason}), TTFT {first.TotalMilliseconds:f1} ms, "
             + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s");
+    }
+
+    /// <summary>One continuation.</summary>
+    private sealed class Choice
+    {
+        private readonly StringBuilder _text = new();
+        private readonly List<TokenLogprobs> _logprobs = [];
+
+        public string Text => _text.ToString();
+
+        public List<int> Ids { get; } = [];
+
+        public string Reason { get; private set; } = "";
+
+        public void Add(in GeneratedToken token)
+        {
+            _text.Append(token.Text);
+            Reason = token.FinishReason?.ToString().ToLowerInvariant() ?? Reason;
+            if (token is { FinishReason: FinishReason.Stop, StopString: null })
+            {
+                return;
+            }
+
+            Ids.Add(token.Id);
+            if (token.Logprobs is { } logprobs)
+            {
+                _logprobs.Add(logprobs);
+            }
+        }
+
+        public void Write(Utf8JsonWriter writer)
+        {
+            writer.WriteString("text", Text);
+            writer.WriteStartArray("ids");
+            Ids.ForEach(id => writer.WriteNumberValue(id));
+            writer.WriteEndArray();
+            writer.WriteString("finish_reason", Reason);
+            if (_logprobs.Count == 0)
+            {
+                return;
+            }
+
+            writer.WriteStartArray("logprobs");
+            foreach (var (token, id) in _logprobs.Zip(Ids))
+            {
+                writer.WriteStartObject();
+                writer.WriteNumber("id", id);
+                writer.WriteNumber("logprob", token.Logprob);
+                writer.WriteStartArray("most_likely");
+                foreach (var likely in token.MostLikely)
+                {
+                    writer.WriteStartObject();
+                    writer.WriteNumber("id", likely.Id);
+                    writer.WriteNumber("logprob", likely.Logprob);
+                    writer.WriteEndObject();
+                }
+
+                writer.WriteEndArray();
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndArray();
+        }
     }
 }

@@ -66,15 +66,16 @@ internal sealed class ModelArguments
         return device;
     }
 
-    /// <summary>Loads the model with a bar on stderr, with room for one text of so many tokens, as far as its context reaches.</summary>
-    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation)
+    /// <summary>Loads the model with a bar on stderr, with room for one or several texts of so many tokens, as far as its context reaches.</summary>
+    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation, int texts = 1)
     {
         var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
         var options = new LanguageModelOptions
         {
             KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
             MaxContext = context,
-            KvCacheTokens = context,
+            KvCacheTokens = (long)context * texts,
+            MaxBatch = Math.Max(texts, new LanguageModelOptions().MaxBatch),
         };
         using var bar = new ProgressBar("loading");
         return LanguageModel.Load(

@@ -23,7 +23,7 @@ internal sealed class Engine : IDisposable
     private readonly List<Request> _requests = [];
     private readonly List<Request> _arrived = [];
     private readonly List<Action<Scheduler>> _commands = [];
-    private readonly List<(Request Request, int Token)> _drawn = [];
+    private readonly List<(Request Request, int Token, TokenLogprobs? Logprobs)> _drawn = [];
     private readonly float[] _logits;
     private int[] _accepted = new int[64];
 
@@ -280,11 +280,11 @@ internal sealed class Engine : IDisposable
         {
             var row = plan.Rows[i];
             var drawn = _runner.Drawn(i);
-            _accepted[i] = row.Draws == 0 ? row.Count : i < plan.DecodeRows ? Accept(row, drawn) : AcceptFirst(row, drawn);
+            _accepted[i] = row.Draws == 0 ? row.Count : i < plan.DecodeRows ? Accept(i, row, drawn) : AcceptFirst(i, row, drawn);
         }
     }
 
-    private int Accept(in ScheduledRow row, ReadOnlySpan<int> drawn)
+    private int Accept(int index, in ScheduledRow row, ReadOnlySpan<int> drawn)
     {
         var sequence = row.Sequence;
         var known = sequence.Tokens.Count - row.Start;
@@ -292,7 +292,7 @@ internal sealed class Engine : IDisposable
         for (var i = 0; ; i++)
         {
             var token = drawn[known + i - 1];
-            Draw(sequence, token);
+            Draw(sequence, token, index, known + i - 1);
             if (i == proposed || sequence.Proposals[i] != token)
             {
                 PromptLookup.Judge(sequence, proposed, i);
@@ -301,30 +301,34 @@ internal sealed class Engine : IDisposable
         }
     }
 
-    private int AcceptFirst(in ScheduledRow row, ReadOnlySpan<int> drawn)
+    private int AcceptFirst(int index, in ScheduledRow row, ReadOnlySpan<int> drawn)
     {
-        Draw(row.Sequence, drawn[0]);
-        for (var i = 1; i < drawn.Length; i++)
+        for (var i = 0; i < drawn.Length; i++)
         {
-            Draw(row.Sequence.Siblings[i - 1], drawn[i]);
+            Draw(i == 0 ? row.Sequence : row.Sequence.Siblings[i - 1], drawn[i], index, i);
         }
 
         return row.Count;
     }
 
-    private void Draw(Sequence sequence, int token)
+    private void Draw(Sequence sequence, int token, int row, int draw)
     {
-        _drawn.Add((sequence.Owner!, token));
+        var alternatives = sequence.Sampling.Logprobs;
+        _drawn.Add((sequence.Owner!, token, alternatives < 0 ? null : _runner.Logprobs(row, draw, alternatives)));
         sequence.Tokens.Add(token);
     }
 
     private void Deliver(StepPlan plan)
     {
-        foreach (var (request, token) in CollectionsMarshal.AsSpan(_drawn))
+        foreach (var (request, token, logprobs) in CollectionsMarshal.AsSpan(_drawn))
         {
-            if (!request.HasEnded)
+            if (!request.HasEnded && token >= 0)
             {
-                Deliver((GenerationRequest)request, token);
+                ((GenerationRequest)request).Deliver(token, logprobs);
+            }
+            else if (!request.HasEnded)
+            {
+                request.End(request.Sequence.MaskError ?? FiniteLogits.NoToken(request.Sequence.Tokens.Count - 2, _device));
             }
         }
 
@@ -344,23 +348,6 @@ internal sealed class Engine : IDisposable
             {
                 Evaluate(evaluation, i);
             }
-        }
-    }
-
-    private void Deliver(GenerationRequest request, int token)
-    {
-        var sequence = request.Sequence;
-        if (token < 0)
-        {
-            request.End(FiniteLogits.NoToken(sequence.Tokens.Count - 2, _device));
-            return;
-        }
-
-        request.Output.Writer.TryWrite(token);
-        request.Delivered++;
-        if (request.IsEnd(token) || sequence.PromptLength + request.Delivered >= sequence.Limit)
-        {
-            request.End();
         }
     }
 

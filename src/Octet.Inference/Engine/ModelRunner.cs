@@ -15,12 +15,10 @@ internal sealed class ModelRunner : IDisposable
     private readonly DecodeGraphs? _graphs;
     private readonly Workspace _workspace;
     private readonly StepInput _input;
-    private readonly Tensor _ids;
-    private readonly int[] _drawn;
+    private readonly SamplingOutput _output;
     private readonly Action _decode;
-    private readonly Func<Tensor> _output;
+    private readonly Func<Tensor> _stepLogits;
     private readonly int _maxContext;
-    private Tensor _idsView;
     private Tensor? _logits;
     private StepPlan _plan = new();
 
@@ -34,12 +32,11 @@ internal sealed class ModelRunner : IDisposable
     {
         (_device, _model, _swap, _graphs, _workspace, _maxContext) = (device, model, swap, graphs, workspace, bounds.MaxContext);
         _decode = Decode;
-        _output = () => _logits!;
-        _input = new StepInput(device, bounds.MaxTokens, bounds.MaxRows, bounds.MaxOutputs, bounds.MaxContext, bounds.BlockSize);
+        _stepLogits = () => _logits!;
+        _input = new StepInput(device, workspace, bounds, model.VocabularySize);
         try
         {
-            _ids = _idsView = Tensor.Create(device, DType.Int32, bounds.MaxOutputs);
-            _drawn = new int[bounds.MaxOutputs];
+            _output = new SamplingOutput(device, bounds.MaxOutputs);
         }
         catch
         {
@@ -57,20 +54,18 @@ internal sealed class ModelRunner : IDisposable
         if (recorded)
         {
             var (rows, context) = (DecodeGraphs.RowBucket(plan.DecodeRows), _graphs!.ContextBucket(LongestContext(plan)));
-            _input.Fill(plan, rows, context);
-            _input.Upload();
-            _graphs.Run(rows, _input.QueryLength, context, _decode, _output);
+            Fill(plan, rows, context);
+            _graphs.Run(rows, _input.QueryLength, context, _decode, _stepLogits);
         }
         else
         {
-            _input.Fill(plan, plan.DecodeRows, LongestContext(plan));
-            _input.Upload();
+            Fill(plan, plan.DecodeRows, LongestContext(plan));
             _decode();
         }
 
         if (_input.Outputs > 0)
         {
-            _device.Stream.Read(Ids(), _drawn.AsSpan(0, _input.Outputs));
+            _output.Read(_device.Stream, _input.HasLogprobs);
         }
         else
         {
@@ -84,8 +79,11 @@ internal sealed class ModelRunner : IDisposable
     public ReadOnlySpan<int> Drawn(int row)
     {
         var (plan, scheduled) = (_plan, _plan.Rows[row]);
-        return scheduled.Draws == 0 ? [] : _drawn.AsSpan(_input.OutputOf(plan, row), row < plan.DecodeRows ? scheduled.Count : scheduled.Draws);
+        return scheduled.Draws == 0 ? [] : _output.Drawn.Slice(_input.OutputOf(plan, row), row < plan.DecodeRows ? scheduled.Count : scheduled.Draws);
     }
+
+    /// <summary>The log probabilities of one of the tokens drawn for a row of the step that was run.</summary>
+    public TokenLogprobs Logprobs(int row, int draw, int alternatives) => _output.LogprobsOf(_input.OutputOf(_plan, row) + draw, alternatives);
 
     /// <summary>Reads the logits behind the last token of a row of the step that was run: [vocabulary].</summary>
     public void ReadLogits(int row, Span<float> logits)
@@ -121,7 +119,7 @@ internal sealed class ModelRunner : IDisposable
 
     public void Dispose()
     {
-        _ids.Dispose();
+        _output.Dispose();
         _input.Dispose();
     }
 
@@ -136,8 +134,13 @@ internal sealed class ModelRunner : IDisposable
         return longest;
     }
 
-    // Of the step at hand: one that is replayed was made for the same number of outputs, but the last step may have had others.
-    private Tensor Ids() => _idsView = _idsView.Shape[0] == _input.Outputs ? _idsView : _ids.Slice(0, 0, _input.Outputs);
+    // What is read is of the step at hand: one that is replayed was made for the same number of outputs, but the last step may have had others.
+    private void Fill(StepPlan plan, int rows, int context)
+    {
+        _input.Fill(plan, rows, context);
+        _input.Upload();
+        _output.Use(_input.Outputs);
+    }
 
     private void Decode()
     {
@@ -148,7 +151,7 @@ internal sealed class ModelRunner : IDisposable
         }
 
         _logits = _model.Head(_input);
-        var args = _input.Sampling(_logits, Ids());
+        var args = _input.Sampling(_logits, _output);
         Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
     }
 }

@@ -37,23 +37,56 @@ internal abstract class Request(Sequence sequence)
     protected abstract void Complete(Exception? error);
 }
 
+/// <summary>A token drawn for a request.</summary>
+internal readonly record struct DrawnToken(int Choice, int Id, FinishReason? FinishReason, TokenLogprobs? Logprobs, int CachedTokens);
+
+/// <summary>Where the tokens of a prompt's continuations go, as they are generated; completed with the last of them, or with what went wrong.</summary>
+/// <param name="choices">How many continuations.</param>
+internal sealed class GenerationOutput(int choices)
+{
+    private readonly Channel<DrawnToken> _tokens = Channel.CreateUnbounded<DrawnToken>(new() { SingleReader = true });
+    private int _open = choices;
+
+    public ChannelReader<DrawnToken> Reader => _tokens.Reader;
+
+    public void Write(in DrawnToken token) => _tokens.Writer.TryWrite(token);
+
+    /// <summary>Notes the end of one continuation.</summary>
+    public void Complete(Exception? error)
+    {
+        if (Interlocked.Decrement(ref _open) == 0 || error is not null)
+        {
+            _tokens.Writer.TryComplete(error);
+        }
+    }
+}
+
 /// <summary>A text to continue.</summary>
 /// <param name="sequence">Prompt, room and sampling.</param>
-/// <param name="endTokens">Tokens that end the text.</param>
-internal sealed class GenerationRequest(Sequence sequence, IReadOnlyList<int> endTokens) : Request(sequence)
+/// <param name="choice">Which continuation of its prompt it is.</param>
+/// <param name="output">Where its tokens go.</param>
+internal sealed class GenerationRequest(Sequence sequence, int choice, GenerationOutput output) : Request(sequence)
 {
-    /// <summary>Tokens as they are generated; completed at the end of the text, or with what went wrong.</summary>
-    public Channel<int> Output { get; } = Channel.CreateUnbounded<int>(new() { SingleReader = true, SingleWriter = true });
+    private int _delivered;
+
+    /// <summary>Where its tokens go.</summary>
+    public GenerationOutput Output => output;
 
     public override bool IsBounded => true;
 
-    /// <summary>Tokens delivered.</summary>
-    public int Delivered { get; set; }
+    /// <summary>Gives its owner the next token; the last one ends it.</summary>
+    public void Deliver(int token, TokenLogprobs? logprobs)
+    {
+        FinishReason? reason = Sequence.Sampling.EndTokens.Contains(token) ? FinishReason.Stop
+            : Sequence.PromptLength + ++_delivered >= Sequence.Limit ? FinishReason.Length : null;
+        output.Write(new DrawnToken(choice, token, reason, logprobs, Math.Max(Sequence.CachedTokens, 0)));
+        if (reason is not null)
+        {
+            End();
+        }
+    }
 
-    /// <summary>Whether a token ends the text.</summary>
-    public bool IsEnd(int token) => endTokens.Contains(token);
-
-    protected override void Complete(Exception? error) => Output.Writer.TryComplete(error);
+    protected override void Complete(Exception? error) => output.Complete(error);
 }
 
 /// <summary>A text of which the logits of every token are wanted.</summary>

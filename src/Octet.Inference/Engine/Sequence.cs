@@ -54,7 +54,13 @@ internal sealed class Sequence
     public string? Salt { get; }
 
     /// <summary>How its tokens are drawn.</summary>
-    public SamplingParams Sampling { get; init; } = new(0, 0, 1, 0);
+    public SamplingParams Sampling { get; init; } = SamplingParams.Greedy;
+
+    /// <summary>The changes of its logits as it grows; null where there have been none.</summary>
+    public TokenAdjustments? Adjustments { get; set; }
+
+    /// <summary>Why no token was allowed to follow; null where some are.</summary>
+    public Exception? MaskError { get; set; }
 
     /// <summary>Who wants it.</summary>
     public Request? Owner { get; set; }

@@ -27,39 +27,38 @@ internal sealed class StepInput : IDisposable
     private readonly UploadArray<int> _contexts;
     private readonly UploadArray<int> _queryStarts;
     private readonly UploadArray<int> _outputs;
-    private readonly UploadArray<float> _temperatures;
-    private readonly UploadArray<int> _topK;
-    private readonly UploadArray<float> _topP;
-    private readonly UploadArray<long> _seeds;
-    private readonly UploadArray<long> _counters;
     private readonly UploadArray<int> _tables;
+    private readonly SamplingInput _sampling;
     private Tensor? _tableView;
     private Tensor? _decodeTable;
 
     /// <param name="device">Where the step runs.</param>
-    /// <param name="maxTokens">Most tokens of a step, padding included.</param>
-    /// <param name="maxRows">Most sequences of a step, padding included.</param>
-    /// <param name="maxOutputs">Most rows of logits.</param>
-    /// <param name="maxContext">The longest context.</param>
-    /// <param name="blockSize">Tokens of a KV block.</param>
-    public StepInput(Device device, int maxTokens, int maxRows, int maxOutputs, int maxContext, int blockSize)
+    /// <param name="workspace">Told when memory moves that recorded steps point to.</param>
+    /// <param name="bounds">The largest step.</param>
+    /// <param name="vocabulary">Tokens there are.</param>
+    public StepInput(Device device, Workspace workspace, StepBounds bounds, int vocabulary)
     {
-        (_device, _blockSize) = (device, blockSize);
+        (_device, _blockSize) = (device, bounds.BlockSize);
+        var (maxTokens, maxRows, maxOutputs, maxContext, _) = bounds;
         var tables = checked(maxRows * TableWidth(maxContext));
         _arrays = new UploadBuffer(
-            device, 4L * maxTokens, 4L * maxTokens, 8L * maxTokens, 4L * maxRows, 4L * (maxRows + 1), 4L * maxOutputs, 4L * maxOutputs,
-            4L * maxOutputs, 4L * maxOutputs, 8L * maxOutputs, 8L * maxOutputs, 4L * tables);
+            device,
+            [4L * maxTokens, 4L * maxTokens, 8L * maxTokens, 4L * maxRows, 4L * (maxRows + 1), 4L * maxOutputs, .. SamplingInput.Sizes(maxOutputs), 4L * tables]);
         _ids = _arrays.Add<int>(maxTokens);
         _positions = _arrays.Add<int>(maxTokens);
         _slots = _arrays.Add<long>(maxTokens);
         _contexts = _arrays.Add<int>(maxRows);
         _queryStarts = _arrays.Add<int>(maxRows + 1);
         _outputs = _arrays.Add<int>(maxOutputs);
-        _temperatures = _arrays.Add<float>(maxOutputs);
-        _topK = _arrays.Add<int>(maxOutputs);
-        _topP = _arrays.Add<float>(maxOutputs);
-        _seeds = _arrays.Add<long>(maxOutputs);
-        _counters = _arrays.Add<long>(maxOutputs);
+        try
+        {
+            _sampling = new SamplingInput(device, workspace, _arrays, maxOutputs, vocabulary);
+        }
+        catch
+        {
+            _arrays.Dispose();
+            throw;
+        }
 
         // Last, so that only the rows in use are copied.
         _tables = _arrays.Add<int>(tables);
@@ -87,7 +86,10 @@ internal sealed class StepInput : IDisposable
     public (int Decode, int Prefill) MaxContext { get; private set; }
 
     /// <summary>Rows of logits: of all tokens of continuations in order, then of the last token of prompts.</summary>
-    public int Outputs { get; private set; }
+    public int Outputs => _sampling.Count;
+
+    /// <summary>Whether a row of logits asks for log probabilities.</summary>
+    public bool HasLogprobs => _sampling.HasLogprobs;
 
     /// <summary>[tokens] i32.</summary>
     public Tensor Ids => _ids.First(Tokens);
@@ -118,16 +120,7 @@ internal sealed class StepInput : IDisposable
     public Tensor OutputTokens => _outputs.First(Outputs);
 
     /// <summary>The settings of the draw of each row of logits.</summary>
-    public SamplingArgs Sampling(Tensor logits, Tensor ids) => new()
-    {
-        Logits = logits,
-        Temperatures = _temperatures.First(Outputs),
-        TopK = _topK.First(Outputs),
-        TopP = _topP.First(Outputs),
-        Seeds = _seeds.First(Outputs),
-        Counters = _counters.First(Outputs),
-        Ids = ids,
-    };
+    public SamplingArgs Sampling(Tensor logits, SamplingOutput output) => _sampling.Args(logits, output);
 
     /// <summary>Fills the host side.</summary>
     /// <param name="plan">The step.</param>
@@ -138,7 +131,8 @@ internal sealed class StepInput : IDisposable
         var mixed = plan.DecodeRows > 0 && plan.DecodeRows < plan.Rows.Count;
         DecodeRows = mixed ? (decodeRows + RowAlignment - 1) / RowAlignment * RowAlignment : decodeRows;
         PrefillRows = plan.Rows.Count - plan.DecodeRows;
-        (Tokens, Outputs, QueryLength, MaxQueries) = (0, 0, 1, 0);
+        (Tokens, QueryLength, MaxQueries) = (0, 1, 0);
+        _sampling.Clear();
         var rows = CollectionsMarshal.AsSpan(plan.Rows);
         var longest = 0;
         for (var i = 0; i < rows.Length; i++)
@@ -163,7 +157,11 @@ internal sealed class StepInput : IDisposable
     }
 
     /// <summary>Enqueues the copy to the device.</summary>
-    public void Upload() => _arrays.Upload(_tables, _tableView!.ElementCount);
+    public void Upload()
+    {
+        _arrays.Upload(_tables, _tableView!.ElementCount);
+        _sampling.Upload();
+    }
 
     /// <summary>The first row of logits of a row of the plan that was filled in.</summary>
     public int OutputOf(StepPlan plan, int row)
@@ -187,7 +185,11 @@ internal sealed class StepInput : IDisposable
         ? OutputOf(plan, row)
         : DecodeTokens + _queryStarts.Host[row - plan.DecodeRows];
 
-    public void Dispose() => _arrays.Dispose();
+    public void Dispose()
+    {
+        _sampling.Dispose();
+        _arrays.Dispose();
+    }
 
     // A prompt at its end: a row for each text that begins with it, or the one its owner wants to see.
     private static int OutputsOf(in ScheduledRow row) =>
@@ -269,14 +271,8 @@ internal sealed class StepInput : IDisposable
     // Null: the token drawn there is of no use to anyone.
     private void AddOutput(int token, Sequence? sequence, int position)
     {
-        var sampling = sequence?.Sampling ?? new SamplingParams(0, 0, 1, 0);
         _outputs.Host[Outputs] = token;
-        _temperatures.Host[Outputs] = sampling.Temperature;
-        _topK.Host[Outputs] = sampling.TopK;
-        _topP.Host[Outputs] = sampling.TopP;
-        _seeds.Host[Outputs] = sampling.Seed;
-        _counters.Host[Outputs] = position;
-        Outputs++;
+        _sampling.Add(sequence, position);
     }
 
     private long Slot(Sequence sequence, int position) => (long)sequence.Blocks[position / _blockSize] * _blockSize + position % _blockSize;

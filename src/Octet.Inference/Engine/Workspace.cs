@@ -16,6 +16,9 @@ internal sealed class Workspace(Device device) : IDisposable
     public Tensor PartialSums(long segments, long rows, long columns) =>
         Tensor.Borrow(device, Grow(ref _partialSums, segments * rows * columns * sizeof(float)).Address, DType.Float32, segments, rows, columns);
 
+    /// <summary>Counts a move of other memory that recorded steps point to.</summary>
+    public void NoteMove() => Moves++;
+
     public void Dispose()
     {
         _scratch?.Dispose();

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Octet.Inference.Loading;
 
 namespace Octet.Inference.Models;
@@ -20,11 +21,35 @@ public sealed record GenerationConfig
     /// <summary>Only the most probable tokens that together reach this probability may be chosen; 1 is no limit.</summary>
     public double TopP { get; init; } = 1;
 
+    /// <summary>Only tokens this many times as probable as the most probable one may be chosen; 0 is no limit.</summary>
+    public double MinP { get; init; }
+
+    /// <summary>Divides the positive logits of tokens that the text has, and multiplies the negative; 1 is none.</summary>
+    public double RepetitionPenalty { get; init; } = 1;
+
+    /// <summary>Subtracted from the logits of tokens that the continuation has; 0 is none.</summary>
+    public double PresencePenalty { get; init; }
+
+    /// <summary>Subtracted from the logits of tokens for every time the continuation has them; 0 is none.</summary>
+    public double FrequencyPenalty { get; init; }
+
+    /// <summary>The tokens that are never chosen.</summary>
+    public IReadOnlyList<int> SuppressTokens { get; init; } = [];
+
+    /// <summary>The fewest tokens of prompt and continuation together before it may end.</summary>
+    public int MinLength { get; init; }
+
+    /// <summary>The fewest tokens of a continuation before it may end.</summary>
+    public int MinNewTokens { get; init; }
+
+    /// <summary>The strings that end a generation.</summary>
+    public IReadOnlyList<string> StopStrings { get; init; } = [];
+
     /// <summary>The tokens that end a generation; empty if the file names none.</summary>
     public IReadOnlyList<int> EosTokenIds { get; init; } = [];
 
     /// <summary>
-    /// The fields that would change the output and are not applied, each with its value: "repetition_penalty 1.05". What bounds the length
+    /// The fields that would change the output and are not applied, each with its value: "no_repeat_ngram_size 3". What bounds the length
     /// (<c>max_new_tokens</c>, <c>max_length</c>) is among them, because the caller says how long a continuation may be.
     /// </summary>
     public IReadOnlyList<string> NotApplied { get; init; } = [];
@@ -52,6 +77,14 @@ public sealed record GenerationConfig
         Temperature = json.FindNumber("temperature", 0, 1000) ?? 1,
         TopK = json.FindInteger("top_k", 0, int.MaxValue) ?? 0,
         TopP = json.FindNumber("top_p", 0, 1) ?? 1,
+        MinP = json.FindNumber("min_p", 0, 1) ?? 0,
+        RepetitionPenalty = json.FindNumber("repetition_penalty", 0, 1000) ?? 1,
+        PresencePenalty = json.FindNumber("presence_penalty", -2, 2) ?? 0,
+        FrequencyPenalty = json.FindNumber("frequency_penalty", -2, 2) ?? 0,
+        SuppressTokens = json.OneOrMoreIntegers("suppress_tokens", 0, int.MaxValue),
+        MinLength = json.FindInteger("min_length", 0, int.MaxValue) ?? 0,
+        MinNewTokens = json.FindInteger("min_new_tokens", 0, int.MaxValue) ?? 0,
+        StopStrings = StopStringsOf(json.Find("stop_strings")),
         EosTokenIds = json.OneOrMoreIntegers("eos_token_id", 0, int.MaxValue),
         NotApplied =
         [
@@ -60,4 +93,11 @@ public sealed record GenerationConfig
                 .Select(member => $"{member.Name} {member.Value.Brief()}"),
         ],
     };
+
+    // One or several; an empty one ends nothing.
+    private static IReadOnlyList<string> StopStringsOf(ModelJson? value) =>
+    [
+        .. (value is not { } json ? [] : json.Element.ValueKind == JsonValueKind.Array ? json.Items() : [json])
+            .Select(item => item.AsText()).Where(text => text.Length > 0),
+    ];
 }

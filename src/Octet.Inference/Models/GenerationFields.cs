@@ -20,10 +20,6 @@ internal static class GenerationFields
     // With these values, or off (null, false, 0, nothing in it), they change nothing.
     private static readonly FrozenDictionary<string, string> Neutral = new Dictionary<string, string>
     {
-        ["repetition_penalty"] = "1",
-        ["presence_penalty"] = "0",
-        ["frequency_penalty"] = "0",
-        ["min_p"] = "0",
         ["typical_p"] = "1",
         ["top_h"] = "",
         ["epsilon_cutoff"] = "0",
@@ -42,17 +38,13 @@ internal static class GenerationFields
         ["forced_eos_token_id"] = "",
         ["forced_decoder_ids"] = "",
         ["exponential_decay_length_penalty"] = "",
-        ["suppress_tokens"] = "",
         ["begin_suppress_tokens"] = "",
         ["sequence_bias"] = "",
         ["watermarking_config"] = "",
         ["token_healing"] = "",
-        ["stop_strings"] = "",
         ["max_time"] = "",
         ["max_length"] = "20",
         ["max_new_tokens"] = "",
-        ["min_length"] = "0",
-        ["min_new_tokens"] = "0",
         ["cache_implementation"] = "",
     }.ToFrozenDictionary();
 
@@ -60,7 +52,9 @@ internal static class GenerationFields
     private static readonly FrozenSet<string> ZeroMeansSomething = FrozenSet.Create("forced_bos_token_id", "forced_eos_token_id");
 
     /// <summary>The fields that <see cref="GenerationConfig"/> applies.</summary>
-    public static readonly FrozenSet<string> Applied = FrozenSet.Create("do_sample", "temperature", "top_k", "top_p", "eos_token_id");
+    public static readonly FrozenSet<string> Applied = FrozenSet.Create(
+        "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "suppress_tokens",
+        "min_length", "min_new_tokens", "stop_strings", "eos_token_id");
 
     /// <summary>Whether it is a field of generation_config.json, which older versions of transformers wrote into config.json.</summary>
     public static bool IsKnown(string name) => Applied.Contains(name) || Neutral.ContainsKey(name) || WithoutEffect.Contains(name);

@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Text;
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 
@@ -15,6 +13,7 @@ public sealed class LanguageModel : IDisposable
     private readonly Lazy<ModelTokenizer> _tokenizer;
     private readonly PagedKvCache _cache;
     private readonly Engine.Engine _engine;
+    private readonly int _maxBatch;
     private long _ids;
     private bool _disposed;
 
@@ -26,6 +25,7 @@ public sealed class LanguageModel : IDisposable
         GenerationConfig = GenerationConfig.Load(directory);
         _tokenizer = new(() => ModelTokenizer.Load(directory));
         MaxContext = CheckContext(options, Config);
+        _maxBatch = options.MaxBatch;
         try
         {
             var bounds = StepBounds.Of(Math.Min(options.PrefillChunk, MaxContext), options.MaxBatch, options.Speculate, MaxContext, options.KvBlockSize);
@@ -139,9 +139,14 @@ public sealed class LanguageModel : IDisposable
         options ??= new();
 
         // What is wrong shows here and not at the first token; each enumeration then is a request of its own.
-        CreateRequest(ids, options);
-        _ = Tokenizer;
-        return StreamAsync(ids, options, cancellation);
+        CreateRequests(ids, options);
+        return TokenStream.RunAsync(_engine, Tokenizer, Create, options, StopsOf(options), cancellation);
+
+        GenerationRequest[] Create()
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return CreateRequests(ids, options);
+        }
     }
 
     /// <summary>Continues a text to its end.</summary>
@@ -160,25 +165,38 @@ public sealed class LanguageModel : IDisposable
     public async Task<Completion> CompleteAsync(
         IReadOnlyList<int> prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
     {
-        var (text, ids, reason) = (new StringBuilder(), new List<int>(), FinishReason.Cancelled);
+        Require(options is null or { Choices: 1 }, $"Choices is {options?.Choices}, which is for CompleteAllAsync");
+        return (await CompleteAllAsync(prompt, options, cancellation).ConfigureAwait(false))[0];
+    }
+
+    /// <summary>Continues a text to its end in as many ways as <see cref="GenerationOptions.Choices"/> says.</summary>
+    /// <inheritdoc cref="CompleteAsync(string, GenerationOptions?, CancellationToken)"/>
+    public Task<IReadOnlyList<Completion>> CompleteAllAsync(
+        string prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        return CompleteAllAsync(Tokenizer.Encode(prompt), options, cancellation);
+    }
+
+    /// <summary>Continues a text given as token ids to its end in as many ways as <see cref="GenerationOptions.Choices"/> says.</summary>
+    /// <inheritdoc cref="CompleteAsync(string, GenerationOptions?, CancellationToken)"/>
+    public async Task<IReadOnlyList<Completion>> CompleteAllAsync(
+        IReadOnlyList<int> prompt, GenerationOptions? options = null, CancellationToken cancellation = default)
+    {
+        var tokens = GenerateAsync(prompt, options, cancellation);
+        var choices = Enumerable.Range(0, options?.Choices ?? 1).Select(_ => new CompletionBuilder()).ToArray();
         try
         {
-            await foreach (var token in GenerateAsync(prompt, options, cancellation).ConfigureAwait(false))
+            await foreach (var token in tokens.ConfigureAwait(false))
             {
-                text.Append(token.Text);
-                if (token.FinishReason is not FinishReason.Stop)
-                {
-                    ids.Add(token.Id);
-                }
-
-                reason = token.FinishReason ?? reason;
+                choices[token.Choice].Add(token);
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
         }
 
-        return new Completion(text.ToString(), ids, reason);
+        return Array.ConvertAll(choices, choice => choice.Build(prompt.Count));
     }
 
     /// <summary>Opens a text whose tokens the caller chooses.</summary>
@@ -216,6 +234,27 @@ public sealed class LanguageModel : IDisposable
         _engine.Submit(request);
         using var registration = cancellation.Register(() => request.End(new OperationCanceledException(cancellation)));
         request.Done.GetAwaiter().GetResult();
+    }
+
+    /// <summary>The log probabilities of the tokens of a text, each after those before it: log(softmax(logits)) of the model.</summary>
+    /// <param name="ids">Token ids, at least one, at most <see cref="MaxContext"/>.</param>
+    /// <param name="alternatives">How many of the most likely tokens are wanted in the place of each.</param>
+    /// <param name="cancellation">Stops between steps.</param>
+    /// <returns>One entry for each token; the first has none before it, and is null.</returns>
+    /// <exception cref="ArgumentException">An id is outside the vocabulary, or there are none or too many.</exception>
+    /// <exception cref="NotFiniteNumberException">A logit is not finite; the message has the position and the token id.</exception>
+    public IReadOnlyList<TokenLogprobs?> LogProbabilities(ReadOnlySpan<int> ids, int alternatives = 0, CancellationToken cancellation = default)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(alternatives);
+        var (tokens, all, width) = (ids.ToArray(), new List<TokenLogprobs?> { null }, Config.VocabularySize);
+        Logits(ids, (first, logits) =>
+        {
+            for (var row = 0; row < logits.Length / width && first + row + 1 < tokens.Length; row++)
+            {
+                all.Add(LogSoftmax.Of(logits.Slice(row * width, width), tokens[first + row + 1], alternatives));
+            }
+        }, null, cancellation);
+        return all;
     }
 
     /// <summary>
@@ -275,35 +314,41 @@ public sealed class LanguageModel : IDisposable
         return context;
     }
 
-    private GenerationRequest CreateRequest(int[] prompt, GenerationOptions options)
+    // What is wrong shows here: the options, then the room that prompt and continuation need.
+    private GenerationRequest[] CreateRequests(int[] prompt, GenerationOptions options)
     {
         CheckIds(prompt);
-        var defaults = GenerationConfig;
-        var temperature = options.Temperature ?? (defaults.Sample ? (float)defaults.Temperature : 0);
-        var topK = options.TopK ?? defaults.TopK;
-        var topP = options.TopP ?? (float)defaults.TopP;
-        Require(options.MaxTokens >= 1, $"MaxTokens is {options.MaxTokens}, but at least 1 token must be asked for");
-        Require(temperature >= 0 && float.IsFinite(temperature), $"Temperature is {temperature}, but it must be 0 (greedy) or a positive number");
-        Require(topK >= 0, $"TopK is {topK}, but it must be 0 (no limit) or a number of tokens");
-        var origin = options.TopP is null ? $" in {GenerationConfig.FileName}" : "";
-        Require(topP is > 0 and <= 1, $"TopP is {topP}{origin}, but it must be over 0 and at most 1 (no limit)");
-
-        if (prompt.Length >= MaxContext)
-        {
-            throw new ArgumentException($"the prompt has {prompt.Length} tokens, the context {MaxContext}: no room is left for a continuation");
-        }
-
-        var ends = options.IgnoreEndOfText ? [] : EndTokens();
+        Require(
+            options.Choices >= 1 && options.Choices <= _maxBatch,
+            $"Choices is {options.Choices}, but it must be 1 to MaxBatch, which is {_maxBatch}: they begin together");
+        Require(StopsOf(options).All(stop => stop.Length > 0), "StopStrings has an empty string, which would end every text at once");
+        var sampling = SamplingParams.Resolve(options, GenerationConfig, EndTokens(), prompt.Length, Config.VocabularySize);
+        Require(prompt.Length < MaxContext, $"the prompt has {prompt.Length} tokens, the context {MaxContext}: no room is left for a continuation");
         var limit = prompt.Length + Math.Min(options.MaxTokens, MaxContext - prompt.Length);
-        if (limit > KvCacheTokens)
+        Require(
+            limit <= KvCacheTokens,
+            $"prompt and continuation may take {limit} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
+
+        var output = new GenerationOutput(options.Choices);
+        var requests = new GenerationRequest[options.Choices];
+        for (var choice = 0; choice < requests.Length; choice++)
         {
-            throw new ArgumentException(
-                $"prompt and continuation may take {limit} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
+            var sequence = new Sequence(Interlocked.Increment(ref _ids), prompt, limit, options.CacheSalt)
+            {
+                Sampling = choice == 0 ? sampling : sampling with { Seed = unchecked(sampling.Seed + choice) },
+                IsSibling = choice > 0,
+            };
+            requests[choice] = new GenerationRequest(sequence, choice, output);
+            if (choice > 0)
+            {
+                requests[0].Sequence.Siblings.Add(sequence);
+            }
         }
 
-        var sampling = new SamplingParams(temperature, topK, topP, options.Seed ?? Random.Shared.NextInt64());
-        return new GenerationRequest(new Sequence(Interlocked.Increment(ref _ids), prompt, limit) { Sampling = sampling }, ends);
+        return requests;
     }
+
+    private IReadOnlyList<string> StopsOf(GenerationOptions options) => options.StopStrings ?? GenerationConfig.StopStrings;
 
     private static void Require(bool condition, string problem)
     {
@@ -337,40 +382,6 @@ public sealed class LanguageModel : IDisposable
         }
     }
 
-    private async IAsyncEnumerable<GeneratedToken> StreamAsync(
-        int[] prompt, GenerationOptions options, [EnumeratorCancellation] CancellationToken cancellation)
-    {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        cancellation.ThrowIfCancellationRequested();
-        var request = CreateRequest(prompt, options);
-        var text = Tokenizer.Stream();
-        using var activity = Telemetry.Activities.StartActivity("generate");
-        activity?.SetTag("octet.prompt_tokens", request.Sequence.PromptLength);
-        _engine.Submit(request);
-
-        // NOTE: a wait that can itself be cancelled allocates, every token anew; so cancellation ends the output instead.
-        using var registration = cancellation.UnsafeRegister(
-            static (state, token) => ((Request)state!).End(new OperationCanceledException(token)), request);
-        try
-        {
-            var count = 0;
-            await foreach (var token in request.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
-            {
-                cancellation.ThrowIfCancellationRequested();
-                FinishReason? reason = request.IsEnd(token) ? FinishReason.Stop
-                    : ++count == request.Sequence.Limit - request.Sequence.PromptLength ? FinishReason.Length : null;
-                var piece = reason is FinishReason.Stop ? "" : text.Push(token);
-
-                // The last token is the place for what is left of a character that its bytes do not complete.
-                yield return reason is null ? new(token, piece) : new(token, piece + text.Flush(), reason);
-            }
-        }
-        finally
-        {
-            request.End();
-        }
-    }
-
     private double NegativeLogLikelihood(int[] tokens, int first, ReadOnlySpan<float> logits)
     {
         double sum = 0;
@@ -381,18 +392,7 @@ public sealed class LanguageModel : IDisposable
             if (next < tokens.Length)
             {
                 var line = logits.Slice(row * width, width);
-                double largest = float.NegativeInfinity, total = 0;
-                foreach (var logit in line)
-                {
-                    largest = Math.Max(largest, logit);
-                }
-
-                foreach (var logit in line)
-                {
-                    total += Math.Exp(logit - largest);
-                }
-
-                sum += largest + Math.Log(total) - line[tokens[next]];
+                sum += LogSoftmax.LogSum(line) - line[tokens[next]];
             }
         }
 

@@ -27,15 +27,28 @@ public sealed class CheckpointFieldsTests : IDisposable
     {
         Change("generation_config.json", json =>
         {
-            json["repetition_penalty"] = 5.0;
-            json["suppress_tokens"] = new JsonArray(295);
+            json["no_repeat_ngram_size"] = 3;
+            json["bad_words_ids"] = new JsonArray(new JsonArray(295));
             json["typical_p"] = 1;
         });
         var (code, output, error) = await Generate();
         Assert.Equal((0, Usual + "\n"), (code, output));
         Assert.Single(
             error.Split('\n'),
-            line => line == $"octet: not applied, from {_directory.Path}/generation_config.json: repetition_penalty 5, suppress_tokens [295]");
+            line => line == $"octet: not applied, from {_directory.Path}/generation_config.json: no_repeat_ngram_size 3, bad_words_ids [[295]]");
+    }
+
+    [Theory]
+    [InlineData("repetition_penalty", "5.0")]
+    [InlineData("suppress_tokens", "[295]")]
+    [InlineData("stop_strings", "\"a\"")]
+    public async Task Fields_of_generation_config_that_are_applied_change_the_text_and_are_not_named(string field, string value)
+    {
+        Change("generation_config.json", json => json[field] = JsonNode.Parse(value));
+        var (code, output, error) = await Generate();
+        Assert.Equal(0, code);
+        Assert.NotEqual(Usual + "\n", output);
+        Assert.DoesNotContain("not applied", error, StringComparison.Ordinal);
     }
 
     [Fact]

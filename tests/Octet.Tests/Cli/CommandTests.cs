@@ -146,6 +146,25 @@ public sealed class CommandTests
     }
 
     [Fact]
+    public async Task Generate_gives_several_choices_with_log_probabilities_and_ends_at_a_stop_string()
+    {
+        var (code, output, _) = await Run(
+            "generate", "--prompt", "ROMEO:", "--max-tokens", "30", "--temperature", "1", "--seed", "3", "--n", "3", "--logprobs", "2", "--stop", "the", "--stop", "\n",
+            "--min-p", "0.01", "--repetition-penalty", "1.1", "--presence-penalty", "0.1", "--frequency-penalty", "0.1", "--device", "cpu", "--json");
+        Assert.Equal(0, code);
+        using var json = JsonDocument.Parse(output);
+        var choices = json.RootElement.GetProperty("choices").EnumerateArray().ToArray();
+        Assert.Equal(3, choices.Length);
+        Assert.Equal(json.RootElement.GetProperty("text").GetString(), choices[0].GetProperty("text").GetString());
+        foreach (var choice in choices)
+        {
+            Assert.DoesNotContain("the", choice.GetProperty("text").GetString()!, StringComparison.Ordinal);
+            Assert.Equal(choice.GetProperty("ids").EnumerateArray().Select(id => id.GetInt32()), choice.GetProperty("logprobs").EnumerateArray().Select(token => token.GetProperty("id").GetInt32()));
+            Assert.All(choice.GetProperty("logprobs").EnumerateArray(), token => Assert.Equal(2, token.GetProperty("most_likely").GetArrayLength()));
+        }
+    }
+
+    [Fact]
     public async Task Without_a_native_library_generate_runs_on_cpu_and_says_so_in_one_line()
     {
         var (code, output, error) = await OctetProcess.Run(
@@ -215,6 +234,13 @@ public sealed class CommandTests
     [Theory]
     [InlineData("generate")]
     [InlineData("generate", "--prompt", "x", "--max-tokens", "many")]
+    [InlineData("generate", "--prompt", "x", "--logprobs", "2")]
+    [InlineData("generate", "--prompt", "x", "--logprobs", "21", "--json")]
+    [InlineData("generate", "--prompt", "x", "--stop", "")]
+    [InlineData("generate", "--prompt", "x", "--n", "0")]
+    [InlineData("generate", "--prompt", "x", "--min-p", "1.5")]
+    [InlineData("generate", "--prompt", "x", "--presence-penalty", "3")]
+    [InlineData("generate", "--prompt", "x", "--repetition-penalty", "0")]
     [InlineData("generate", "--prompt", "x", "--kv", "fp4")]
     [InlineData("generate", "--prompt", "x", "--device", "tpu:0")]
     [InlineData("generate", "--prompt", "x", "--device", "hip:99")]

@@ -12,13 +12,15 @@ internal sealed class LayerProbe : IDisposable
     private readonly Device _device;
     private readonly Decoder _decoder;
     private readonly PagedKvCache _cache;
+    private readonly Workspace _workspace;
     private readonly StepInput _input;
 
     public LayerProbe(LanguageModel model)
     {
         (_device, _decoder) = (model.Device, (Decoder)model.Model);
         _cache = new PagedKvCache(_device, _decoder.Kv, KvEncoding.Float8, BlockSize, MostTokens / BlockSize, _decoder.KvScales);
-        _input = new StepInput(_device, MostTokens, 4, 4, MostTokens, BlockSize);
+        _workspace = new Workspace(_device);
+        _input = new StepInput(_device, _workspace, new StepBounds(MostTokens, 4, 4, MostTokens, BlockSize), _decoder.VocabularySize);
     }
 
     /// <summary>One layer on a given residual stream: [tokens, hidden] in and out.</summary>
@@ -50,6 +52,7 @@ internal sealed class LayerProbe : IDisposable
     public void Dispose()
     {
         _input.Dispose();
+        _workspace.Dispose();
         _cache.Dispose();
     }
 
