@@ -72,12 +72,17 @@ public sealed class ArchitectureTests
             var actual = TinyModel.Logits(model, [.. ids]);
             var expected = new ReferenceDecoder(checkpoint, roundsSoftmax: deviceName.StartsWith("sim", StringComparison.Ordinal)).Logits([.. ids]);
 
-            // Where f32 and f64 fall on different sides of a rounding to FP8, 6 % of one value is off.
-            Assert.InRange(TinyModel.Difference(actual, Array.ConvertAll(expected, x => (float)x)), double.NegativeInfinity, 1e-3);
+            // Until f32 and f64 first fall on different sides of a rounding, tokens agree to 1e-9 and better. Then 6 % of one FP8 value is off,
+            // later values fall on other sides more often, and what is left is the noise of FP8 itself: up to 1e-3.
+            var singles = Array.ConvertAll(expected, x => (float)x);
+            var width = Shapes[name].Vocabulary;
+            var best = Enumerable.Range(0, ids.Count).Min(t => TinyModel.Difference(actual[(t * width)..((t + 1) * width)], singles[(t * width)..((t + 1) * width)]));
+            Assert.InRange(best, double.NegativeInfinity, 1e-4);
+            Assert.InRange(TinyModel.Difference(actual, singles), double.NegativeInfinity, 1e-3);
             for (var i = prompt.Length; i < ids.Count; i++)
             {
                 // Decode's own way through attention: the token it drew is the reference's best, or next to it.
-                var row = expected.AsSpan((i - 1) * Shapes[name].Vocabulary, Shapes[name].Vocabulary).ToArray();
+                var row = expected[((i - 1) * width)..(i * width)];
                 Assert.InRange(row.Max() - row[ids[i]], 0, 0.1 * row.Max(Math.Abs));
             }
         }
