@@ -120,23 +120,41 @@ OCTET_INLINE void for_each_logit(const SamplingParams& params, Body body) {
   }
 }
 
-// The tokens of a row that take part: all without a mask.
-struct Allowed {
-  const uint32_t* words;
-  OCTET_INLINE bool operator()(int64_t index) const {
-    return words == nullptr || (words[index / 32] >> (index % 32) & 1) != 0;
+// What is asked of the block's row. Loaded first of all: afterwards pointers would take the scalar registers.
+struct RowSettings {
+  float temperature, top_p, min_p;
+  int32_t top_k, logprob_count;
+  uint64_t seed, counter;
+  int32_t adjustments_begin, adjustments_end;
+  const uint32_t* mask;  // null: all tokens take part
+
+  OCTET_INLINE bool allows(int64_t index) const {
+    return mask == nullptr || (mask[index / 32] >> (index % 32) & 1) != 0;
   }
 };
-OCTET_INLINE Allowed allowed_tokens(const SamplingParams& params) {
-  const int32_t mask = params.mask_rows == nullptr ? -1 : params.mask_rows[blockIdx.x];
-  return {mask < 0 ? nullptr : params.masks + mask * params.masks_stride};
+OCTET_INLINE RowSettings load_row(const SamplingParams& params) {
+  const int64_t row = blockIdx.x;
+  const int32_t mask = params.mask_rows == nullptr ? -1 : params.mask_rows[row];
+  const bool adjusted = params.adjustment_starts != nullptr;
+  return {
+      .temperature = params.temperatures[row],
+      .top_p = params.top_p[row],
+      .min_p = params.min_p == nullptr ? 0.0f : params.min_p[row],
+      .top_k = params.top_k[row],
+      .logprob_count = params.logprob_counts == nullptr ? -1 : params.logprob_counts[row],
+      .seed = static_cast<uint64_t>(params.seeds[row]),
+      .counter = static_cast<uint64_t>(params.counters[row]),
+      .adjustments_begin = adjusted ? params.adjustment_starts[row] : 0,
+      .adjustments_end = adjusted ? params.adjustment_starts[row + 1] : 0,
+      .mask = mask < 0 ? nullptr : params.masks + mask * params.masks_stride,
+  };
 }
 
 // The largest key t such that the weights of the logits with key >= t sum to at least target(sum of all weights), which
 // lies between 1 and that sum. weight(key): a whole number, 0 for logits that take no part.
 template <class Weight, class Target>
-OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds, Allowed allowed, Weight weight,
-                                 Target target) {
+OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds, const RowSettings& settings,
+                                 Weight weight, Target target) {
   const int threads = static_cast<int>(blockDim.x);
   const int thread = static_cast<int>(threadIdx.x);
   uint32_t prefix = 0;  // the bits of t found so far
@@ -152,7 +170,7 @@ OCTET_INLINE uint32_t select_key(const SamplingParams& params, SamplingLds& lds,
     __syncthreads();
     for_each_logit(params, [&](int64_t index, float x) {
       const uint32_t key = to_key(x);
-      if (static_cast<uint64_t>(key) >> (shift + width) != prefix || !allowed(index)) return;
+      if (static_cast<uint64_t>(key) >> (shift + width) != prefix || !settings.allows(index)) return;
       const uint64_t w = weight(key);
       if (w > 0) atomic_add(&lds.histogram[key >> shift & (bins - 1)], w);
     });
@@ -228,58 +246,52 @@ OCTET_INLINE float gumbel(uint32_t word) {
 }
 
 // The token of the row as its logits stand, or -1; the same in every thread.
-OCTET_INLINE int32_t draw_token(const SamplingParams& params, SamplingLds& lds) {
-  const int64_t row = blockIdx.x;
-  const Allowed allowed = allowed_tokens(params);
-
+OCTET_INLINE int32_t draw_token(const SamplingParams& params, SamplingLds& lds, const RowSettings& settings) {
   // Phase 1: the largest logit, which is the answer at temperature 0.
   uint64_t best = to_candidate(no_key, 0);
   for_each_logit(params, [&](int64_t index, float x) {
     if (!is_finite(x)) {
       best = max_of(best, to_candidate(not_finite_key, index));
-    } else if (allowed(index)) {
+    } else if (settings.allows(index)) {
       best = max_of(best, to_candidate(to_key(x), index));
     }
   });
   best = block_largest(best, lds.waves);
   const uint32_t largest_key = static_cast<uint32_t>(best >> 32);
   if (largest_key == not_finite_key || largest_key == no_key) return -1;
-  if (!(params.temperatures[row] > 0.0f)) return candidate_index(best);
+  if (!(settings.temperature > 0.0f)) return candidate_index(best);
   const float largest = from_key(largest_key);
   // Finite, so that a difference of logits that overflows to -inf stays -inf.
-  const float temperature = __builtin_fminf(params.temperatures[row], 0x1p127f);
+  const float temperature = __builtin_fminf(settings.temperature, 0x1p127f);
 
   // Phase 2: the key below which nothing is kept.
   uint32_t threshold = 0;
-  const int64_t k = params.top_k[row];
+  const int64_t k = settings.top_k;
   if (k > 0 && k < params.vocabulary) {
     threshold = select_key(
-        params, lds, allowed, [](uint32_t) { return uint64_t{1}; },
+        params, lds, settings, [](uint32_t) { return uint64_t{1}; },
         [&](uint64_t total) { return min_of(static_cast<uint64_t>(k), total); });
   }
-  const float p = params.top_p[row];
+  const float p = settings.top_p;
   if (p < 1.0f) {
     const auto mass = [&](uint32_t key) {
       if (key < threshold) return uint64_t{0};
       return static_cast<uint64_t>(exp_fast((from_key(key) - largest) / temperature) * 0x1p40f);
     };
-    threshold = select_key(params, lds, allowed, mass, [&](uint64_t total) {
+    threshold = select_key(params, lds, settings, mass, [&](uint64_t total) {
       const double share = static_cast<double>(max_of(p, 0.0f)) * static_cast<double>(total);
       return min_of(max_of(static_cast<uint64_t>(share), uint64_t{1}), total);
     });
   }
-  const float min_p = params.min_p == nullptr ? 0.0f : params.min_p[row];
-  const float lowest = min_p > 0.0f ? log_fast(__builtin_fminf(min_p, 1.0f)) : -__builtin_inff();
+  const float lowest = settings.min_p > 0.0f ? log_fast(__builtin_fminf(settings.min_p, 1.0f)) : -__builtin_inff();
 
   // Phase 3: the draw.
-  const uint64_t seed = static_cast<uint64_t>(params.seeds[row]);
-  const uint64_t counter = static_cast<uint64_t>(params.counters[row]);
   best = to_candidate(no_key, 0);
   for_each_logit(params, [&](int64_t index, float x) {
-    if (to_key(x) < threshold || !allowed(index)) return;
+    if (to_key(x) < threshold || !settings.allows(index)) return;
     const float z = (x - largest) / temperature;
     if (z < lowest) return;
-    const float score = z + gumbel(philox(seed, counter, static_cast<uint32_t>(index)));
+    const float score = z + gumbel(philox(settings.seed, settings.counter, static_cast<uint32_t>(index)));
     best = max_of(best, to_candidate(to_key(score), index));
   });
   return candidate_index(block_largest(best, lds.waves));
@@ -350,28 +362,28 @@ OCTET_KERNEL(sampling_row, SamplingParams, sampling_threads) {
   SamplingLds& lds = OCTET_LDS(SamplingLds);
   const int64_t row = blockIdx.x;
   float* logits = params.logits + row * params.logits_stride;
-  const int32_t count = params.logprob_counts == nullptr ? -1 : params.logprob_counts[row];
+  const RowSettings settings = load_row(params);
+  const int32_t count = settings.logprob_count;
   LogSum raw{0.0f, 0.0f};
   if (count >= 0) raw = log_softmax(params, lds, min_of(count, params.alternatives));
 
   // body(number of the adjustment, the logit it is of), spread over the block.
+  const bool adjusted = settings.adjustments_begin < settings.adjustments_end;
   const auto for_each_adjusted = [&](auto body) {
-    if (params.adjustment_starts == nullptr) return false;
-    const int64_t begin = params.adjustment_starts[row], end = params.adjustment_starts[row + 1];
-    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+    for (int64_t i = settings.adjustments_begin + static_cast<int64_t>(threadIdx.x); i < settings.adjustments_end;
+         i += blockDim.x) {
       const int64_t token = params.adjusted_tokens[i];
       if (token >= 0 && token < params.vocabulary) body(i, logits[token]);
     }
-    return begin < end;
   };
 
   // The reads of the logarithms are behind a barrier. What is not finite stays, for the draw to find.
-  const bool adjusted = for_each_adjusted([&](int64_t i, float& logit) {
+  for_each_adjusted([&](int64_t i, float& logit) {
     params.replaced[i] = logit;
     if (is_finite(logit)) logit = adjusted_logit(logit, params.penalties[i], params.biases[i]);
   });
   if (adjusted) __syncthreads();
-  const int32_t id = draw_token(params, lds);
+  const int32_t id = draw_token(params, lds, settings);
   if (adjusted) {
     // So are those of the draw.
     for_each_adjusted([&](int64_t i, float& logit) { logit = params.replaced[i]; });
