@@ -18,7 +18,10 @@ internal static class GenerateCommand
         var prompt = new Option<string?>("--prompt") { Description = "The text to continue" };
         var promptFile = new Option<string?>("--prompt-file") { Description = "A file (UTF-8) with the text to continue; -: stdin", HelpName = "FILE|-" };
         var json = new Option<bool>("--json") { Description = "One JSON object instead of the stream" };
-        foreach (var option in (Option[])[prompt, promptFile, json])
+        var speculate = NumberOption.Create(
+            "--speculate", "Tokens to propose from the text so far and check in one step, 0 to 3; the text stays the same", 0,
+            "a whole number from 0 to 3", x => x is >= 0 and <= 3);
+        foreach (var option in (Option[])[prompt, promptFile, speculate, json])
         {
             command.Add(option);
         }
@@ -42,7 +45,7 @@ internal static class GenerateCommand
             var ids = Encode(chat, parsed, text, model.Directory(parsed));
             var options = sampling.Options(parsed);
             using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, (long)ids.Length + options.MaxTokens, cancellation, options.Choices);
+            using var loaded = model.Load(parsed, device, (long)ids.Length + options.MaxTokens, cancellation, options.Choices, parsed.GetValue(speculate));
             model.NoteNotApplied(parsed, loaded.GenerationConfig);
             await RunAsync(loaded, ids, options, parsed.GetValue(json), cancellation);
             return CommandLine.Success;

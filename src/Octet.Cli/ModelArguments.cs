@@ -67,7 +67,7 @@ internal sealed class ModelArguments
     }
 
     /// <summary>Loads the model with a bar on stderr, with room for one or several texts of so many tokens, as far as its context reaches.</summary>
-    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation, int texts = 1)
+    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation, int texts = 1, int speculate = 0)
     {
         var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
         var options = new LanguageModelOptions
@@ -75,7 +75,8 @@ internal sealed class ModelArguments
             KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
             MaxContext = context,
             KvCacheTokens = (long)context * texts,
-            MaxBatch = Math.Max(texts, new LanguageModelOptions().MaxBatch),
+            Speculate = speculate,
+            MaxSequences = Math.Max(texts, new LanguageModelOptions().MaxSequences),
         };
         using var bar = new ProgressBar("loading");
         return LanguageModel.Load(

@@ -180,7 +180,8 @@ internal struct SamplingKernel
             total += (ulong)(XMath.Exp(Logit(row, i) - largest) * WeightUnit);
         }
 
-        return XMath.Log(Sum(total, 0UL, 0UL, sums).X / WeightUnit);
+        // Signed: C# turns an unsigned number into a double first.
+        return XMath.Log((long)Sum(total, 0UL, 0UL, sums).X / WeightUnit);
     }
 
     /// <summary>Writes the most likely tokens: each the largest of those behind the one before.</summary>

@@ -17,7 +17,7 @@ internal static class TinyModel
 
     public static LanguageModel Load(
         Device device, KvEncoding kv = KvEncoding.Float8, int chunk = 512, int maxBatch = 8, string? directory = null) =>
-        LanguageModel.Load(directory ?? Directory, device, new() { KvEncoding = kv, PrefillChunk = chunk, MaxBatch = maxBatch, KvCacheTokens = 4096 });
+        LanguageModel.Load(directory ?? Directory, device, new() { KvEncoding = kv, TokenBudget = chunk, MaxSequences = maxBatch, KvCacheTokens = 4096 });
 
     public static int[] Ids(string name) => Read<int>($"{name}.ids");
 

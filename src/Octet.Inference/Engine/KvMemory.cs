@@ -51,10 +51,13 @@ internal sealed record KvMemory
     public required int MaxContext { get; init; }
 
     /// <summary>Requests that are continued together.</summary>
-    public required int MaxBatch { get; init; }
+    public required int MaxSequences { get; init; }
 
     /// <summary>Prompt tokens read in one step.</summary>
-    public required int PrefillChunk { get; init; }
+    public required int TokenBudget { get; init; }
+
+    /// <summary>Share of what is left that the cache may take; null: half of the host's memory, all of a GPU's.</summary>
+    public double? Share { get; init; }
 
     /// <summary>Tokens that were asked for; null: as many as there is room for.</summary>
     public long? Tokens { get; init; }
@@ -72,7 +75,7 @@ internal sealed record KvMemory
     /// <exception cref="OctetException">There is too little memory; the message has all the numbers.</exception>
     public int Blocks()
     {
-        var fit = BlocksIn(UsesHostMemory ? LeftBytes / 2 : LeftBytes);
+        var fit = BlocksIn((long)(LeftBytes * (Share ?? (UsesHostMemory ? 0.5 : 1))));
         if (Tokens is { } asked)
         {
             // What a user asks for may reach into the reserve and, where pages are taken as they are touched, beyond what is free.
@@ -82,9 +85,9 @@ internal sealed record KvMemory
         }
 
         // A cache that cannot take in one step's tokens serves nobody.
-        var least = BlocksFor(Math.Min(MaxContext, PrefillChunk));
+        var least = BlocksFor(Math.Min(MaxContext, TokenBudget));
         return fit >= least
-            ? (int)Math.Min(Math.Min(fit, MaxBatch * BlocksFor(MaxContext)), int.MaxValue)
+            ? (int)Math.Min(Math.Min(fit, MaxSequences * BlocksFor(MaxContext)), int.MaxValue)
             : throw TooLittle(least);
     }
 
@@ -111,7 +114,7 @@ internal sealed record KvMemory
 
         var left = LeftBytes + (Tokens is null ? 0 : ReserveBytes);
         var rest = left < 0 ? $"which is {Size(-left)} too much"
-            : UsesHostMemory ? $"which leaves {Size(left)}, of which the cache may take half"
+            : UsesHostMemory ? $"which leaves {Size(left)}, of which the cache may take {(Share is { } share ? string.Create(CultureInfo.InvariantCulture, $"{share * 100:0.##} %") : "half")}"
             : $"which leaves {Size(left)}, room for {BlocksIn(left) * BlockSize} tokens";
         return new OctetException(
             OctetStatus.OutOfMemory,
@@ -127,8 +130,8 @@ internal sealed record KvMemory
         }
 
         var lower = Tokens is null
-            ? $"lower MaxContext ({MaxContext}), PrefillChunk ({PrefillChunk}) or MaxBatch ({MaxBatch})"
-            : $"lower KvCacheTokens ({Tokens}), MaxContext ({MaxContext}), PrefillChunk ({PrefillChunk}) or MaxBatch ({MaxBatch})";
+            ? $"lower MaxContext ({MaxContext}), TokenBudget ({TokenBudget}) or MaxSequences ({MaxSequences})"
+            : $"lower KvCacheTokens ({Tokens}), MaxContext ({MaxContext}), TokenBudget ({TokenBudget}) or MaxSequences ({MaxSequences})";
         return $"{lower}, {(CanShrink ? "keep K and V as FP8 (--kv fp8), " : "")}free memory that other processes hold, or use a device with more";
     }
 

@@ -4,7 +4,7 @@ namespace Octet.Inference.Engine;
 public sealed class QueueFullException : Exception
 {
     internal QueueFullException(int maxBatch, int maxQueue)
-        : base($"the queue is full: {maxBatch} requests may be generated together (MaxBatch) and {maxQueue} may wait (MaxQueue); try again when one has ended, or raise MaxQueue")
+        : base($"the queue is full: {maxBatch} requests may be generated together (MaxSequences) and {maxQueue} may wait (MaxQueue); try again when one has ended, or raise MaxQueue")
     {
     }
 }

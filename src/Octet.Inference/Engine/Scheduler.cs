@@ -376,6 +376,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         else
         {
             RecomputedTokens += sequence.Computed;
+            _plan.Forgotten += sequence.Computed;
             blocks.Release(sequence);
         }
 

@@ -28,6 +28,9 @@ internal sealed class StepPlan
     /// <summary>Sequences that were preempted for it.</summary>
     public int Preempted { get; set; }
 
+    /// <summary>Prompt tokens that were computed and let go of.</summary>
+    public int Forgotten { get; set; }
+
     /// <summary>Prompt tokens of admitted sequences that were cached.</summary>
     public int CachedTokens { get; set; }
 
@@ -47,7 +50,7 @@ internal sealed class StepPlan
         SwapsOut.Clear();
         SwapsIn.Clear();
         Copies.Clear();
-        (DecodeRows, Tokens, Preempted, CachedTokens) = (0, 0, 0, 0);
+        (DecodeRows, Tokens, Preempted, Forgotten, CachedTokens) = (0, 0, 0, 0, 0);
     }
 
     /// <summary>Adds a row at the end.</summary>

@@ -27,6 +27,10 @@ internal static class Telemetry
     public static readonly Counter<long> Preemptions =
         Meter.CreateCounter<long>("octet.preemptions", "{preemption}", "Times a text had to give its KV blocks up for others");
 
+    /// <summary>Prompt tokens a preempted text has to compute again, where the prefix cache has not kept them.</summary>
+    public static readonly Counter<long> RecomputedTokens =
+        Meter.CreateCounter<long>("octet.recomputed_tokens", "{token}", "Prompt tokens let go of by preempted texts");
+
     /// <summary>Prompt tokens taken from the prefix cache.</summary>
     public static readonly Counter<long> CachedTokens =
         Meter.CreateCounter<long>("octet.cached_tokens", "{token}", "Prompt tokens found in the prefix cache");
@@ -46,5 +50,6 @@ internal static class Telemetry
         GeneratedTokens.Add(drawn);
         CachedTokens.Add(plan.CachedTokens);
         Preemptions.Add(plan.Preempted);
+        RecomputedTokens.Add(plan.Forgotten);
     }
 }

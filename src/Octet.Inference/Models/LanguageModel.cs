@@ -25,10 +25,10 @@ public sealed class LanguageModel : IDisposable
         GenerationConfig = GenerationConfig.Load(directory);
         _tokenizer = new(() => ModelTokenizer.Load(directory));
         MaxContext = CheckContext(options, Config);
-        _maxBatch = options.MaxBatch;
+        _maxBatch = options.MaxSequences;
         try
         {
-            var bounds = StepBounds.Of(Math.Min(options.PrefillChunk, MaxContext), options.MaxBatch, options.Speculate, MaxContext, options.KvBlockSize);
+            var bounds = StepBounds.Of(Math.Min(options.TokenBudget, MaxContext), options.MaxSequences, options.Speculate, MaxContext, options.KvBlockSize);
             var files = Own(CheckpointFiles.Open(directory));
 
             // Asked twice: what cannot fit is refused before the weights are read, and then what they took is known.
@@ -47,8 +47,8 @@ public sealed class LanguageModel : IDisposable
             var scheduler = new Scheduler(
                 new()
                 {
-                    TokenBudget = Math.Min(options.PrefillChunk, MaxContext),
-                    MaxSequences = options.MaxBatch,
+                    TokenBudget = Math.Min(options.TokenBudget, MaxContext),
+                    MaxSequences = options.MaxSequences,
                     ReserveAll = options.ReserveAll,
                     Proposals = options.Speculate,
                 },
@@ -56,7 +56,7 @@ public sealed class LanguageModel : IDisposable
             Model.Prepare(device, _cache, workspace, bounds.MaxTokens, bounds.MaxOutputs, MaxContext);
             Graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
             var runner = Own(new ModelRunner(device, Model, Own(new KvSwap(device, _cache)), Graphs, workspace, bounds));
-            _engine = new Engine.Engine(device, scheduler, runner, options.MaxBatch, options.MaxQueue, checked(bounds.MaxOutputs * Config.VocabularySize));
+            _engine = new Engine.Engine(device, scheduler, runner, options.MaxSequences, options.MaxQueue, checked(bounds.MaxOutputs * Config.VocabularySize));
         }
         catch
         {
@@ -302,12 +302,12 @@ public sealed class LanguageModel : IDisposable
     private static int CheckContext(LanguageModelOptions options, ModelConfig config)
     {
         var context = options.MaxContext ?? config.MaxContext;
-        if (context < 1 || context > config.MaxContext || options.PrefillChunk < 1 || options.MaxBatch < 1 || options.KvCacheTokens < 1
-            || options.MaxQueue < 0 || options.Speculate is < 0 or > 3 || options.KvBlockSize is not (16 or 32 or 64 or 128))
+        if (context < 1 || context > config.MaxContext || options.TokenBudget < 1 || options.MaxSequences < 1 || options.KvCacheTokens < 1
+            || options.KvMemoryShare is not (null or (> 0 and <= 1)) || options.MaxQueue < 0 || options.Speculate is < 0 or > 3 || options.KvBlockSize is not (16 or 32 or 64 or 128))
         {
             throw new ArgumentException(
-                $"MaxContext = {context} must be 1..{config.MaxContext}; PrefillChunk = {options.PrefillChunk}, MaxBatch = {options.MaxBatch}, "
-                + $"KvCacheTokens = {options.KvCacheTokens} positive; MaxQueue = {options.MaxQueue} from 0; Speculate = {options.Speculate} 0..3; "
+                $"MaxContext = {context} must be 1..{config.MaxContext}; TokenBudget = {options.TokenBudget}, MaxSequences = {options.MaxSequences}, "
+                + $"KvCacheTokens = {options.KvCacheTokens} positive; KvMemoryShare = {options.KvMemoryShare} over 0 and at most 1; MaxQueue = {options.MaxQueue} from 0; Speculate = {options.Speculate} 0..3; "
                 + $"KvBlockSize = {options.KvBlockSize} one of 16, 32, 64, 128");
         }
 
@@ -320,7 +320,7 @@ public sealed class LanguageModel : IDisposable
         CheckIds(prompt);
         Require(
             options.Choices >= 1 && options.Choices <= _maxBatch,
-            $"Choices is {options.Choices}, but it must be 1 to MaxBatch, which is {_maxBatch}: they begin together");
+            $"Choices is {options.Choices}, but it must be 1 to MaxSequences, which is {_maxBatch}: they begin together");
         Require(StopsOf(options).All(stop => stop.Length > 0), "StopStrings has an empty string, which would end every text at once");
         var sampling = SamplingParams.Resolve(options, GenerationConfig, EndTokens(), prompt.Length, Config.VocabularySize);
         Require(prompt.Length < MaxContext, $"the prompt has {prompt.Length} tokens, the context {MaxContext}: no room is left for a continuation");

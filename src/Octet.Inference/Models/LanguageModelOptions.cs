@@ -20,20 +20,26 @@ public sealed record LanguageModelOptions
     public int? MaxContext { get; init; }
 
     /// <summary>
-    /// Tokens in the KV cache over all requests; null: as many as <see cref="MaxBatch"/> requests of <see cref="MaxContext"/> can fill,
+    /// Tokens in the KV cache over all requests; null: as many as <see cref="MaxSequences"/> requests of <see cref="MaxContext"/> can fill,
     /// within what weights, workspace and step buffers leave of a GPU's free memory, less 1 GiB (256 MiB with graphs); where the host's
     /// memory is used, within half of what they leave.
     /// </summary>
     public long? KvCacheTokens { get; init; }
 
-    /// <summary>Prompt tokens read in one step; longer prompts are read in chunks.</summary>
-    public int PrefillChunk { get; init; } = 512;
+    /// <summary>
+    /// Share of the memory left that the KV cache may take, over 0 and at most 1; null: all of it on a GPU, half of it where the host's
+    /// memory is used.
+    /// </summary>
+    public double? KvMemoryShare { get; init; }
 
-    /// <summary>Requests that are continued together.</summary>
-    public int MaxBatch { get; init; } = 32;
+    /// <summary>Most tokens of a step: one of every text that is continued, the rest of prompts; longer prompts are read in chunks.</summary>
+    public int TokenBudget { get; init; } = 512;
+
+    /// <summary>Texts that run together.</summary>
+    public int MaxSequences { get; init; } = 32;
 
     /// <summary>
-    /// Requests beyond <see cref="MaxBatch"/> that may wait for their turn; one more is refused with
+    /// Requests beyond <see cref="MaxSequences"/> that may wait for their turn; one more is refused with
     /// <see cref="Engine.QueueFullException"/>. Null: any number.
     /// </summary>
     public int? MaxQueue { get; init; }

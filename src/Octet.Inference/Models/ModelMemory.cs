@@ -27,9 +27,10 @@ internal static class ModelMemory
             Tensors = 2 * config.LayerCount,
             BlockSize = options.KvBlockSize,
             MaxContext = maxContext,
-            MaxBatch = options.MaxBatch,
-            PrefillChunk = Math.Min(options.PrefillChunk, maxContext),
+            MaxSequences = options.MaxSequences,
+            TokenBudget = Math.Min(options.TokenBudget, maxContext),
             Tokens = options.KvCacheTokens,
+            Share = options.KvMemoryShare,
             CanShrink = options.KvEncoding == KvEncoding.BFloat16,
         };
     }

@@ -85,7 +85,7 @@ public sealed class ChoicesTests
     }
 
     private static LanguageModel Load(Device device, int proposals) =>
-        LanguageModel.Load(TinyModel.Directory, device, new() { KvCacheTokens = 2048, KvBlockSize = 16, MaxBatch = 8, Speculate = proposals });
+        LanguageModel.Load(TinyModel.Directory, device, new() { KvCacheTokens = 2048, KvBlockSize = 16, MaxSequences = 8, Speculate = proposals });
 
     private static async Task<long> PromptTokens(Func<Task> run)
     {

@@ -80,7 +80,7 @@ public sealed class DecodeGraphsTests
     // the batch shrinks from three rows (padded to four) to two and one.
     private static async Task<(List<int>[] Ids, int Recorded)> Generate(Device device, bool useGraphs)
     {
-        using var model = LanguageModel.Load(TinyModel.Directory, device, new() { MaxBatch = 3, KvCacheTokens = 4096, UseGraphs = useGraphs });
+        using var model = LanguageModel.Load(TinyModel.Directory, device, new() { MaxSequences = 3, KvCacheTokens = 4096, UseGraphs = useGraphs });
         int[][] prompts = [[40], TinyModel.Ids("short"), [7, 300, 12, 900, 33]];
         var texts = await Task.WhenAll(prompts.Select(async (prompt, i) =>
         {

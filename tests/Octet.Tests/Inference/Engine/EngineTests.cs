@@ -64,7 +64,7 @@ public sealed class EngineTests
         async Task<int[][]> Generate(int proposals)
         {
             using var model = LanguageModel.Load(
-                TinyModel.Directory, device, new() { MaxBatch = 16, KvCacheTokens = 2048, KvBlockSize = 16, Speculate = proposals });
+                TinyModel.Directory, device, new() { MaxSequences = 16, KvCacheTokens = 2048, KvBlockSize = 16, Speculate = proposals });
             var random = new Random(3);
             return await Task.WhenAll(Enumerable.Range(0, texts).Select(i =>
                 Ids(model, Prompt(random, 30), new() { MaxTokens = tokens, Temperature = i % 2, Seed = i, IgnoreEndOfText = true })));
@@ -253,7 +253,7 @@ public sealed class EngineTests
     }
 
     private static LanguageModel Load(Device device, int tokens, int chunk) => LanguageModel.Load(
-        TinyModel.Directory, device, new() { PrefillChunk = chunk, MaxBatch = 8, KvCacheTokens = tokens, KvBlockSize = 16 });
+        TinyModel.Directory, device, new() { TokenBudget = chunk, MaxSequences = 8, KvCacheTokens = tokens, KvBlockSize = 16 });
 
     // Small alphabets and common beginnings: some share blocks.
     private static int[] Prompt(Random random, int longest) =>

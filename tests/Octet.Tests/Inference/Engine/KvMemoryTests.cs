@@ -20,8 +20,8 @@ public sealed class KvMemoryTests
         Tensors = 2,
         BlockSize = 16,
         MaxContext = 262_144,
-        MaxBatch = 32,
-        PrefillChunk = 512,
+        MaxSequences = 32,
+        TokenBudget = 512,
     };
 
     private static string Refusal(KvMemory memory)
@@ -48,7 +48,7 @@ public sealed class KvMemoryTests
     [InlineData(true)]
     public void No_more_is_taken_than_all_requests_can_fill(bool host)
     {
-        var memory = s_gpu with { UsesHostMemory = host, MaxContext = 1001, MaxBatch = 3 };
+        var memory = s_gpu with { UsesHostMemory = host, MaxContext = 1001, MaxSequences = 3 };
         Assert.Equal(3 * 63, memory.Blocks());
     }
 
@@ -84,7 +84,7 @@ public sealed class KvMemoryTests
         Assert.Equal(
             "hip:0: too little memory for a KV cache of 512 tokens, 4096 bytes each (2.1 MB): of 33.3 GB free the weights take 30.1 GB, "
             + "step buffers 1.1 GB, workspace 1.1 GB, the reserve 1.1 GB, which leaves 2.1 MB, room for 496 tokens; "
-            + "lower MaxContext (262144), PrefillChunk (512) or MaxBatch (32), free memory that other processes hold, or use a device with more",
+            + "lower MaxContext (262144), TokenBudget (512) or MaxSequences (32), free memory that other processes hold, or use a device with more",
             Refusal(tight with { FreeBytes = tight.FreeBytes - 4096 }));
         Assert.Equal(32, tight.Blocks());
         Assert.Equal(1, (tight with { FreeBytes = 31 * GiB + 80_000, MaxContext = 10 }).Blocks());

@@ -194,5 +194,5 @@ public sealed class QueueTests : IDisposable
     }
 
     private LanguageModel Load(int tokens = 4096, int batch = 8, int? queue = null) => LanguageModel.Load(
-        TinyModel.Directory, _device, new() { PrefillChunk = Chunk, MaxBatch = batch, MaxQueue = queue, KvCacheTokens = tokens });
+        TinyModel.Directory, _device, new() { TokenBudget = Chunk, MaxSequences = batch, MaxQueue = queue, KvCacheTokens = tokens });
 }

@@ -287,5 +287,5 @@ public sealed class SamplingTests
         [.. (await model.CompleteAsync(prompt, options, Cancellation)).Ids];
 
     private static LanguageModel Load(Device device, int proposals = 0, bool graphs = true) => LanguageModel.Load(
-        TinyModel.Directory, device, new() { KvCacheTokens = 2048, KvBlockSize = 16, MaxBatch = 8, Speculate = proposals, UseGraphs = graphs });
+        TinyModel.Directory, device, new() { KvCacheTokens = 2048, KvBlockSize = 16, MaxSequences = 8, Speculate = proposals, UseGraphs = graphs });
 }

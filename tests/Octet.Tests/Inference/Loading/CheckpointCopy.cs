@@ -89,7 +89,7 @@ internal sealed class CheckpointCopy : IDisposable
     public static float[] LogitsOf(string directory, string deviceName = "cpu", KvEncoding kv = KvEncoding.Float8)
     {
         using var device = Device.Open(deviceName);
-        using var model = LanguageModel.Load(directory, device, new() { KvEncoding = kv, PrefillChunk = 16, MaxBatch = 1, KvCacheTokens = 64, UseGraphs = false });
+        using var model = LanguageModel.Load(directory, device, new() { KvEncoding = kv, TokenBudget = 16, MaxSequences = 1, KvCacheTokens = 64, UseGraphs = false });
         int[] ids = [.. TinyModel.Ids("long").Take(7)];
         float[] logits = [.. TinyModel.Logits(model, ids), .. TinyModel.Logits(model, ids[..3], chunk: 1)];
         model.Dispose();

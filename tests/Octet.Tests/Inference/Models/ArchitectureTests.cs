@@ -60,7 +60,7 @@ public sealed class ArchitectureTests
         checkpoint.Write(directory.Path);
         File.Copy(Path.Combine(TinyModel.Directory, ModelTokenizer.FileName), Path.Combine(directory.Path, ModelTokenizer.FileName));
         using var device = Device.Open(deviceName);
-        using (var model = LanguageModel.Load(directory.Path, device, new() { PrefillChunk = 8, MaxBatch = 2, KvCacheTokens = 256, KvBlockSize = 16 }))
+        using (var model = LanguageModel.Load(directory.Path, device, new() { TokenBudget = 8, MaxSequences = 2, KvCacheTokens = 256, KvBlockSize = 16 }))
         {
             int[] prompt = [.. Enumerable.Range(0, 13).Select(i => i * 37 % Shapes[name].Vocabulary)];
             var ids = new List<int>(prompt);

@@ -175,7 +175,7 @@ public sealed class LanguageModelTests
     {
         using var device = Device.Open("cpu");
         Assert.Throws<ArgumentException>(() => LanguageModel.Load(
-            TinyModel.Directory, device, new() { PrefillChunk = chunk, MaxContext = context, MaxBatch = batch }));
+            TinyModel.Directory, device, new() { TokenBudget = chunk, MaxContext = context, MaxSequences = batch }));
     }
 
     [Fact]

@@ -13,8 +13,8 @@ public sealed class ModelMemoryTests
         // A device of an MI325X's size and compute units that has no memory.
         using var device = Device.Open("plan:gfx942");
         var config = ModelShape.Find(ModelShape.Target).Config;
-        var rows = DecodeGraphs.RowBucket(options.MaxBatch);
-        return ModelMemory.Ask(device, config, options, options.MaxContext ?? config.MaxContext, Math.Max(options.PrefillChunk, rows), rows);
+        var rows = DecodeGraphs.RowBucket(options.MaxSequences);
+        return ModelMemory.Ask(device, config, options, options.MaxContext ?? config.MaxContext, Math.Max(options.TokenBudget, rows), rows);
     }
 
     [Fact]
@@ -56,8 +56,8 @@ public sealed class ModelMemoryTests
     public void Larger_steps_and_batches_take_more()
     {
         var usual = AskTarget(new());
-        Assert.True(AskTarget(new() { PrefillChunk = 8192 }).BufferBytes > 4 * (usual.BufferBytes - 4L * 262_144 * 128));
-        Assert.True(AskTarget(new() { MaxBatch = 256 }).WorkspaceBytes >= usual.WorkspaceBytes);
+        Assert.True(AskTarget(new() { TokenBudget = 8192 }).BufferBytes > 4 * (usual.BufferBytes - 4L * 262_144 * 128));
+        Assert.True(AskTarget(new() { MaxSequences = 256 }).WorkspaceBytes >= usual.WorkspaceBytes);
         Assert.Equal(2 * usual.BytesPerToken, AskTarget(new() { KvEncoding = KvEncoding.BFloat16 }).BytesPerToken);
     }
 
@@ -97,7 +97,7 @@ public sealed class ModelMemoryTests
     public async Task A_model_at_work_takes_no_more_than_was_planned(string name)
     {
         using var device = Device.Open(name);
-        var options = new LanguageModelOptions { MaxContext = 256, PrefillChunk = 32, MaxBatch = 4, KvCacheTokens = 1024 };
+        var options = new LanguageModelOptions { MaxContext = 256, TokenBudget = 32, MaxSequences = 4, KvCacheTokens = 1024 };
         var bounds = StepBounds.Of(32, 4, 0, 256, options.KvBlockSize);
         var memory = ModelMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, bounds.MaxTokens, bounds.MaxOutputs);
         using var model = LanguageModel.Load(TinyModel.Directory, device, options);
@@ -121,7 +121,7 @@ public sealed class ModelMemoryTests
     public void By_default_the_cache_holds_as_many_whole_requests_as_are_continued_together()
     {
         using var device = Device.Open("cpu");
-        using var model = LanguageModel.Load(TinyModel.Directory, device, new() { MaxBatch = 5 });
+        using var model = LanguageModel.Load(TinyModel.Directory, device, new() { MaxSequences = 5 });
         Assert.Equal(5 * 2048, model.KvCacheTokens);
     }
 

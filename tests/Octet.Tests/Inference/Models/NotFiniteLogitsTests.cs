@@ -104,7 +104,7 @@ public sealed class NotFiniteLogitsTests
         Assert.StartsWith($"position {2 * 16 + Position}: ", error.Message, StringComparison.Ordinal);
     }
 
-    private static LanguageModel Load(Device device) => LanguageModel.Load(TinyModel.Directory, device, new() { MaxBatch = 8, KvCacheTokens = 1024 });
+    private static LanguageModel Load(Device device) => LanguageModel.Load(TinyModel.Directory, device, new() { MaxSequences = 8, KvCacheTokens = 1024 });
 
     private static void Spoil(LanguageModel model)
     {

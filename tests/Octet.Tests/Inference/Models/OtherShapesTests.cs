@@ -43,7 +43,7 @@ public sealed class OtherShapesTests
     private static float[] Logits(string deviceName, string folder, int[] ids, int chunk)
     {
         using var device = Device.Open(deviceName);
-        using var model = LanguageModel.Load(folder, device, new() { PrefillChunk = chunk, MaxBatch = 4, KvBlockSize = 16 });
+        using var model = LanguageModel.Load(folder, device, new() { TokenBudget = chunk, MaxSequences = 4, KvBlockSize = 16 });
         var logits = TinyModel.Logits(model, ids);
         model.Dispose();
         Assert.Equal(0, device.LiveBytes);
