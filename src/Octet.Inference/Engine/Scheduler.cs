@@ -131,23 +131,6 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         }
     }
 
-    // Those that run, and those that will with them.
-    private int Holders
-    {
-        get
-        {
-            var holders = _running.Count;
-            foreach (var sequence in _running)
-            {
-                holders += sequence.Siblings.Count;
-            }
-
-            return holders;
-        }
-    }
-
-    private int WorstBlocks(Sequence sequence) => blocks.BlocksFor(sequence.Limit);
-
     // 1: one token, and what is proposed to follow it, for every text that is being continued. Prompts have their blocks, but for those that
     // an owner appended to a text.
     private void Continue()
@@ -398,23 +381,4 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
 
         sequence.Queued = next is null ? _waiting.AddLast(sequence) : _waiting.AddBefore(next, sequence);
     }
-
-    private int OutstandingBlocks()
-    {
-        var outstanding = 0;
-        foreach (var sequence in _running)
-        {
-            outstanding += OutstandingBlocks(sequence);
-        }
-
-        foreach (var sequence in _idle)
-        {
-            outstanding += OutstandingBlocks(sequence);
-        }
-
-        return outstanding;
-    }
-
-    private int OutstandingBlocks(Sequence sequence) =>
-        blocks.BlocksToGrow(sequence, sequence.Limit - sequence.Computed) + sequence.Siblings.Count * WorstBlocks(sequence);
 }
