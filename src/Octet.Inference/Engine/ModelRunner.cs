@@ -152,7 +152,7 @@ internal sealed class ModelRunner : IDisposable
 
         _logits = _model.Head(_input);
         var args = _input.Sampling(_logits, _output);
-        Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(Ops.SamplingWorkspace(_device, args)) });
+        Ops.Sampling(_device.Stream, args with { Workspace = _workspace.Take(_device.Backend.SamplingWorkspace(in args)) });
     }
 }
 

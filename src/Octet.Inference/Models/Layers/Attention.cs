@@ -98,7 +98,7 @@ internal sealed class Attention
             Scale = scale,
             Quantized = rows.Quantized,
         };
-        Ops.AttentionDecode(step.Stream, args with { Workspace = step.Workspace.Take(Ops.AttentionDecodeWorkspace(step.Device, args)) });
+        Ops.AttentionDecode(step.Stream, args with { Workspace = step.Workspace.Take(step.Device.Backend.AttentionDecodeWorkspace(in args)) });
     }
 
     private static void ReadPrompts(ForwardStep step, KvCache cache, float scale)
@@ -116,7 +116,7 @@ internal sealed class Attention
             Scale = scale,
             Output = rows.Heads,
         };
-        Ops.AttentionPrefill(step.Stream, args with { Workspace = step.Workspace.Take(Ops.AttentionPrefillWorkspace(step.Device, args)) });
+        Ops.AttentionPrefill(step.Stream, args with { Workspace = step.Workspace.Take(step.Device.Backend.AttentionPrefillWorkspace(in args)) });
         Ops.Quantize(step.Stream, new() { X = rows.Rows, Output = rows.Quantized });
     }
 }

@@ -76,7 +76,7 @@ internal sealed class Experts : IMlp
             PairSlots = buffers.PairSlots,
             FirstExpert = _first,
         };
-        Ops.MoeRoute(step.Stream, route with { Workspace = step.Workspace.Take(Ops.MoeRouteWorkspace(step.Device, route)) });
+        Ops.MoeRoute(step.Stream, route with { Workspace = step.Workspace.Take(step.Device.Backend.MoeRouteWorkspace(in route)) });
 
         var gateUp = new MoeGateUpArgs
         {
@@ -89,7 +89,7 @@ internal sealed class Experts : IMlp
             LayerExperts = _config.ExpertCount,
             Output = buffers.GateUp,
         };
-        Ops.MoeGateUp(step.Stream, gateUp with { Workspace = step.Workspace.Take(Ops.MoeGateUpWorkspace(step.Device, gateUp)) });
+        Ops.MoeGateUp(step.Stream, gateUp with { Workspace = step.Workspace.Take(step.Device.Backend.MoeGateUpWorkspace(in gateUp)) });
 
         var down = new MoeDownArgs
         {
@@ -100,7 +100,7 @@ internal sealed class Experts : IMlp
             LayerExperts = _config.ExpertCount,
             Output = buffers.Down,
         };
-        Ops.MoeDown(step.Stream, down with { Workspace = step.Workspace.Take(Ops.MoeDownWorkspace(step.Device, down)) });
+        Ops.MoeDown(step.Stream, down with { Workspace = step.Workspace.Take(step.Device.Backend.MoeDownWorkspace(in down)) });
         return new(buffers.Down, AreSlots: true);
     }
 }

@@ -78,7 +78,7 @@ internal sealed class ForwardStep : IDisposable
     }
 
     /// <summary>Enqueues a product.</summary>
-    public void Gemm(in GemmArgs args) => Ops.Gemm(Stream, args with { Workspace = Workspace.Take(Ops.GemmWorkspace(Device, args)) });
+    public void Gemm(in GemmArgs args) => Ops.Gemm(Stream, args with { Workspace = Workspace.Take(Device.Backend.GemmWorkspace(in args)) });
 
     /// <summary>
     /// Enqueues a product for an op that can add partial sums itself: where it leaves such they are left to that op, else the output is
@@ -86,7 +86,7 @@ internal sealed class ForwardStep : IDisposable
     /// </summary>
     public Tensor GemmForNext(in GemmArgs args)
     {
-        var segments = Ops.GemmSegments(Device, args);
+        var segments = Device.Backend.GemmSegments(in args);
         if (segments == 0)
         {
             Gemm(args);
