@@ -55,8 +55,8 @@ internal static class GenerateCommand
 
     private static int[] Encode(ChatArguments chat, ParseResult parsed, string text, string directory)
     {
-        var ids = chat.Encode(parsed, ModelTokenizer.Load(directory), directory, text);
         var context = ModelConfig.Load(directory).MaxContext;
+        var ids = chat.Encode(parsed, ModelTokenizer.Load(directory), directory, text);
         return ids.Length < context
             ? ids
             : throw new ArgumentException($"the prompt has {ids.Length} tokens, the context of the model {context}: no room is left for a continuation");
