@@ -231,6 +231,14 @@ internal sealed class BlockManager
         var tokens = CollectionsMarshal.AsSpan(sequence.Tokens);
         var most = _shares ? (sequence.PromptLength - 1) / _blockSize : 0;
         var (found, hash, parent) = (0, Root(sequence.Salt), 0L);
+
+        // What is computed is not looked for again: a block with a name follows blocks with names.
+        var computed = sequence.Computed / _blockSize;
+        if (computed > 0 && _blocks[sequence.Blocks[computed - 1]] is { Id: not 0 } last)
+        {
+            (found, hash, parent) = (computed, last.Hash, last.Id);
+        }
+
         while (found < most)
         {
             var own = tokens.Slice(found * _blockSize, _blockSize);

@@ -9,9 +9,6 @@ internal sealed class KvSwap(Device device, PagedKvCache cache) : IDisposable
     private readonly Dictionary<Sequence, PinnedBuffer> _waiting = [];
     private readonly List<PinnedBuffer> _returning = [];
 
-    /// <summary>Bytes that wait in host memory.</summary>
-    public long HostBytes => _waiting.Values.Sum(buffer => buffer.SizeInBytes);
-
     /// <summary>Enqueues what a step wants moved before it.</summary>
     public void Move(StepPlan plan)
     {

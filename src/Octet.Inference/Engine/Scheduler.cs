@@ -39,9 +39,6 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     /// <summary>Times a sequence was preempted.</summary>
     public long Preemptions { get; private set; }
 
-    /// <summary>Prompt tokens computed more than once, because their sequence was preempted.</summary>
-    public long RecomputedTokens { get; private set; }
-
     /// <summary>Most tokens of a step.</summary>
     public int TokenBudget => _budget;
 
@@ -358,14 +355,12 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         }
         else
         {
-            RecomputedTokens += sequence.Computed;
             _plan.Forgotten += sequence.Computed;
             blocks.Release(sequence);
         }
 
         _plan.Preempted++;
         Preemptions++;
-        sequence.Preemptions++;
         return sequence;
     }
 

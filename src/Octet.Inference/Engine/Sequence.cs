@@ -104,9 +104,6 @@ internal sealed class Sequence
     /// <summary>Tokens of the prompt that the prefix cache had when the sequence first ran.</summary>
     public int CachedTokens { get; set; } = -1;
 
-    /// <summary>Times it was preempted.</summary>
-    public int Preemptions { get; set; }
-
     /// <summary>Texts with the same prompt that begin once it is computed: each draws its own first token from the same logits.</summary>
     public List<Sequence> Siblings { get; } = [];
 

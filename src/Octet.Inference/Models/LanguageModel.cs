@@ -13,7 +13,7 @@ public sealed class LanguageModel : IDisposable
     private readonly Lazy<ModelTokenizer> _tokenizer;
     private readonly PagedKvCache _cache;
     private readonly Engine.Engine _engine;
-    private readonly int _maxBatch;
+    private readonly int _maxSequences;
     private long _ids;
     private bool _disposed;
 
@@ -25,7 +25,7 @@ public sealed class LanguageModel : IDisposable
         GenerationConfig = GenerationConfig.Load(directory);
         _tokenizer = new(() => ModelTokenizer.Load(directory));
         MaxContext = CheckContext(options, Config);
-        _maxBatch = options.MaxSequences;
+        _maxSequences = options.MaxSequences;
         try
         {
             var bounds = StepBounds.Of(Math.Min(options.TokenBudget, MaxContext), options.MaxSequences, options.Speculate, MaxContext, options.KvBlockSize);
@@ -319,8 +319,8 @@ public sealed class LanguageModel : IDisposable
     {
         CheckIds(prompt);
         Require(
-            options.Choices >= 1 && options.Choices <= _maxBatch,
-            $"Choices is {options.Choices}, but it must be 1 to MaxSequences, which is {_maxBatch}: they begin together");
+            options.Choices >= 1 && options.Choices <= _maxSequences,
+            $"Choices is {options.Choices}, but it must be 1 to MaxSequences, which is {_maxSequences}: they begin together");
         Require(StopsOf(options).All(stop => stop.Length > 0), "StopStrings has an empty string, which would end every text at once");
         var sampling = SamplingParams.Resolve(options, GenerationConfig, EndTokens(), prompt.Length, Config.VocabularySize);
         Require(prompt.Length < MaxContext, $"the prompt has {prompt.Length} tokens, the context {MaxContext}: no room is left for a continuation");

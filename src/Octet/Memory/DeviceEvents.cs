@@ -19,31 +19,30 @@ internal sealed class DeviceEvents : EventSource
     [NonEvent]
     public void FellBackOnce(string device, string reason)
     {
-        lock (_lock)
+        if (IsNews(device, reason))
         {
-            // Not before anybody listens: else it would never be heard.
-            if (!IsEnabled() || !_said.Add((device, reason)))
-            {
-                return;
-            }
+            FellBack(device, reason);
         }
-
-        FellBack(device, reason);
     }
 
     /// <summary>Steps of a model are not recorded as graphs on a device that has them; each reason is said once in a process.</summary>
     [NonEvent]
     public void NoGraphsOnce(string device, string reason)
     {
+        if (IsNews(device, reason))
+        {
+            NoGraphs(device, reason);
+        }
+    }
+
+    // Nothing is, before anybody listens: else it would never be heard.
+    [NonEvent]
+    private bool IsNews(string device, string reason)
+    {
         lock (_lock)
         {
-            if (!IsEnabled() || !_said.Add((device, reason)))
-            {
-                return;
-            }
+            return IsEnabled() && _said.Add((device, reason));
         }
-
-        NoGraphs(device, reason);
     }
 
     [Event(2, Level = EventLevel.Warning, Message = "no graphs on {0}: {1}")]
