@@ -28,6 +28,12 @@ public abstract class BackendProvider
     /// <exception cref="OctetException">The device is absent or failed.</exception>
     public abstract Backend Open(string name);
 
+    /// <summary>Opens a device that is one of several in a group: what they would each take whole, such as the processor's threads, they share.</summary>
+    /// <param name="name">The full name.</param>
+    /// <param name="sharers">Devices of the group.</param>
+    /// <inheritdoc cref="Open(string)" path="/exception"/>
+    public virtual Backend Open(string name, int sharers) => Open(name);
+
     /// <summary>Devices <see cref="Device.Open"/> may take when none is named, best first, by <see cref="Preference"/>.</summary>
     public virtual bool IsDefaultCandidate(DeviceProbe probe) => probe.IsUsable;
 

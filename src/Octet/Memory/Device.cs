@@ -78,22 +78,18 @@ public sealed class Device : IDisposable
     {
         if (!string.IsNullOrEmpty(name))
         {
-            return new Device(OpenNamed(name));
+            return OpenShared(name, sharers: 1);
         }
 
         if (NameFromEnvironment is { } chosen)
         {
             try
             {
-                return new Device(OpenNamed(chosen));
+                return OpenShared(chosen, sharers: 1);
             }
-            catch (ArgumentException error)
+            catch (Exception error) when (FromEnvironment(error) is { } said)
             {
-                throw new ArgumentException($"OCTET_DEVICE: {error.Message}", error);
-            }
-            catch (OctetException error)
-            {
-                throw new OctetException(error.Status, $"OCTET_DEVICE: {error.Message}", error);
+                throw said;
             }
         }
 
@@ -106,6 +102,17 @@ public sealed class Device : IDisposable
 
         return new Device(selection.Backend, selection.FallbackReason);
     }
+
+    /// <summary>Opens the named device, one of so many that a group opens under such names.</summary>
+    internal static Device OpenShared(string name, int sharers) => new(FindProvider(name).Open(name, sharers));
+
+    /// <summary>What went wrong with the device that OCTET_DEVICE names, saying so; null for what has other causes.</summary>
+    internal static Exception? FromEnvironment(Exception error) => error switch
+    {
+        ArgumentException => new ArgumentException($"OCTET_DEVICE: {error.Message}", error),
+        OctetException failure => new OctetException(failure.Status, $"OCTET_DEVICE: {error.Message}", error),
+        _ => null,
+    };
 
     /// <summary>OCTET_DEVICE; null where it is not set.</summary>
     internal static string? NameFromEnvironment => Environment.GetEnvironmentVariable("OCTET_DEVICE") is { Length: > 0 } name ? name : null;
@@ -152,12 +159,11 @@ public sealed class Device : IDisposable
     /// <summary>The name and the product.</summary>
     public override string ToString() => $"{Name} ({Properties.Description})";
 
-    private static Backend OpenNamed(string name)
+    private static BackendProvider FindProvider(string name)
     {
         var prefix = name.Split(':', 2)[0];
-        return Providers().FirstOrDefault(p => p.Prefix == prefix) is { } provider
-            ? provider.Open(name)
-            : throw new ArgumentException(
+        return Providers().FirstOrDefault(p => p.Prefix == prefix)
+            ?? throw new ArgumentException(
                 $"unknown device '{name}': known are {string.Join(", ", Providers().Select(p => p.Prefix))}; "
                 + "'octet devices' lists what is present");
     }

@@ -13,7 +13,9 @@ internal sealed class CpuProvider : BackendProvider
 
     public override bool IsDefaultCandidate(DeviceProbe probe) => probe.Name == "cpu";
 
-    public override Backend Open(string name) => new CpuBackend(
+    public override Backend Open(string name) => Open(name, sharers: 1);
+
+    public override Backend Open(string name, int sharers) => new CpuBackend(
         Describe(
             name,
             name switch
@@ -22,7 +24,7 @@ internal sealed class CpuProvider : BackendProvider
                 "cpu:fnuz" => DType.Float8E4M3Fnuz,
                 _ => throw new ArgumentException($"unknown device '{name}': the processor is 'cpu' (OCP FP8) or 'cpu:fnuz'"),
             }),
-        new CpuThreads(CpuThreads.DefaultCount(), CpuKernels.Create()));
+        new CpuThreads(Math.Max(CpuThreads.DefaultCount() / sharers, 1), CpuKernels.Create()));
 
     /// <summary>What the processor is, as a device that computes in one FP8 encoding.</summary>
     internal static DeviceProperties Describe(string name, DType float8) => new()
