@@ -1,4 +1,5 @@
 using Octet.Inference.Loading;
+using Octet.Inference.Models.Layers;
 
 namespace Octet.Inference.Models;
 
@@ -35,6 +36,10 @@ internal sealed record KvScales(float[] K, float[] V)
         var count = Math.Max(k.Length, v.Length);
         return new(Spread(k, count), Spread(v, count));
     }
+
+    /// <summary>Those of some of the KV heads.</summary>
+    /// <param name="heads">Which heads, where there is one scale for each.</param>
+    public KvScales Of(ShardSpec heads) => K.Length == 1 ? this : new(heads.Of(K), heads.Of(V));
 
     private static SafeTensor? Find(CheckpointTensors tensors, string prefix, string[] names)
     {

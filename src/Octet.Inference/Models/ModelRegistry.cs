@@ -65,13 +65,16 @@ internal static class ModelRegistry
     /// </summary>
     /// <param name="files">The checkpoint.</param>
     /// <param name="config">Its config.json.</param>
+    /// <param name="sharding">The rank it is for.</param>
     /// <param name="sizeInBytes">The bytes of all its weights in the checkpoint.</param>
     /// <exception cref="ModelFormatException">A tensor is missing, of another type or shape, or left over.</exception>
-    public static IModel Create(CheckpointFiles files, ModelConfig config, out long sizeInBytes)
+    /// <exception cref="ArgumentException">The model cannot be divided so.</exception>
+    public static IModel Create(CheckpointFiles files, ModelConfig config, Sharding sharding, out long sizeInBytes)
     {
+        sharding.Check(config);
         var tensors = new CheckpointTensors(files);
         UnusedTensors.RefuseUnsupported(tensors, config);
-        var model = Get(config.Architecture).Create(new LayerSource(tensors, config));
+        var model = Get(config.Architecture).Create(new LayerSource(tensors, config, sharding));
         UnusedTensors.RefuseLeft(tensors, config);
         sizeInBytes = tensors.SizeInBytes;
         return model;
@@ -87,7 +90,7 @@ internal static class ModelRegistry
     public static LoadedModel Load(
         CheckpointFiles files, ModelConfig config, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation)
     {
-        var model = Create(files, config, out var sizeInBytes);
+        var model = Create(files, config, Sharding.One, out var sizeInBytes);
         var weights = new List<Tensor>();
         try
         {

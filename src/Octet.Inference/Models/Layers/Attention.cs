@@ -4,7 +4,7 @@ namespace Octet.Inference.Models.Layers;
 
 /// <summary>
 /// Attention over the paged cache with grouped queries: q, k and v, norms of q and k as the model has them, rotary embedding, and the output
-/// projection. Query and KV heads are divided over ranks.
+/// projection. Query and KV heads are divided over ranks; where there are fewer KV heads than ranks, neighbours have the same one.
 /// </summary>
 internal sealed class Attention
 {
@@ -13,6 +13,8 @@ internal sealed class Attention
     private readonly Linear _output;
     private readonly SafeTensor? _qNormSource;
     private readonly SafeTensor? _kNormSource;
+    private readonly (long First, long Count) _qNormRange;
+    private readonly (long First, long Count) _kNormRange;
     private Tensor? _qNorm;
     private Tensor? _kNorm;
 
@@ -25,18 +27,24 @@ internal sealed class Attention
         _config = config;
         long queries = (long)config.QueryHeads * config.HeadDim;
         long keys = (long)config.KeyValueHeads * config.HeadDim;
+        var queryHeads = source.Sharding.Queries(ShardKind.Column, config.HeadDim);
+        var keyHeads = source.Sharding.KeyValues(config.KeyValueHeads, config.HeadDim);
         _qkv = new(
-            source, ShardKind.Column, config.HiddenSize, config.AttentionBias,
-            ($"{prefix}q_proj", queries), ($"{prefix}k_proj", keys), ($"{prefix}v_proj", keys));
+            source, config.HiddenSize, config.AttentionBias,
+            ($"{prefix}q_proj", queries, queryHeads), ($"{prefix}k_proj", keys, keyHeads), ($"{prefix}v_proj", keys, keyHeads));
         if (config.QkNorm != QkNorm.None)
         {
             var together = config.QkNorm == QkNorm.Projection;
             _qNormSource = tensors.TakePlain($"{prefix}q_norm.weight", together ? queries : config.HeadDim);
             _kNormSource = tensors.TakePlain($"{prefix}k_norm.weight", together ? keys : config.HeadDim);
+            (_qNormRange, _kNormRange) = together
+                ? (queryHeads.Of(queries), keyHeads.Of(keys))
+                : ((0, config.HeadDim), (0, config.HeadDim));
         }
 
-        _output = new(source, ShardKind.Row, queries, config.AttentionBias, ($"{prefix}o_proj", config.HiddenSize));
-        KvScales = KvScales.Take(tensors, prefix, config.KeyValueHeads);
+        var inputs = source.Sharding.Queries(ShardKind.Row, config.HeadDim);
+        _output = new(source, queries, config.AttentionBias, ($"{prefix}o_proj", config.HiddenSize, inputs));
+        KvScales = KvScales.Take(tensors, prefix, config.KeyValueHeads)?.Of(source.Sharding.KeyValues(config.KeyValueHeads, 1));
     }
 
     /// <summary>The scales of its FP8 KV cache; null: the checkpoint has none.</summary>
@@ -46,8 +54,8 @@ internal sealed class Attention
     public void Load(WeightLoader loader)
     {
         _qkv.Load(loader);
-        _qNorm = _qNormSource is null ? null : loader.LoadBFloat16(_qNormSource);
-        _kNorm = _kNormSource is null ? null : loader.LoadBFloat16(_kNormSource);
+        _qNorm = _qNormSource is null ? null : loader.LoadBFloat16(_qNormSource, _qNormRange.First, _qNormRange.Count);
+        _kNorm = _kNormSource is null ? null : loader.LoadBFloat16(_kNormSource, _kNormRange.First, _kNormRange.Count);
         _output.Load(loader);
     }
 

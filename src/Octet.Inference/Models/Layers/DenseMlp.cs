@@ -16,9 +16,10 @@ internal sealed class DenseMlp : IMlp
     public DenseMlp(LayerSource source, string prefix, MlpNames names)
     {
         var (hidden, width) = (source.Config.HiddenSize, source.Config.IntermediateSize);
-        _gate = new(source, ShardKind.Column, hidden, false, ($"{prefix}{names.Gate}", width));
-        _up = new(source, ShardKind.Column, hidden, false, ($"{prefix}{names.Up}", width));
-        _down = new(source, ShardKind.Row, width, false, ($"{prefix}{names.Down}", hidden));
+        var columns = source.Sharding.Width(ShardKind.Column);
+        _gate = new(source, hidden, false, ($"{prefix}{names.Gate}", width, columns));
+        _up = new(source, hidden, false, ($"{prefix}{names.Up}", width, columns));
+        _down = new(source, width, false, ($"{prefix}{names.Down}", hidden, source.Sharding.Width(ShardKind.Row)));
     }
 
     public bool ReadsPlain => false;

@@ -17,7 +17,7 @@ internal interface IMlp
 
 /// <summary>
 /// Mixture of experts: the router's scores choose top_k experts for each token, each of which is a gated MLP; their outputs stay in slots,
-/// which the next norm combines. Experts are divided over ranks; the router is on each.
+/// which the next norm combines. Experts are divided over ranks, or their width is; the router is on each.
 /// </summary>
 internal sealed class Experts : IMlp
 {
@@ -39,12 +39,13 @@ internal sealed class Experts : IMlp
     public Experts(LayerSource source, string prefix, MlpNames names)
     {
         var (tensors, config) = (source.Tensors, source.Config);
-        var shard = source.Shard(ShardKind.Expert);
+        var (shard, columns, rows) = (
+            source.Sharding.Experts, source.Sharding.ExpertWidth(ShardKind.Column), source.Sharding.ExpertWidth(ShardKind.Row));
         _config = config;
         _routerSource = tensors.TakePlain($"{prefix}gate.weight", config.ExpertCount, config.HiddenSize);
         _scoreBiasSource = config.HasScoreBias ? tensors.TakePlain($"{prefix}e_score_correction_bias", config.ExpertCount) : null;
         var all = ExpertTensors.Take(tensors, config, $"{prefix}experts.", names);
-        _sources = new(shard.Of(all.Gate), shard.Of(all.Up), shard.Of(all.Down));
+        _sources = new(columns.Of(shard.Of(all.Gate)), columns.Of(shard.Of(all.Up)), rows.Of(shard.Of(all.Down)));
         _first = (int)shard.Of(config.ExpertCount).First;
     }
 

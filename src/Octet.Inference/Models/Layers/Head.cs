@@ -2,7 +2,10 @@ using Octet.Inference.Loading;
 
 namespace Octet.Inference.Models.Layers;
 
-/// <summary>The first and the last matrix of a model, [vocabulary, hidden] BF16 each, or one for both: rows of token ids, and logits of rows.</summary>
+/// <summary>
+/// The first and the last matrix of a model, [vocabulary, hidden] BF16 each, or one for both: rows of token ids, and logits of rows. The
+/// vocabulary is divided over ranks.
+/// </summary>
 internal sealed class Head
 {
     // Of a tied head that is stored too, as much is compared at a time.
@@ -10,6 +13,7 @@ internal sealed class Head
 
     private readonly SafeTensor _embeddingSource;
     private readonly SafeTensor? _headSource;
+    private readonly (long First, long Count) _range;
     private Tensor _embedding = null!;
     private Weight _head = null!;
 
@@ -20,6 +24,7 @@ internal sealed class Head
     public Head(LayerSource source, string embedding, string head)
     {
         var (tensors, config) = (source.Tensors, source.Config);
+        _range = source.Sharding.Vocabulary.Of(config.VocabularySize);
         _embeddingSource = tensors.TakePlain($"{embedding}.weight", config.VocabularySize, config.HiddenSize);
         if (!config.TieWordEmbeddings)
         {
@@ -34,8 +39,8 @@ internal sealed class Head
     /// <summary>Brings both to the device.</summary>
     public void Load(WeightLoader loader)
     {
-        _embedding = loader.LoadBFloat16(_embeddingSource);
-        _head = new Weight { Values = _headSource is null ? _embedding : loader.LoadBFloat16(_headSource) };
+        _embedding = loader.LoadBFloat16(_embeddingSource, _range.First, _range.Count);
+        _head = new Weight { Values = _headSource is null ? _embedding : loader.LoadBFloat16(_headSource, _range.First, _range.Count) };
     }
 
     /// <summary>Enqueues the residual stream's beginning: the rows of the step's tokens.</summary>

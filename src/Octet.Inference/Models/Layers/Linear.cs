@@ -8,24 +8,21 @@ namespace Octet.Inference.Models.Layers;
 /// </summary>
 internal sealed class Linear
 {
-    private readonly ShardSpec _shard;
     private readonly MatrixSource[] _sources;
-    private readonly SafeTensor[] _biasSources;
+    private readonly (SafeTensor Tensor, long First, long Count)[] _biasSources;
     private Weight[] _weights = [];
     private Tensor?[] _biases = [];
 
     /// <param name="source">Where from.</param>
-    /// <param name="kind">What of it is divided over ranks.</param>
     /// <param name="k">Input features.</param>
     /// <param name="hasBias">Whether each part has a bias.</param>
-    /// <param name="parts">Names without ".weight", and output features.</param>
+    /// <param name="parts">Names without ".weight", output features, and the rank's part.</param>
     /// <exception cref="ModelFormatException">A tensor is missing, or of another type or shape.</exception>
-    public Linear(LayerSource source, ShardKind kind, long k, bool hasBias, params (string Name, long N)[] parts)
+    public Linear(LayerSource source, long k, bool hasBias, params (string Name, long N, ShardSpec Shard)[] parts)
     {
         var tensors = source.Tensors;
-        _shard = source.Shard(kind);
-        _sources = [.. parts.Select(part => _shard.Of(tensors.TakeProjection(part.Name, part.N, k)))];
-        _biasSources = hasBias ? [.. parts.Select(part => tensors.TakePlain($"{part.Name}.bias", part.N))] : [];
+        _sources = [.. parts.Select(part => part.Shard.Of(tensors.TakeProjection(part.Name, part.N, k)))];
+        _biasSources = hasBias ? [.. parts.SelectMany(part => BiasOf(tensors.TakePlain($"{part.Name}.bias", part.N), part.Shard))] : [];
     }
 
     /// <summary>Brings it to the device.</summary>
@@ -36,8 +33,8 @@ internal sealed class Linear
         var isOne = _sources.Length == 1
             || _sources.All(part => part.N % Float8.Block == 0 && part.ScaleRowOffset == 0) && !loader.Maps(_sources);
         _weights = isOne ? [loader.LoadProjection(_sources)] : [.. _sources.Select(part => loader.LoadProjection(part))];
-        Tensor?[] biases = [.. _biasSources.Select(bias => LoadBias(loader, bias))];
-        _biases = biases.Length == 0 ? new Tensor?[_weights.Length] : isOne && biases.Length > 1 ? [loader.Join(biases!)] : biases;
+        Tensor[] biases = [.. _biasSources.Select(bias => loader.LoadBFloat16(bias.Tensor, bias.First, bias.Count))];
+        _biases = biases.Length == 0 ? new Tensor?[_weights.Length] : isOne && biases.Length > 1 ? [loader.Join(biases)] : biases;
     }
 
     /// <summary>Enqueues the product of an FP8 input.</summary>
@@ -69,14 +66,10 @@ internal sealed class Linear
     };
 
     // Where inputs are divided, the first rank alone adds the bias: once in the sum.
-    private Tensor? LoadBias(WeightLoader loader, SafeTensor bias)
+    private static IEnumerable<(SafeTensor Tensor, long First, long Count)> BiasOf(SafeTensor bias, ShardSpec shard)
     {
-        if (_shard.Kind == ShardKind.Column)
-        {
-            var (first, count) = _shard.Of(bias.Shape[0]);
-            return loader.LoadBFloat16(bias, first, count);
-        }
-
-        return _shard.Kind == ShardKind.Row && _shard.Rank > 0 ? null : loader.LoadBFloat16(bias);
+        var features = bias.Shape[0];
+        var (first, count) = shard.Kind == ShardKind.Column ? shard.Of(features) : (0, features);
+        return shard is { Kind: ShardKind.Row, Part: > 0 } ? [] : [(bias, first, count)];
     }
 }

@@ -18,19 +18,38 @@ internal enum ShardKind
     Expert,
 }
 
-/// <summary>A rank's part of a weight: one contiguous range, of equal size on every rank.</summary>
+/// <summary>
+/// One part of a weight: a contiguous range of its features or experts, in whole units. Where the units do not divide evenly, the first
+/// parts have one more.
+/// </summary>
 /// <param name="Kind">What is divided.</param>
-/// <param name="Rank">Which part, from 0.</param>
-/// <param name="Ranks">Parts in all.</param>
-internal readonly record struct ShardSpec(ShardKind Kind, int Rank = 0, int Ranks = 1)
+/// <param name="Part">Which part, from 0.</param>
+/// <param name="Parts">Parts in all.</param>
+/// <param name="Unit">Features or experts that stay together: those of a head, or of a granule. The last unit may be shorter.</param>
+internal readonly record struct ShardSpec(ShardKind Kind, int Part = 0, int Parts = 1, long Unit = 1)
 {
-    /// <summary>The range of so many features or experts this rank has, if they are what is divided.</summary>
-    /// <exception cref="ArgumentException">They do not divide evenly.</exception>
-    public (long First, long Count) Of(long total) => total % Ranks == 0
-        ? (total / Ranks * Rank, total / Ranks)
-        : throw new ArgumentException($"{total} features or experts do not divide evenly over {Ranks} ranks");
+    /// <summary>The range of so many features or experts this part is.</summary>
+    /// <exception cref="ArgumentException">There are fewer units than parts.</exception>
+    public (long First, long Count) Of(long total)
+    {
+        if (Parts == 1)
+        {
+            return (0, total);
+        }
 
-    /// <summary>This rank's part of a matrix.</summary>
+        var units = (total + Unit - 1) / Unit;
+        if (units < Parts)
+        {
+            throw new ArgumentException($"{total} features or experts in units of {Unit} cannot be divided into {Parts} parts");
+        }
+
+        var (each, more) = (units / Parts, units % Parts);
+        var first = (Part * each) + Math.Min(Part, more);
+        var end = first + each + (Part < more ? 1 : 0);
+        return (first * Unit, Math.Min(end * Unit, total) - (first * Unit));
+    }
+
+    /// <summary>This part of a matrix.</summary>
     public MatrixSource Of(MatrixSource matrix)
     {
         switch (Kind)
@@ -46,7 +65,7 @@ internal readonly record struct ShardSpec(ShardKind Kind, int Rank = 0, int Rank
         }
     }
 
-    /// <summary>This rank's part of a matrix for each expert.</summary>
+    /// <summary>This part of a stack of matrices: some of the experts, or of each expert's rows or columns.</summary>
     public MatrixSource[] Of(MatrixSource[] experts)
     {
         if (Kind == ShardKind.Expert)
@@ -57,15 +76,11 @@ internal readonly record struct ShardSpec(ShardKind Kind, int Rank = 0, int Rank
 
         return [.. experts.Select(Of)];
     }
-}
 
-/// <summary>What layers are made from: the checkpoint, the model's shape, and which rank of how many they are for.</summary>
-/// <param name="Tensors">The checkpoint.</param>
-/// <param name="Config">The model's shape.</param>
-/// <param name="Rank">The rank, from 0.</param>
-/// <param name="Ranks">Ranks in all.</param>
-internal sealed record LayerSource(CheckpointTensors Tensors, ModelConfig Config, int Rank = 0, int Ranks = 1)
-{
-    /// <summary>This rank's part of what is divided in that way.</summary>
-    public ShardSpec Shard(ShardKind kind) => new(kind, Rank, Ranks);
+    /// <summary>This part of the values that belong to features, such as biases.</summary>
+    public T[] Of<T>(T[] values)
+    {
+        var (first, count) = Of(values.Length);
+        return values[(int)first..(int)(first + count)];
+    }
 }

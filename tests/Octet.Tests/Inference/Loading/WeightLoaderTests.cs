@@ -87,7 +87,7 @@ public sealed class WeightLoaderTests
                 Assert.Equal(whole, joined);
             }
 
-            Assert.Throws<ArgumentException>(() => new ShardSpec(ShardKind.Row, 0, 3).Of(source));
+            Assert.Throws<ArgumentException>(() => new ShardSpec(ShardKind.Row, 0, 5, 128).Of(source));
             Assert.Throws<ArgumentOutOfRangeException>(() => source.Rows(200, 101));
         }
 

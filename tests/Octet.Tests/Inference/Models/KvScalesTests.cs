@@ -1,6 +1,7 @@
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
+using Octet.Inference.Models.Layers;
 using Octet.Tests.Inference.Loading;
 
 namespace Octet.Tests.Inference.Models;
@@ -116,7 +117,7 @@ public sealed class KvScalesTests
         var config = ModelConfig.Load(copy.Directory);
         using var device = Device.Open(deviceName);
         using var files = CheckpointFiles.Open(copy.Directory);
-        using var cache = new PagedKvCache(device, KvLayout.Of(config), encoding, 16, 2, ModelRegistry.Create(files, config, out _).KvScales);
+        using var cache = new PagedKvCache(device, KvLayout.Of(config), encoding, 16, 2, ModelRegistry.Create(files, config, Sharding.One, out _).KvScales);
         return [.. cache.Layers.Select(layer => (layer.KScales?.ToArray<float>(), layer.VScales?.ToArray<float>()))];
     }
 }
