@@ -21,7 +21,9 @@ internal static class GenerateCommand
         var speculate = NumberOption.Create(
             "--speculate", "Tokens to propose from the text so far and check in one step, 0 to 3; the text stays the same", 0,
             "a whole number from 0 to 3", x => x is >= 0 and <= 3);
-        foreach (var option in (Option[])[prompt, promptFile, speculate, json])
+        var kvTokens = NumberOption.Create<long>(
+            "--kv-tokens", "Tokens the KV cache holds; with less than all texts need, the newest wait; default: what they need", "a whole number from 1", x => x >= 1);
+        foreach (var option in (Option[])[prompt, promptFile, speculate, kvTokens, json])
         {
             command.Add(option);
         }
@@ -45,7 +47,7 @@ internal static class GenerateCommand
             var ids = Encode(chat, parsed, text, model.Directory(parsed));
             var options = sampling.Options(parsed);
             using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, (long)ids.Length + options.MaxTokens, cancellation, options.Choices, parsed.GetValue(speculate));
+            using var loaded = model.Load(parsed, device, (long)ids.Length + options.MaxTokens, cancellation, options.Choices, parsed.GetValue(speculate), parsed.GetValue(kvTokens));
             model.NoteNotApplied(parsed, loaded.GenerationConfig);
             await RunAsync(loaded, ids, options, parsed.GetValue(json), cancellation);
             return CommandLine.Success;
@@ -67,11 +69,13 @@ internal static class GenerateCommand
         var choices = Enumerable.Range(0, options.Choices).Select(_ => new Choice()).ToArray();
         var start = Stopwatch.GetTimestamp();
         var (first, last, drawn, cached) = (TimeSpan.Zero, TimeSpan.Zero, 0, 0);
+        IReadOnlyList<TokenLogprobs?> promptLogprobs = [];
         await foreach (var token in model.GenerateAsync(ids, options, cancellation))
         {
             last = Stopwatch.GetElapsedTime(start);
             first = drawn++ == 0 ? last : first;
             cached = token.CachedTokens;
+            promptLogprobs = token.PromptLogprobs ?? promptLogprobs;
             choices[token.Choice].Add(token);
 
             // Several texts grow together, so each is written at its end.
@@ -87,6 +91,7 @@ internal static class GenerateCommand
 
         // TPOT: the time of every token but the first; tokens per second over the whole request.
         var timePerToken = generated > 1 ? (last - first).TotalMilliseconds / (generated - 1) : 0;
+        var statistics = model.Statistics;
         var rate = last > TimeSpan.Zero ? generated / last.TotalSeconds : 0;
         if (json)
         {
@@ -96,9 +101,12 @@ internal static class GenerateCommand
                 writer.WriteString("device", model.Device.Name);
                 writer.WriteNumber("prompt_tokens", ids.Length);
                 writer.WriteNumber("cached_tokens", cached);
+                writer.WriteNumber("preemptions", statistics.Preemptions);
+                writer.WriteNumber("recomputed_tokens", statistics.RecomputedTokens);
                 writer.WriteNumber("ttft_ms", Math.Round(first.TotalMilliseconds, 3));
                 writer.WriteNumber("tpot_ms", Math.Round(timePerToken, 3));
                 writer.WriteNumber("tokens_per_second", Math.Round(rate, 3));
+                WriteLogprobs(writer, "prompt_logprobs", promptLogprobs, ids);
                 if (choices.Length > 1)
                 {
                     writer.WriteStartArray("choices");
@@ -118,7 +126,44 @@ internal static class GenerateCommand
         Console.Out.WriteLine(choices.Length == 1 ? "" : string.Join($"{Environment.NewLine}{Environment.NewLine}", choices.Select(choice => choice.Text)));
         CommandLine.Note(
             $"{model.Device}: {ids.Length} prompt tokens, {generated} generated ({reason}), TTFT {first.TotalMilliseconds:f1} ms, "
-            + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s");
+            + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s"
+            + (statistics.Preemptions > 0 ? $", {statistics.Preemptions} preemptions, {statistics.RecomputedTokens} tokens computed again" : ""));
+    }
+
+    // One entry for each token; null for the first of a prompt, which has none before it. Nothing where none were asked for.
+    private static void WriteLogprobs(Utf8JsonWriter writer, string name, IReadOnlyList<TokenLogprobs?> logprobs, IReadOnlyList<int> ids)
+    {
+        if (logprobs.Count == 0)
+        {
+            return;
+        }
+
+        writer.WriteStartArray(name);
+        foreach (var (token, id) in logprobs.Zip(ids))
+        {
+            if (token is null)
+            {
+                writer.WriteNullValue();
+                continue;
+            }
+
+            writer.WriteStartObject();
+            writer.WriteNumber("id", id);
+            writer.WriteNumber("logprob", token.Logprob);
+            writer.WriteStartArray("most_likely");
+            foreach (var likely in token.MostLikely)
+            {
+                writer.WriteStartObject();
+                writer.WriteNumber("id", likely.Id);
+                writer.WriteNumber("logprob", likely.Logprob);
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndArray();
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
     }
 
     /// <summary>One continuation.</summary>
@@ -156,31 +201,7 @@ internal static class GenerateCommand
             Ids.ForEach(id => writer.WriteNumberValue(id));
             writer.WriteEndArray();
             writer.WriteString("finish_reason", Reason);
-            if (_logprobs.Count == 0)
-            {
-                return;
-            }
-
-            writer.WriteStartArray("logprobs");
-            foreach (var (token, id) in _logprobs.Zip(Ids))
-            {
-                writer.WriteStartObject();
-                writer.WriteNumber("id", id);
-                writer.WriteNumber("logprob", token.Logprob);
-                writer.WriteStartArray("most_likely");
-                foreach (var likely in token.MostLikely)
-                {
-                    writer.WriteStartObject();
-                    writer.WriteNumber("id", likely.Id);
-                    writer.WriteNumber("logprob", likely.Logprob);
-                    writer.WriteEndObject();
-                }
-
-                writer.WriteEndArray();
-                writer.WriteEndObject();
-            }
-
-            writer.WriteEndArray();
+            WriteLogprobs(writer, "logprobs", _logprobs, Ids);
         }
     }
 }

@@ -66,15 +66,19 @@ internal sealed class ModelArguments
         return device;
     }
 
-    /// <summary>Loads the model with a bar on stderr, with room for one or several texts of so many tokens, as far as its context reaches.</summary>
-    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation, int texts = 1, int speculate = 0)
+    /// <summary>
+    /// Loads the model with a bar on stderr, with room for one or several texts of so many tokens, as far as its context reaches, or for as
+    /// many tokens as given.
+    /// </summary>
+    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation, int texts = 1, int speculate = 0, long? kvTokens = null)
     {
         var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
+        var blockSize = new LanguageModelOptions().KvBlockSize;
         var options = new LanguageModelOptions
         {
             KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
             MaxContext = context,
-            KvCacheTokens = (long)context * texts,
+            KvCacheTokens = kvTokens ?? (context + blockSize - 1L) / blockSize * blockSize * texts,
             Speculate = speculate,
             MaxSequences = Math.Max(texts, new LanguageModelOptions().MaxSequences),
         };

@@ -37,12 +37,15 @@ internal sealed class SamplingArguments
     private readonly Option<int?> _logprobs = NumberOption.Create<int>(
         "--logprobs", "In --json: log probabilities, with this many of the most likely tokens", "a whole number from 0 to 20", x => x is >= 0 and <= 20);
 
+    private readonly Option<int?> _promptLogprobs = NumberOption.Create<int>(
+        "--prompt-logprobs", "In --json: the same for each token of the prompt", "a whole number from 0 to 20", x => x is >= 0 and <= 20);
+
     /// <param name="command">Gets the options.</param>
-    /// <param name="json">Its --json, which --logprobs needs.</param>
+    /// <param name="json">Its --json, which --logprobs and --prompt-logprobs need.</param>
     public SamplingArguments(Command command, Option<bool> json)
     {
         foreach (var option in (Option[])[
-            _maxTokens, _temperature, _topK, _topP, _minP, _repetitionPenalty, _presencePenalty, _frequencyPenalty, _stop, _seed, _n, _logprobs])
+            _maxTokens, _temperature, _topK, _topP, _minP, _repetitionPenalty, _presencePenalty, _frequencyPenalty, _stop, _seed, _n, _logprobs, _promptLogprobs])
         {
             command.Add(option);
         }
@@ -56,9 +59,12 @@ internal sealed class SamplingArguments
         });
         command.Validators.Add(result =>
         {
-            if (result.GetResult(_logprobs) is not null && !result.GetValue(json))
+            foreach (var option in (Option[])[_logprobs, _promptLogprobs])
             {
-                result.AddError("--logprobs needs --json.");
+                if (result.GetResult(option) is not null && !result.GetValue(json))
+                {
+                    result.AddError($"{option.Name} needs --json.");
+                }
             }
         });
     }
@@ -78,5 +84,6 @@ internal sealed class SamplingArguments
         Seed = parsed.GetValue(_seed),
         Choices = parsed.GetValue(_n),
         Logprobs = parsed.GetValue(_logprobs),
+        PromptLogprobs = parsed.GetValue(_promptLogprobs),
     };
 }

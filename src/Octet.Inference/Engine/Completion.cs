@@ -14,6 +14,9 @@ public sealed record Completion(string Text, IReadOnlyList<int> Ids, FinishReaso
     /// <summary>One entry for each of <see cref="Ids"/> where log probabilities were asked for; else none.</summary>
     public IReadOnlyList<TokenLogprobs> Logprobs { get; init; } = [];
 
+    /// <summary>One entry for each token of the prompt, the first of them null, where its log probabilities were asked for; else none.</summary>
+    public IReadOnlyList<TokenLogprobs?> PromptLogprobs { get; init; } = [];
+
     /// <summary>Tokens of the prompt.</summary>
     public int PromptTokens { get; init; }
 
@@ -47,10 +50,13 @@ internal sealed class CompletionBuilder
     }
 
     /// <summary>All of it; cancelled where the last token was not its end.</summary>
-    public Completion Build(int promptTokens) => new(_text.ToString(), _ids, _last.FinishReason!.Value)
+    /// <param name="promptTokens">Tokens of the prompt.</param>
+    /// <param name="promptLogprobs">Their log probabilities; none where they were not asked for.</param>
+    public Completion Build(int promptTokens, IReadOnlyList<TokenLogprobs?> promptLogprobs) => new(_text.ToString(), _ids, _last.FinishReason!.Value)
     {
         StopString = _last.StopString,
         Logprobs = _logprobs,
+        PromptLogprobs = promptLogprobs,
         PromptTokens = promptTokens,
         CachedTokens = _last.CachedTokens,
     };

@@ -23,10 +23,11 @@ internal sealed class Engine : IDisposable
     private readonly List<Request> _requests = [];
     private readonly List<Request> _arrived = [];
     private readonly List<Action<Scheduler>> _commands = [];
-    private readonly List<(Request Request, int Token, TokenLogprobs? Logprobs)> _drawn = [];
+    private readonly List<(GenerationRequest Request, GeneratedToken Token)> _drawn = [];
     private readonly float[] _logits;
     private int[] _accepted = new int[64];
 
+    private EngineStatistics _statistics;
     private Thread? _thread;
     private int _open;
     private volatile bool _stopping;
@@ -41,6 +42,18 @@ internal sealed class Engine : IDisposable
     {
         (_device, _scheduler, _runner, _maxSequences, _maxQueue) = (device, scheduler, runner, maxSequences, maxQueue);
         _logits = new float[logits];
+    }
+
+    /// <summary>What was done so far.</summary>
+    public EngineStatistics Statistics
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _statistics;
+            }
+        }
     }
 
     /// <summary>Queues requests: one, or several whose texts begin with the prompt of the first.</summary>
@@ -242,7 +255,7 @@ internal sealed class Engine : IDisposable
             _runner.Run(plan);
             Accept(plan);
             _scheduler.Commit(plan, _accepted.AsSpan(0, plan.Rows.Count));
-            Telemetry.Step(plan, _drawn.Count, Stopwatch.GetElapsedTime(start));
+            Count(plan, Stopwatch.GetElapsedTime(start));
             Deliver(plan);
         }
         catch (Exception error)
@@ -267,7 +280,25 @@ internal sealed class Engine : IDisposable
         plan.SwapsOut.ForEach(swap => Fail(swap.Sequence, error));
     }
 
-    // The drawn tokens that stand: all up to the first that differs from what was proposed. Nothing of it is visible yet.
+    // Before anything of the step is visible: who has seen a text's end finds all of it counted.
+    private void Count(StepPlan plan, TimeSpan duration)
+    {
+        Telemetry.Step(plan, _drawn.Count, duration);
+        lock (_lock)
+        {
+            _statistics = new EngineStatistics
+            {
+                Steps = _statistics.Steps + 1,
+                PromptTokens = _statistics.PromptTokens + plan.PromptTokens,
+                CachedTokens = _statistics.CachedTokens + plan.CachedTokens,
+                GeneratedTokens = _statistics.GeneratedTokens + _drawn.Count,
+                Preemptions = _statistics.Preemptions + plan.Preempted,
+                RecomputedTokens = _statistics.RecomputedTokens + plan.Recomputed,
+            };
+        }
+    }
+
+    // The drawn tokens that stand: all up to the first that differs from what was proposed, or ends its text. Nothing of it is visible yet.
     private void Accept(StepPlan plan)
     {
         _drawn.Clear();
@@ -292,8 +323,8 @@ internal sealed class Engine : IDisposable
         for (var i = 0; ; i++)
         {
             var token = drawn[known + i - 1];
-            Draw(sequence, token, index, known + i - 1);
-            if (i == proposed || sequence.Proposals[i] != token)
+            var ends = Draw(sequence, token, index, known + i - 1);
+            if (ends || i == proposed || sequence.Proposals[i] != token)
             {
                 PromptLookup.Judge(sequence, proposed, i);
                 return known + i;
@@ -311,26 +342,19 @@ internal sealed class Engine : IDisposable
         return row.Count;
     }
 
-    private void Draw(Sequence sequence, int token, int row, int draw)
+    // Whether the text ends with it. A negative token stands for none.
+    private bool Draw(Sequence sequence, int token, int row, int draw)
     {
-        var alternatives = sequence.Sampling.Logprobs;
-        _drawn.Add((sequence.Owner!, token, alternatives < 0 ? null : _runner.Logprobs(row, draw, alternatives)));
+        var (request, alternatives) = ((GenerationRequest)sequence.Owner!, sequence.Sampling.Logprobs);
+        var next = token < 0 ? new GeneratedToken(token, "") : request.Next(token, alternatives < 0 ? null : _runner.Logprobs(row, draw, alternatives));
+        _drawn.Add((request, next));
         sequence.Tokens.Add(token);
+        return next.FinishReason is not null;
     }
 
     private void Deliver(StepPlan plan)
     {
-        foreach (var (request, token, logprobs) in CollectionsMarshal.AsSpan(_drawn))
-        {
-            if (!request.HasEnded && token >= 0)
-            {
-                ((GenerationRequest)request).Deliver(token, logprobs);
-            }
-            else if (!request.HasEnded)
-            {
-                request.End(request.Sequence.MaskError ?? FiniteLogits.NoToken(request.Sequence.Tokens.Count - 2, _device));
-            }
-        }
+        DeliverDrawn(holdsBack: true);
 
         for (var i = 0; i < plan.Rows.Count; i++)
         {
@@ -344,26 +368,51 @@ internal sealed class Engine : IDisposable
         // Behind all others: it writes over their logits.
         for (var i = plan.DecodeRows; i < plan.Rows.Count; i++)
         {
-            if (plan.Rows[i].Sequence.Owner is EvaluationRequest { HasEnded: false } evaluation)
+            if (plan.Rows[i].Sequence.Owner is { HasEnded: false, Rows: { } rows } request)
             {
-                Evaluate(evaluation, i);
+                Evaluate(request, rows, i);
             }
         }
+
+        DeliverDrawn(holdsBack: false);
     }
 
-    private void Evaluate(EvaluationRequest request, int row)
+    // Tokens that come with log probabilities of their prompt stay until these are there.
+    private void DeliverDrawn(bool holdsBack)
+    {
+        var kept = 0;
+        foreach (var (request, token) in CollectionsMarshal.AsSpan(_drawn))
+        {
+            if (holdsBack && request.AwaitsPrompt)
+            {
+                _drawn[kept++] = (request, token);
+            }
+            else if (!request.HasEnded && token.Id >= 0)
+            {
+                request.Deliver(token);
+            }
+            else if (!request.HasEnded)
+            {
+                request.End(request.Sequence.MaskError ?? FiniteLogits.NoToken(request.Sequence.Tokens.Count - 2, _device));
+            }
+        }
+
+        _drawn.RemoveRange(kept, _drawn.Count - kept);
+    }
+
+    private void Evaluate(Request request, Action<int, ReadOnlySpan<float>> rows, int row)
     {
         try
         {
-            _runner.ReadAllLogits(row, _logits, request.Rows);
+            _runner.ReadAllLogits(row, _logits, rows);
         }
         catch (Exception error)
         {
-            request.End(error);
+            Fail(request.Sequence, error);
             return;
         }
 
-        if (request.Sequence.Pending == 0)
+        if (request is EvaluationRequest && request.Sequence.Pending == 0)
         {
             request.End();
         }

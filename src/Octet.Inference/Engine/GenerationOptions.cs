@@ -74,6 +74,13 @@ public sealed record GenerationOptions
     /// </summary>
     public int? Logprobs { get; init; }
 
+    /// <summary>
+    /// Reports once, with the first token, for each token of the prompt its log probability given those before it, and those of this many
+    /// most likely tokens there, 0 to 20; null: none. They have the bits of <see cref="Models.LanguageModel.LogProbabilities"/>. Such a
+    /// prompt is computed from its beginning: the prefix cache has K and V, but no logits.
+    /// </summary>
+    public int? PromptLogprobs { get; init; }
+
     /// <summary>How many continuations of the prompt, which is computed once.</summary>
     public int Choices { get; init; } = 1;
 

@@ -24,21 +24,27 @@ internal static class LogSoftmax
     public static TokenLogprobs Of(ReadOnlySpan<float> logits, int token, int alternatives)
     {
         var sum = LogSum(logits);
-        var mostLikely = new List<TokenLogprob>(alternatives);
-        for (var count = Math.Min(alternatives, logits.Length); mostLikely.Count < count;)
+        var order = new int[Math.Min(alternatives, logits.Length)];
+        var found = 0;
+        for (var i = 0; i < logits.Length && order.Length > 0; i++)
         {
-            // The largest of those behind the one before; ties: the lowest id first.
-            var (last, value) = mostLikely.Count > 0 ? (mostLikely[^1].Id, logits[mostLikely[^1].Id]) : (-1, float.PositiveInfinity);
-            var next = -1;
-            for (var i = 0; i < logits.Length; i++)
+            // Behind those at least as large: of equal ones, the lowest id comes first.
+            if (found < order.Length || logits[i] > logits[order[^1]])
             {
-                if ((logits[i] < value || (logits[i] == value && i > last)) && (next < 0 || logits[i] > logits[next]))
+                var place = found < order.Length ? found++ : found - 1;
+                for (; place > 0 && logits[i] > logits[order[place - 1]]; place--)
                 {
-                    next = i;
+                    order[place] = order[place - 1];
                 }
-            }
 
-            mostLikely.Add(new TokenLogprob(next, (float)(logits[next] - sum)));
+                order[place] = i;
+            }
+        }
+
+        var mostLikely = new TokenLogprob[found];
+        for (var i = 0; i < found; i++)
+        {
+            mostLikely[i] = new TokenLogprob(order[i], (float)(logits[order[i]] - sum));
         }
 
         return new TokenLogprobs((float)(logits[token] - sum), mostLikely);

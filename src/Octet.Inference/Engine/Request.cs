@@ -20,6 +20,12 @@ internal abstract class Request(Sequence sequence)
     public virtual bool IsBounded => false;
 
     /// <summary>
+    /// Told on the engine's thread of the logits of every token of the prompt, in order: the position of the first token, and logits
+    /// [rows, vocabulary]. What is computed again after a preemption is told again. Null: nobody wants them.
+    /// </summary>
+    public virtual Action<int, ReadOnlySpan<float>>? Rows => null;
+
+    /// <summary>
     /// Tells the owner that there will be nothing more: null where all is done or the owner itself wants no more. May be called from any
     /// thread, and more than once; the engine drops the sequence before its next step.
     /// </summary>
@@ -37,19 +43,20 @@ internal abstract class Request(Sequence sequence)
     protected abstract void Complete(Exception? error);
 }
 
-/// <summary>A token drawn for a request.</summary>
-internal readonly record struct DrawnToken(int Choice, int Id, FinishReason? FinishReason, TokenLogprobs? Logprobs, int CachedTokens);
-
 /// <summary>Where the tokens of a prompt's continuations go, as they are generated; completed with the last of them, or with what went wrong.</summary>
 /// <param name="choices">How many continuations.</param>
-internal sealed class GenerationOutput(int choices)
+/// <param name="prompt">Collects the prompt's log probabilities; null where they are not asked for.</param>
+internal sealed class GenerationOutput(int choices, PromptLogprobs? prompt)
 {
-    private readonly Channel<DrawnToken> _tokens = Channel.CreateUnbounded<DrawnToken>(new() { SingleReader = true });
+    private readonly Channel<GeneratedToken> _tokens = Channel.CreateUnbounded<GeneratedToken>(new() { SingleReader = true });
     private int _open = choices;
 
-    public ChannelReader<DrawnToken> Reader => _tokens.Reader;
+    public ChannelReader<GeneratedToken> Reader => _tokens.Reader;
 
-    public void Write(in DrawnToken token) => _tokens.Writer.TryWrite(token);
+    /// <summary>The prompt's log probabilities; null where they are not asked for.</summary>
+    public PromptLogprobs? Prompt => prompt;
+
+    public void Write(in GeneratedToken token) => _tokens.Writer.TryWrite(token);
 
     /// <summary>Notes the end of one continuation.</summary>
     public void Complete(Exception? error)
@@ -64,23 +71,43 @@ internal sealed class GenerationOutput(int choices)
 /// <summary>A text to continue.</summary>
 /// <param name="sequence">Prompt, room and sampling.</param>
 /// <param name="choice">Which continuation of its prompt it is.</param>
+/// <param name="text">Makes text of its tokens.</param>
 /// <param name="output">Where its tokens go.</param>
-internal sealed class GenerationRequest(Sequence sequence, int choice, GenerationOutput output) : Request(sequence)
+internal sealed class GenerationRequest(Sequence sequence, int choice, ContinuationText text, GenerationOutput output) : Request(sequence)
 {
-    private int _delivered;
+    private int _drawn;
 
     /// <summary>Where its tokens go.</summary>
     public GenerationOutput Output => output;
 
+    /// <summary>Whether its first token waits for log probabilities of the prompt.</summary>
+    public bool AwaitsPrompt => output.Prompt is { IsComplete: false };
+
     public override bool IsBounded => true;
 
-    /// <summary>Gives its owner the next token; the last one ends it.</summary>
-    public void Deliver(int token, TokenLogprobs? logprobs)
+    public override Action<int, ReadOnlySpan<float>>? Rows => AwaitsPrompt ? output.Prompt!.Add : null;
+
+    /// <summary>What the owner will get of the next token that was drawn; the last one has the reason.</summary>
+    public GeneratedToken Next(int token, TokenLogprobs? logprobs)
     {
         FinishReason? reason = Sequence.Sampling.EndTokens.Contains(token) ? FinishReason.Stop
-            : Sequence.PromptLength + ++_delivered >= Sequence.Limit ? FinishReason.Length : null;
-        output.Write(new DrawnToken(choice, token, reason, logprobs, Math.Max(Sequence.CachedTokens, 0)));
-        if (reason is not null)
+            : Sequence.PromptLength + ++_drawn >= Sequence.Limit ? FinishReason.Length : null;
+        var (piece, stop) = text.Push(token, reason);
+        return new GeneratedToken(token, piece, stop is null ? reason : FinishReason.Stop)
+        {
+            Choice = choice,
+            StopString = stop,
+            Logprobs = logprobs,
+            CachedTokens = Math.Max(Sequence.CachedTokens, 0),
+            PromptLogprobs = choice == 0 && text.Tokens == 1 ? output.Prompt?.All : null,
+        };
+    }
+
+    /// <summary>Gives its owner a token; the last one ends it.</summary>
+    public void Deliver(in GeneratedToken token)
+    {
+        output.Write(token);
+        if (token.FinishReason is not null)
         {
             End();
         }
@@ -99,8 +126,7 @@ internal sealed class EvaluationRequest(Sequence sequence, Action<int, ReadOnlyS
     /// <summary>Ends with the last row.</summary>
     public Task Done => _done.Task;
 
-    /// <summary>Told of every run of rows.</summary>
-    public Action<int, ReadOnlySpan<float>> Rows { get; } = rows;
+    public override Action<int, ReadOnlySpan<float>>? Rows => rows;
 
     protected override void Complete(Exception? error)
     {

@@ -110,13 +110,15 @@ internal sealed record SamplingParams
         Require(
             MinTokens >= 0 && MinTokens <= options.MaxTokens,
             $"MinTokens is {MinTokens}{Origin(options.MinTokens)}, but it must be 0 to MaxTokens, which is {options.MaxTokens}");
-        Require(
-            options.Logprobs is null or (>= 0 and <= SamplingOutput.MaxAlternatives),
-            $"Logprobs is {options.Logprobs}, but it must be 0 to {SamplingOutput.MaxAlternatives}");
+        RequireAlternatives("Logprobs", options.Logprobs);
+        RequireAlternatives("PromptLogprobs", options.PromptLogprobs);
     }
 
     private static void RequirePenalty(string name, float penalty, string origin) => Require(
         penalty is >= -LargestPenalty and <= LargestPenalty, $"{name} is {penalty}{origin}, but it must be {-LargestPenalty} to {LargestPenalty}; 0 is none");
+
+    private static void RequireAlternatives(string name, int? alternatives) => Require(
+        alternatives is null or (>= 0 and <= SamplingOutput.MaxAlternatives), $"{name} is {alternatives}, but it must be 0 to {SamplingOutput.MaxAlternatives}");
 
     private static FrozenDictionary<int, float> JoinBiases(GenerationOptions options, GenerationConfig defaults, int vocabulary)
     {

@@ -25,6 +25,7 @@ internal sealed partial class Scheduler
         sequence.Tokens.RemoveRange(length, sequence.Tokens.Count - length);
         sequence.PromptLength = Math.Min(sequence.PromptLength, length);
         sequence.PrefillEnd = Math.Min(sequence.PrefillEnd, length);
+        sequence.Forgotten = Math.Min(sequence.Forgotten, length);
         if (sequence.SwappedBlocks > 0)
         {
             sequence.Computed = length;

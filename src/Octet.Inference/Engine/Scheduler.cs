@@ -240,7 +240,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     // The most of a prompt that one step computes. Another one that begins alike may have come further meanwhile.
     private int ChunkOf(Sequence sequence)
     {
-        if (sequence.Computed < sequence.PromptLength && !sequence.IsEvaluation && blocks.CachedPrefix(sequence) - sequence.Computed is var more
+        if (sequence.Computed < sequence.PromptLength && !sequence.WantsPromptLogits && blocks.CachedPrefix(sequence) - sequence.Computed is var more
             && more > 0)
         {
             blocks.Release(sequence);
@@ -256,6 +256,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     private void AddChunk(Sequence sequence, int count)
     {
         var draws = count == sequence.Pending && !sequence.IsStepped && !sequence.IsEvaluation;
+        _plan.Recomputed += Math.Clamp(sequence.Forgotten - sequence.Computed, 0, count);
         _plan.Add(new ScheduledRow(sequence, sequence.Computed, count, draws ? 1 + sequence.Siblings.Count : 0));
     }
 
@@ -297,7 +298,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
             return blocks.TryGrow(sequence, sequence.Pending, _plan.Copies);
         }
 
-        if (!sequence.IsEvaluation)
+        if (!sequence.WantsPromptLogits)
         {
             blocks.TakePrefix(sequence);
         }
@@ -355,7 +356,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         }
         else
         {
-            _plan.Forgotten += sequence.Computed;
+            sequence.Forgotten = Math.Max(sequence.Forgotten, sequence.Computed);
             blocks.Release(sequence);
         }
 

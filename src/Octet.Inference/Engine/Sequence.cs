@@ -101,6 +101,9 @@ internal sealed class Sequence
     /// <summary>Blocks that wait in host memory, in order of the context; 0: none.</summary>
     public int SwappedBlocks { get; set; }
 
+    /// <summary>Tokens of the prompt that were computed and let go of in a preemption: what is computed of them is computed again.</summary>
+    public int Forgotten { get; set; }
+
     /// <summary>Tokens of the prompt that the prefix cache had when the sequence first ran.</summary>
     public int CachedTokens { get; set; } = -1;
 
@@ -127,6 +130,9 @@ internal sealed class Sequence
 
     /// <summary>Whether it only evaluates its tokens: the logits of all of them are wanted, and none is drawn.</summary>
     public bool IsEvaluation { get; init; }
+
+    /// <summary>Whether the logits of its prompt are wanted, so that all of it is computed and none taken from the prefix cache.</summary>
+    public bool WantsPromptLogits { get => field || IsEvaluation; init; }
 
     /// <summary>Whether it waits for its owner when all its tokens are computed, instead of drawing the next.</summary>
     public bool IsStepped { get; init; }

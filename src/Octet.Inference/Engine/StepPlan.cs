@@ -25,11 +25,26 @@ internal sealed class StepPlan
     /// <summary>Tokens in all.</summary>
     public int Tokens { get; set; }
 
+    /// <summary>Tokens of prompts, without those that are only evaluated.</summary>
+    public int PromptTokens
+    {
+        get
+        {
+            var prompt = 0;
+            for (var i = DecodeRows; i < Rows.Count; i++)
+            {
+                prompt += Rows[i].Sequence.IsEvaluation ? 0 : Rows[i].Count;
+            }
+
+            return prompt;
+        }
+    }
+
     /// <summary>Sequences that were preempted for it.</summary>
     public int Preempted { get; set; }
 
-    /// <summary>Prompt tokens that were computed and let go of.</summary>
-    public int Forgotten { get; set; }
+    /// <summary>Prompt tokens that were computed before, and let go of in a preemption.</summary>
+    public int Recomputed { get; set; }
 
     /// <summary>Prompt tokens of admitted sequences that were cached.</summary>
     public int CachedTokens { get; set; }
@@ -50,7 +65,7 @@ internal sealed class StepPlan
         SwapsOut.Clear();
         SwapsIn.Clear();
         Copies.Clear();
-        (DecodeRows, Tokens, Preempted, Forgotten, CachedTokens) = (0, 0, 0, 0, 0);
+        (DecodeRows, Tokens, Preempted, Recomputed, CachedTokens) = (0, 0, 0, 0, 0);
     }
 
     /// <summary>Adds a row at the end.</summary>

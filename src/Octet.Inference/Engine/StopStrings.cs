@@ -47,7 +47,7 @@ internal sealed class StopStrings(IReadOnlyList<string> stops, bool include)
         string? found = null;
         foreach (var stop in stops)
         {
-            found = stop.Length > (found?.Length ?? 0) && text.EndsWith(stop, StringComparison.Ordinal) ? stop : found;
+            found = stop.Length > (found?.Length ?? 0) && text.EndsWith(stop) ? stop : found;
         }
 
         return found;
@@ -60,7 +60,7 @@ internal sealed class StopStrings(IReadOnlyList<string> stops, bool include)
         foreach (var stop in stops)
         {
             var length = Math.Min(stop.Length - 1, text.Length);
-            while (length > longest && !text.EndsWith(stop[..length], StringComparison.Ordinal))
+            while (length > longest && !text.AsSpan().EndsWith(stop.AsSpan(0, length)))
             {
                 length--;
             }

@@ -27,9 +27,9 @@ internal static class Telemetry
     public static readonly Counter<long> Preemptions =
         Meter.CreateCounter<long>("octet.preemptions", "{preemption}", "Times a text had to give its KV blocks up for others");
 
-    /// <summary>Prompt tokens a preempted text has to compute again, where the prefix cache has not kept them.</summary>
+    /// <summary>Prompt tokens that preempted texts computed again, as the prefix cache had not kept them.</summary>
     public static readonly Counter<long> RecomputedTokens =
-        Meter.CreateCounter<long>("octet.recomputed_tokens", "{token}", "Prompt tokens let go of by preempted texts");
+        Meter.CreateCounter<long>("octet.recomputed_tokens", "{token}", "Prompt tokens that preempted texts computed again");
 
     /// <summary>Prompt tokens taken from the prefix cache.</summary>
     public static readonly Counter<long> CachedTokens =
@@ -38,18 +38,12 @@ internal static class Telemetry
     /// <summary>Records a step.</summary>
     public static void Step(StepPlan plan, int drawn, TimeSpan duration)
     {
-        var prompt = 0;
-        for (var i = plan.DecodeRows; i < plan.Rows.Count; i++)
-        {
-            prompt += plan.Rows[i].Sequence.IsEvaluation ? 0 : plan.Rows[i].Count;
-        }
-
         var kind = plan.DecodeRows == plan.Rows.Count ? "decode" : plan.DecodeRows == 0 ? "prefill" : "mixed";
         StepDuration.Record(duration.TotalSeconds, new KeyValuePair<string, object?>("kind", kind));
-        PromptTokens.Add(prompt);
+        PromptTokens.Add(plan.PromptTokens);
         GeneratedTokens.Add(drawn);
         CachedTokens.Add(plan.CachedTokens);
         Preemptions.Add(plan.Preempted);
-        RecomputedTokens.Add(plan.Forgotten);
+        RecomputedTokens.Add(plan.Recomputed);
     }
 }

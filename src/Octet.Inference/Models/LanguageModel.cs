@@ -80,6 +80,9 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Tokens the KV cache holds over all requests.</summary>
     public long KvCacheTokens => (long)_cache.Blocks * _cache.BlockSize;
 
+    /// <summary>What was done since it was loaded: steps, tokens, preemptions; from any thread.</summary>
+    public EngineStatistics Statistics => _engine.Statistics;
+
     /// <summary>The checkpoint's tokenizer: tokenizer.json, read when first used.</summary>
     /// <exception cref="ModelFormatException">The file is missing, damaged or of a kind that is not supported.</exception>
     public ModelTokenizer Tokenizer => _tokenizer.Value;
@@ -140,7 +143,7 @@ public sealed class LanguageModel : IDisposable
 
         // What is wrong shows here and not at the first token; each enumeration then is a request of its own.
         CreateRequests(ids, options);
-        return TokenStream.RunAsync(_engine, Tokenizer, Create, options, StopsOf(options), cancellation);
+        return TokenStream.RunAsync(_engine, Create, cancellation);
 
         GenerationRequest[] Create()
         {
@@ -185,18 +188,20 @@ public sealed class LanguageModel : IDisposable
     {
         var tokens = GenerateAsync(prompt, options, cancellation);
         var choices = Enumerable.Range(0, options?.Choices ?? 1).Select(_ => new CompletionBuilder()).ToArray();
+        IReadOnlyList<TokenLogprobs?> promptLogprobs = [];
         try
         {
             await foreach (var token in tokens.ConfigureAwait(false))
             {
                 choices[token.Choice].Add(token);
+                promptLogprobs = token.PromptLogprobs ?? promptLogprobs;
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
         }
 
-        return Array.ConvertAll(choices, choice => choice.Build(prompt.Count));
+        return Array.ConvertAll(choices, choice => choice.Build(prompt.Count, promptLogprobs));
     }
 
     /// <summary>Opens a text whose tokens the caller chooses.</summary>
@@ -221,16 +226,21 @@ public sealed class LanguageModel : IDisposable
     private void Logits(
         ReadOnlySpan<int> ids, int start, Action<int, ReadOnlySpan<float>> rows, int? chunk, CancellationToken cancellation)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
         ArgumentNullException.ThrowIfNull(rows);
         ArgumentOutOfRangeException.ThrowIfLessThan(chunk ?? 1, 1, nameof(chunk));
-        CheckIds(ids);
-        var sequence = new Sequence(Interlocked.Increment(ref _ids), ids, ids.Length) { IsEvaluation = true, MaxChunk = chunk ?? int.MaxValue };
-        var request = new EvaluationRequest(sequence, (first, logits) =>
+        Evaluate(ids, (first, logits) =>
         {
             FiniteLogits.Check(logits, Config.VocabularySize, start + first, Device);
             rows(first, logits);
-        });
+        }, chunk, cancellation);
+    }
+
+    private void Evaluate(ReadOnlySpan<int> ids, Action<int, ReadOnlySpan<float>> rows, int? chunk, CancellationToken cancellation)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        CheckIds(ids);
+        var sequence = new Sequence(Interlocked.Increment(ref _ids), ids, ids.Length) { IsEvaluation = true, MaxChunk = chunk ?? int.MaxValue };
+        var request = new EvaluationRequest(sequence, rows);
         _engine.Submit(request);
         using var registration = cancellation.Register(() => request.End(new OperationCanceledException(cancellation)));
         request.Done.GetAwaiter().GetResult();
@@ -246,15 +256,9 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<TokenLogprobs?> LogProbabilities(ReadOnlySpan<int> ids, int alternatives = 0, CancellationToken cancellation = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(alternatives);
-        var (tokens, all, width) = (ids.ToArray(), new List<TokenLogprobs?> { null }, Config.VocabularySize);
-        Logits(ids, (first, logits) =>
-        {
-            for (var row = 0; row < logits.Length / width && first + row + 1 < tokens.Length; row++)
-            {
-                all.Add(LogSoftmax.Of(logits.Slice(row * width, width), tokens[first + row + 1], alternatives));
-            }
-        }, null, cancellation);
-        return all;
+        var logprobs = new PromptLogprobs(ids.ToArray(), Config.VocabularySize, alternatives, Device);
+        Evaluate(ids, logprobs.Add, null, cancellation);
+        return logprobs.All;
     }
 
     /// <summary>
@@ -321,7 +325,8 @@ public sealed class LanguageModel : IDisposable
         Require(
             options.Choices >= 1 && options.Choices <= _maxSequences,
             $"Choices is {options.Choices}, but it must be 1 to MaxSequences, which is {_maxSequences}: they begin together");
-        Require(StopsOf(options).All(stop => stop.Length > 0), "StopStrings has an empty string, which would end every text at once");
+        var stops = options.StopStrings ?? GenerationConfig.StopStrings;
+        Require(stops.All(stop => stop.Length > 0), "StopStrings has an empty string, which would end every text at once");
         var sampling = SamplingParams.Resolve(options, GenerationConfig, EndTokens(), prompt.Length, Config.VocabularySize);
         Require(prompt.Length < MaxContext, $"the prompt has {prompt.Length} tokens, the context {MaxContext}: no room is left for a continuation");
         var limit = prompt.Length + Math.Min(options.MaxTokens, MaxContext - prompt.Length);
@@ -329,7 +334,8 @@ public sealed class LanguageModel : IDisposable
             limit <= KvCacheTokens,
             $"prompt and continuation may take {limit} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
 
-        var output = new GenerationOutput(options.Choices);
+        var logprobs = options.PromptLogprobs is { } alternatives ? new PromptLogprobs(prompt, Config.VocabularySize, alternatives, Device) : null;
+        var output = new GenerationOutput(options.Choices, logprobs);
         var requests = new GenerationRequest[options.Choices];
         for (var choice = 0; choice < requests.Length; choice++)
         {
@@ -337,8 +343,10 @@ public sealed class LanguageModel : IDisposable
             {
                 Sampling = choice == 0 ? sampling : sampling with { Seed = unchecked(sampling.Seed + choice) },
                 IsSibling = choice > 0,
+                WantsPromptLogits = logprobs is not null,
             };
-            requests[choice] = new GenerationRequest(sequence, choice, output);
+            var text = new ContinuationText(Tokenizer, prompt, new StopStrings(stops, options.IncludeStopString), sampling.MinTokens);
+            requests[choice] = new GenerationRequest(sequence, choice, text, output);
             if (choice > 0)
             {
                 requests[0].Sequence.Siblings.Add(sequence);
@@ -347,8 +355,6 @@ public sealed class LanguageModel : IDisposable
 
         return requests;
     }
-
-    private IReadOnlyList<string> StopsOf(GenerationOptions options) => options.StopStrings ?? GenerationConfig.StopStrings;
 
     private static void Require(bool condition, string problem)
     {

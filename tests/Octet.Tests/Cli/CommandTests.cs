@@ -165,6 +165,36 @@ public sealed class CommandTests
     }
 
     [Fact]
+    public async Task Generate_gives_the_log_probabilities_of_the_prompt()
+    {
+        var (code, output, _) = await Run("generate", "--prompt", "ROMEO:", "--max-tokens", "1", "--prompt-logprobs", "2", "--device", "cpu", "--json");
+        Assert.Equal(0, code);
+        using var json = JsonDocument.Parse(output);
+        var logprobs = json.RootElement.GetProperty("prompt_logprobs").EnumerateArray().ToArray();
+        Assert.Equal(json.RootElement.GetProperty("prompt_tokens").GetInt32(), logprobs.Length);
+        Assert.Equal(JsonValueKind.Null, logprobs[0].ValueKind);
+        Assert.All(logprobs.Skip(1), token =>
+        {
+            Assert.True(token.GetProperty("logprob").GetDouble() < 0);
+            Assert.Equal(2, token.GetProperty("most_likely").GetArrayLength());
+        });
+    }
+
+    [Fact]
+    public async Task Generate_with_room_for_3_of_16_texts_says_how_often_one_made_room_and_gives_the_same_texts()
+    {
+        string[] arguments = ["generate", "--prompt", "ROMEO:", "--max-tokens", "120", "--temperature", "1", "--seed", "3", "--n", "16", "--device", "cpu", "--json"];
+        using var roomy = JsonDocument.Parse((await Run(arguments)).Output);
+        var (code, output, _) = await Run([.. arguments, "--kv-tokens", "384"]);
+        Assert.Equal(0, code);
+        using var tight = JsonDocument.Parse(output);
+        Assert.Equal(0, roomy.RootElement.GetProperty("preemptions").GetInt32());
+        Assert.True(tight.RootElement.GetProperty("preemptions").GetInt32() > 0, output);
+        Assert.True(tight.RootElement.GetProperty("recomputed_tokens").GetInt32() >= 0, output);
+        Assert.Equal(roomy.RootElement.GetProperty("choices").GetRawText(), tight.RootElement.GetProperty("choices").GetRawText());
+    }
+
+    [Fact]
     public async Task Without_a_native_library_generate_runs_on_cpu_and_says_so_in_one_line()
     {
         var (code, output, error) = await OctetProcess.Run(
@@ -236,6 +266,9 @@ public sealed class CommandTests
     [InlineData("generate", "--prompt", "x", "--max-tokens", "many")]
     [InlineData("generate", "--prompt", "x", "--logprobs", "2")]
     [InlineData("generate", "--prompt", "x", "--logprobs", "21", "--json")]
+    [InlineData("generate", "--prompt", "x", "--prompt-logprobs", "2")]
+    [InlineData("generate", "--prompt", "x", "--prompt-logprobs", "21", "--json")]
+    [InlineData("generate", "--prompt", "x", "--kv-tokens", "0")]
     [InlineData("generate", "--prompt", "x", "--stop", "")]
     [InlineData("generate", "--prompt", "x", "--n", "0")]
     [InlineData("generate", "--prompt", "x", "--min-p", "1.5")]

@@ -31,6 +31,8 @@ public sealed class EngineTests
         var preemptions = await Counted("octet.preemptions", async () =>
             together = await Task.WhenAll(requests.Select(request => Ids(crowded, request.Prompt, request.Options))));
         Assert.True(preemptions > 0, "nothing was preempted");
+        Assert.Equal(preemptions, crowded.Statistics.Preemptions);
+        Assert.Equal(together.Sum(ids => ids.Length), crowded.Statistics.GeneratedTokens);
         for (var i = 0; i < texts; i++)
         {
             Assert.Equal(alone[i], together[i]);

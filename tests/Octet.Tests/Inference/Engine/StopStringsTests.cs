@@ -87,6 +87,24 @@ public sealed class StopStringsTests : IDisposable
         }
     }
 
+    // The engine itself ends a text with the token that completes its stop string, also amid the proposals of a step.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(3)]
+    public async Task No_token_is_drawn_behind_a_stop_string(int proposals)
+    {
+        // Prompts that repeat themselves, so that proposals are accepted.
+        int[][] prompts = [.. Enumerable.Range(0, 12).Select(i => (int[])[.. Enumerable.Range(0, 96).Select(at => 40 + (at + i) % 8)])];
+        var options = new GenerationOptions { MaxTokens = 40, Temperature = 0, IgnoreEndOfText = true };
+        var whole = await Task.WhenAll(prompts.Select(prompt => _model.CompleteAsync(prompt, options, Cancellation)));
+
+        using var model = LanguageModel.Load(TinyModel.Directory, _device, new() { KvCacheTokens = 4096, Speculate = proposals });
+        var texts = await Task.WhenAll(prompts.Select((prompt, i) => model.GenerateAsync(
+            prompt, options with { StopStrings = [whole[i].Text.Substring(20 + i, 3)] }, Cancellation).ToListAsync(Cancellation).AsTask()));
+        Assert.All(texts, text => Assert.NotNull(text[^1].StopString));
+        Assert.Equal(texts.Sum(text => text.Count), model.Statistics.GeneratedTokens);
+    }
+
     [Fact]
     public async Task What_was_held_back_for_a_stop_string_is_given_at_the_end()
     {
