@@ -22,6 +22,8 @@ public sealed partial class ReadmeTests
         ["dotnet run -c Release --project src/Octet.Cli --"] = Check.At("src/Octet.Cli/Octet.Cli.csproj"),
         ["dotnet run -c Release --project src/Octet.Cli -- generate --prompt \"ROMEO:\""] = Check.Runs("generated"),
         ["eng/test.sh"] = Check.At("eng/test.sh"),
+        ["dotnet run --project samples/Generate"] = Check.By(typeof(SamplesTests)),
+        ["dotnet run --project samples/CustomSampler"] = Check.By(typeof(SamplesTests)),
         ["dotnet test -c Release"] = Check.By(typeof(DotnetTests)),
         ["dotnet test -c Release --filter-class \"*.ReadmeTests\""] = Check.By(typeof(DotnetTests)),
         ["dotnet pack src/Octet.Cli -c Release -o build/packages"] = Check.By(typeof(DotnetTests)),
