@@ -13,6 +13,7 @@ public partial class InteropBenchmarks
     private Device? _device;
     private DeviceEvent? _event;
     private DeviceGraph? _graph;
+    private readonly List<Tensor> _tensors = [];
     private NormArgs _norm;
     private GemmArgs _gemm;
 
@@ -30,16 +31,16 @@ public partial class InteropBenchmarks
 
         _norm = new NormArgs
         {
-            X = Tensor.Create(_device, DType.BFloat16, 0, 4096), Weight = Tensor.Create(_device, DType.BFloat16, 4096), Eps = 1e-6f,
-            Output = Tensor.Create(_device, DType.BFloat16, 0, 4096),
+            X = Create(DType.BFloat16, 0, 4096), Weight = Create(DType.BFloat16, 4096), Eps = 1e-6f,
+            Output = Create(DType.BFloat16, 0, 4096),
         };
         _gemm = new GemmArgs
         {
-            A = Tensor.Create(_device, DType.BFloat16, 0, 128), B = new Weight { Values = Tensor.Create(_device, DType.BFloat16, 64, 128) },
-            Output = Tensor.Create(_device, DType.BFloat16, 0, 64),
+            A = Create(DType.BFloat16, 0, 128), B = new Weight { Values = Create(DType.BFloat16, 64, 128) },
+            Output = Create(DType.BFloat16, 0, 64),
         };
         var bytes = Ops.GemmWorkspace(_device, _gemm);
-        _gemm = _gemm with { Workspace = bytes == 0 ? null : Tensor.Create(_device, DType.Byte, bytes) };
+        _gemm = _gemm with { Workspace = bytes == 0 ? default : Create(DType.Byte, bytes) };
     }
 
     /// <summary>A call that returns a number.</summary>
@@ -66,16 +67,16 @@ public partial class InteropBenchmarks
     [GlobalCleanup]
     public void CleanUp()
     {
-        _norm.X.Dispose();
-        _norm.Weight.Dispose();
-        _norm.Output!.Dispose();
-        _gemm.A.Dispose();
-        _gemm.B.Values.Dispose();
-        _gemm.Output.Dispose();
-        _gemm.Workspace?.Dispose();
+        _tensors.ForEach(tensor => tensor.Dispose());
         _graph?.Dispose();
         _event?.Dispose();
         _device?.Dispose();
+    }
+
+    private TensorView Create(DType type, params ReadOnlySpan<long> shape)
+    {
+        _tensors.Add(Tensor.Create(_device!, type, shape));
+        return _tensors[^1];
     }
 
     [LibraryImport("octet")]

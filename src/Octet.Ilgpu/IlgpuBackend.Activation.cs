@@ -11,8 +11,8 @@ public sealed unsafe partial class IlgpuBackend
         {
             Gate = View<ushort>(args.Gate),
             Up = View<ushort>(args.Up),
-            Output = args.Scales is null ? View<ushort>(args.Output) : ArrayView<ushort>.Empty,
-            Codes = args.Scales is null ? ArrayView<byte>.Empty : View<byte>(args.Output),
+            Output = args.Scales.IsNull ? View<ushort>(args.Output) : ArrayView<ushort>.Empty,
+            Codes = args.Scales.IsNull ? ArrayView<byte>.Empty : View<byte>(args.Output),
             Scales = View<float>(args.Scales),
             Rows = args.Gate.Shape[0],
             Columns = args.Gate.Shape[1],
@@ -20,7 +20,7 @@ public sealed unsafe partial class IlgpuBackend
             GateStride = args.Gate.Strides[0],
             UpStride = args.Up.Strides[0],
             OutputStride = args.Output.Strides[0],
-            ScaleStride = args.Scales?.Strides[0] ?? 0,
+            ScaleStride = StrideOf(args.Scales),
         };
         _activation.Launch(Stream(stream), kernel.Rows * kernel.ColumnBlocks, _shape.Threads, kernel);
     }

@@ -40,7 +40,7 @@ public sealed unsafe partial class IlgpuBackend
     }
 
     private AttentionPanel<T> Panel<T>(
-        Tensor q, KvCache cache, Tensor blockTable, Tensor? sinks, Tensor? output, long maxContext, float scale, int window)
+        TensorView q, KvCache cache, TensorView blockTable, TensorView sinks, TensorView output, long maxContext, float scale, int window)
         where T : unmanaged => new()
         {
             Cache = Cache<T>(cache),
@@ -49,7 +49,7 @@ public sealed unsafe partial class IlgpuBackend
             Output = View<ushort>(output),
             Sinks = View<float>(sinks),
             QStride = q.Strides[0],
-            OutputStride = output?.Strides[0] ?? 0,
+            OutputStride = StrideOf(output),
             BlockTableStride = blockTable.Strides[0],
             BlockTableColumns = blockTable.Shape[1],
             MaxContext = maxContext,

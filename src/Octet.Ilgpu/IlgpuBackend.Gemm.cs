@@ -38,19 +38,19 @@ public sealed unsafe partial class IlgpuBackend
         });
     }
 
-    private Product<T> Product<T>(Tensor a, Tensor? aScales, Weight b) where T : unmanaged => new()
+    private Product<T> Product<T>(TensorView a, TensorView aScales, Weight b) where T : unmanaged => new()
     {
         A = View<T>(a),
         AScales = View<float>(aScales),
         B = View<T>(b.Values),
         BScales = View<float>(b.Scales),
         AStride = a.Strides[0],
-        AScaleStride = aScales?.Strides[0] ?? 0,
+        AScaleStride = StrideOf(aScales),
         BStride = b.Values.Strides[^2],
-        BScaleStride = b.Scales?.Strides[^2] ?? 0,
+        BScaleStride = b.Scales.IsNull ? 0 : b.Scales.Strides[^2],
         K = b.K,
-        ScaleRowOffset = b.Scales is null ? 0 : b.ScaleRowOffset,
-        ScaleColumnOffset = b.Scales is null ? 0 : b.ScaleColumnOffset,
+        ScaleRowOffset = b.Scales.IsNull ? 0 : b.ScaleRowOffset,
+        ScaleColumnOffset = b.Scales.IsNull ? 0 : b.ScaleColumnOffset,
     };
 
     private ExpertProduct Experts(QuantizedTensor x, Weight weight) => new()

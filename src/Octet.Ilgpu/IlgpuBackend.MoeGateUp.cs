@@ -29,7 +29,7 @@ public sealed unsafe partial class IlgpuBackend
     /// <inheritdoc/>
     public override long MoeGateUpWorkspace(in MoeGateUpArgs args) => 0;
 
-    private ExpertTiles Tiles(Tensor expertOffsets, long slots) =>
+    private ExpertTiles Tiles(TensorView expertOffsets, long slots) =>
         new() { Offsets = View<int>(expertOffsets), Experts = (int)expertOffsets.ElementCount - 1, Slots = slots };
 }
 

@@ -23,14 +23,14 @@ public sealed unsafe partial class IlgpuBackend
             IsSigmoid = args.Scoring == MoeScoring.Sigmoid ? 1 : 0,
             ScoreBias = View<float>(args.ScoreBias),
         });
-        if (args.ExpertOffsets is not null)
+        if (!args.ExpertOffsets.IsNull)
         {
             MoeSort(stream, Sort(in args));
         }
     }
 
     /// <inheritdoc/>
-    public override long MoeRouteWorkspace(in MoeRouteArgs args) => args.ExpertOffsets is null ? 0 : MoeSortWorkspace(Sort(in args));
+    public override long MoeRouteWorkspace(in MoeRouteArgs args) => args.ExpertOffsets.IsNull ? 0 : MoeSortWorkspace(Sort(in args));
 
     private static MoeSortArgs Sort(in MoeRouteArgs args) => new()
     {

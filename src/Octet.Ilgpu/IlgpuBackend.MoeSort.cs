@@ -16,7 +16,7 @@ public sealed unsafe partial class IlgpuBackend
         var queue = Stream(stream);
         var offsets = View<int>(args.ExpertOffsets);
         var (sortScratch, scanScratch) = SortScratch(pairs, experts);
-        var workspace = _memory.Bytes(args.Workspace!.Address, args.Workspace.SizeInBytes).Cast<int>();
+        var workspace = _memory.Bytes(args.Workspace.Address, args.Workspace.SizeInBytes).Cast<int>();
         var keys = workspace.SubView(0, pairs);
         var values = workspace.SubView(pairs, pairs);
         var counts = workspace.SubView(2L * pairs, experts + 1);

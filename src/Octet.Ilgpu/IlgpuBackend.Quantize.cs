@@ -8,7 +8,7 @@ public sealed unsafe partial class IlgpuBackend
     public override void Quantize(DeviceStream stream, in QuantizeArgs args) =>
         Quantize(stream, args.X, args.Output.Values, args.Output.Scales, 1);
 
-    private void Quantize(DeviceStream stream, Tensor x, Tensor codes, Tensor scales, int blockRows)
+    private void Quantize(DeviceStream stream, TensorView x, TensorView codes, TensorView scales, int blockRows)
     {
         if (x.DType == DType.Float32)
         {

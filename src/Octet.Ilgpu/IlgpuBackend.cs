@@ -168,7 +168,7 @@ public sealed unsafe partial class IlgpuBackend : Backend
 
     private static AcceleratorStream Stream(DeviceStream stream) => ((StreamHandle)stream.Handle).Queue;
 
-    private ArrayView<T> View<T>(Tensor? tensor) where T : unmanaged => _memory.View<T>(tensor);
+    private ArrayView<T> View<T>(in TensorView tensor) where T : unmanaged => _memory.View<T>(tensor);
 
     private static long Blocks(long elements) => (elements + Octet.Float8.Block - 1) / Octet.Float8.Block;
 

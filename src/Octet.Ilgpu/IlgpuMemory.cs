@@ -49,9 +49,9 @@ internal sealed unsafe class IlgpuMemory(string name, Accelerator accelerator)
     }
 
     /// <summary>The memory from a tensor's first element to its last; empty for null and for a tensor without elements.</summary>
-    public ArrayView<T> View<T>(Tensor? tensor) where T : unmanaged
+    public ArrayView<T> View<T>(in TensorView tensor) where T : unmanaged
     {
-        if (tensor is null || tensor.ElementCount == 0)
+        if (tensor.ElementCount == 0)
         {
             return ArrayView<T>.Empty;
         }
@@ -63,7 +63,7 @@ internal sealed unsafe class IlgpuMemory(string name, Accelerator accelerator)
     /// The buffer that holds a tensor's last element, and the index in it of the tensor's first, which may be negative: a cache or a
     /// table may claim what lies before the part that exists.
     /// </summary>
-    public (ArrayView<T> Buffer, long First) Claim<T>(Tensor tensor) where T : unmanaged
+    public (ArrayView<T> Buffer, long First) Claim<T>(in TensorView tensor) where T : unmanaged
     {
         if (tensor.ElementCount == 0)
         {
@@ -74,7 +74,7 @@ internal sealed unsafe class IlgpuMemory(string name, Accelerator accelerator)
         return (buffer.All.Cast<T>(), (tensor.Address - buffer.Start) / sizeof(T));
     }
 
-    private static long Last(Tensor tensor)
+    private static long Last(in TensorView tensor)
     {
         long last = 0;
         for (var i = 0; i < tensor.Rank; i++)

@@ -60,8 +60,8 @@ public sealed class OpContractTests
         Q = Zeros(device, DType.BFloat16, Tokens, QHeads, HeadDim),
         K = Zeros(device, DType.BFloat16, Tokens, KvHeads, HeadDim),
         V = Zeros(device, DType.BFloat16, Tokens, KvHeads, HeadDim),
-        QNorm = qNorm == 0 ? null : Zeros(device, DType.BFloat16, qNorm),
-        KNorm = kNorm == 0 ? null : Zeros(device, DType.BFloat16, kNorm),
+        QNorm = qNorm == 0 ? default : Zeros(device, DType.BFloat16, qNorm),
+        KNorm = kNorm == 0 ? default : Zeros(device, DType.BFloat16, kNorm),
         Eps = 1e-6f,
         CosSin = Zeros(device, DType.Float32, 10, rotaryDim),
         Positions = Zeros(device, DType.Int32, Tokens),
@@ -74,7 +74,7 @@ public sealed class OpContractTests
         },
     };
 
-    private static Tensor Zeros(Device device, DType type, params long[] shape)
+    private static TensorView Zeros(Device device, DType type, params long[] shape)
     {
         var tensor = Tensor.Create(device, type, shape);
         device.Stream.Fill(tensor, 0);

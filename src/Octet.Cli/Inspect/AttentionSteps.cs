@@ -70,7 +70,7 @@ internal static class AttentionSteps
         plan =>
         {
             var qkv = plan.New(DType.BFloat16, tokens, (queryHeads + 2 * kvHeads) * HeadDim);
-            Tensor Heads(int first, int count) => qkv.Slice(1, first * HeadDim, count * HeadDim).SplitLast(count, HeadDim);
+            TensorView Heads(int first, int count) => qkv.Slice(1, first * HeadDim, count * HeadDim).SplitLast(count, HeadDim);
             Ops.Rope(plan.Stream, new()
             {
                 Q = Heads(0, queryHeads),
@@ -108,7 +108,7 @@ internal static class AttentionSteps
     {
         K = plan.New(bfloat16 ? DType.BFloat16 : plan.Float8, blocks, kvHeads, Page, headDim),
         V = plan.New(bfloat16 ? DType.BFloat16 : plan.Float8, blocks, kvHeads, headDim, Page),
-        KScales = bfloat16 ? null : plan.New(DType.Float32, 1),
-        VScales = bfloat16 ? null : plan.New(DType.Float32, 1),
+        KScales = bfloat16 ? default : plan.New(DType.Float32, 1),
+        VScales = bfloat16 ? default : plan.New(DType.Float32, 1),
     };
 }

@@ -22,7 +22,7 @@ internal sealed class OpSession(string device) : IDisposable
     public DType Float8 => Device.Float8;
 
     /// <summary>A tensor of zeros; gone with the next <see cref="Forget"/>.</summary>
-    public Tensor New(DType type, params ReadOnlySpan<long> shape)
+    public TensorView New(DType type, params ReadOnlySpan<long> shape)
     {
         var tensor = Tensor.Create(Device, type, shape);
         _tensors.Add(tensor);
@@ -35,12 +35,12 @@ internal sealed class OpSession(string device) : IDisposable
     }
 
     /// <summary>i32 numbers that decide what is computed; a planned device needs none.</summary>
-    public Tensor Numbers(Func<long, long> number, params ReadOnlySpan<long> shape) => Numbers(DType.Int32, shape, i => (int)number(i));
+    public TensorView Numbers(Func<long, long> number, params ReadOnlySpan<long> shape) => Numbers(DType.Int32, shape, i => (int)number(i));
 
     /// <summary>0, 1, 2, ... as i64.</summary>
-    public Tensor Ascending(long count) => Numbers(DType.Int64, [count], i => i);
+    public TensorView Ascending(long count) => Numbers(DType.Int64, [count], i => i);
 
-    private Tensor Numbers<T>(DType type, ReadOnlySpan<long> shape, Func<long, T> number) where T : unmanaged
+    private TensorView Numbers<T>(DType type, ReadOnlySpan<long> shape, Func<long, T> number) where T : unmanaged
     {
         var tensor = New(type, shape);
         if (!_isPlanned)
@@ -65,8 +65,8 @@ internal sealed class OpSession(string device) : IDisposable
         ? new() { Values = New(Float8, n, k), Scales = New(DType.Float32, Blocks(n), Blocks(k)) }
         : new() { Values = New(Float8, experts, n, k), Scales = New(DType.Float32, experts, Blocks(n), Blocks(k)) };
 
-    /// <summary>Scratch memory; null for 0 bytes.</summary>
-    public Tensor? Workspace(long sizeInBytes) => sizeInBytes == 0 ? null : New(DType.Byte, sizeInBytes);
+    /// <summary>Scratch memory; none for 0 bytes.</summary>
+    public TensorView Workspace(long sizeInBytes) => sizeInBytes == 0 ? default : New(DType.Byte, sizeInBytes);
 
     /// <summary>Runs a step on a planned device; gives the bytes of its workspace and its launches.</summary>
     public (long Workspace, List<PlannedLaunch> Launches) Plan(Step step)

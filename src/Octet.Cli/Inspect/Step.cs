@@ -169,7 +169,7 @@ internal sealed record Step(
 
     private static GemmArgs NewGemm(OpSession plan, long m, long n, long k, bool bfloat16)
     {
-        var a = bfloat16 ? new QuantizedTensor(plan.New(DType.BFloat16, m, k), null!) : plan.Quantized(m, k);
+        var a = bfloat16 ? new QuantizedTensor(plan.New(DType.BFloat16, m, k), default) : plan.Quantized(m, k);
         return new()
         {
             A = a.Values,
@@ -180,7 +180,7 @@ internal sealed record Step(
     }
 
     // Partial sums where the product is split, else the product.
-    private static Tensor GemmForNext(OpSession plan, GemmArgs args, out long segments)
+    private static TensorView GemmForNext(OpSession plan, GemmArgs args, out long segments)
     {
         segments = Ops.GemmSegments(plan.Device, args);
         var sums = segments == 0 ? args.Output : plan.New(DType.Float32, segments, args.Output.Shape[0], args.Output.Shape[1]);
@@ -195,7 +195,7 @@ internal sealed record Step(
     private static double GemmMacs(KernelCost kernel, long m, long n, long k) =>
         (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock);
 
-    private static long Route(OpSession plan, long tokens, int local, Tensor logits, bool scored = false)
+    private static long Route(OpSession plan, long tokens, int local, TensorView logits, bool scored = false)
     {
         var args = new MoeRouteArgs
         {
@@ -204,7 +204,7 @@ internal sealed record Step(
             Weights = plan.New(DType.Float32, tokens, TopK),
             Renormalize = true,
             Scoring = scored ? MoeScoring.Sigmoid : MoeScoring.Softmax,
-            ScoreBias = scored ? plan.New(DType.Float32, logits.Shape[^1]) : null,
+            ScoreBias = scored ? plan.New(DType.Float32, logits.Shape[^1]) : default,
             ExpertOffsets = plan.New(DType.Int32, local + 1),
             SlotPairs = plan.New(DType.Int32, tokens * TopK),
             PairSlots = plan.New(DType.Int32, tokens * TopK),
@@ -214,17 +214,17 @@ internal sealed record Step(
         return workspace;
     }
 
-    private static long Norm(OpSession plan, long tokens, long hidden, bool output, Tensor x, bool slots = false)
+    private static long Norm(OpSession plan, long tokens, long hidden, bool output, TensorView x, bool slots = false)
     {
         Ops.Norm(plan.Stream, new()
         {
             X = x,
-            PairSlots = slots ? plan.Numbers(s => s, tokens * TopK) : null,
-            PairWeights = slots ? plan.New(DType.Float32, tokens, TopK) : null,
+            PairSlots = slots ? plan.Numbers(s => s, tokens * TopK) : default,
+            PairWeights = slots ? plan.New(DType.Float32, tokens, TopK) : default,
             Residual = plan.New(DType.BFloat16, tokens, hidden),
             Weight = plan.New(DType.BFloat16, hidden),
             Eps = 1e-6f,
-            Output = output ? plan.New(DType.BFloat16, tokens, hidden) : null,
+            Output = output ? plan.New(DType.BFloat16, tokens, hidden) : default,
             Quantized = plan.Quantized(tokens, hidden),
         });
         return 0;

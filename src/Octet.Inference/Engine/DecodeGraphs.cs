@@ -66,7 +66,7 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
     /// <param name="context">Bound of the bucket's contexts.</param>
     /// <param name="step">Enqueues the step's ops, which may be repeated; the same for every call with this bucket.</param>
     /// <param name="output">What the step that was enqueued last gives.</param>
-    public void Run(int rows, int queryLength, int context, Action step, Func<Tensor> output)
+    public void Run(int rows, int queryLength, int context, Action step, Func<TensorView> output)
     {
         ForgetMoved();
         if (!_graphs.TryGetValue((rows, queryLength, context), out var graph))
@@ -96,7 +96,7 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
     public void Dispose() => Clear();
 
     // A graph whose first replay gave the bits of the same step run eagerly; null, and none is recorded any more, where it did not.
-    private DeviceGraph? Prove(Action step, Func<Tensor> output)
+    private DeviceGraph? Prove(Action step, Func<TensorView> output)
     {
         step();
         var eager = output().ToArray<float>();

@@ -78,12 +78,12 @@ internal sealed class KvSwap(Device device, PagedKvCache cache) : IDisposable
     }
 
     // K and V of all layers, in runs of neighbouring blocks: each with its place in a buffer that holds them one after another.
-    private void ForEachRun(int[] blocks, Action<Tensor, long> copy)
+    private void ForEachRun(int[] blocks, Action<TensorView, long> copy)
     {
         long offset = 0;
         foreach (var layer in cache.Layers)
         {
-            foreach (var tensor in (Tensor[])[layer.K, layer.V])
+            foreach (var tensor in (TensorView[])[layer.K, layer.V])
             {
                 for (var i = 0; i < blocks.Length;)
                 {

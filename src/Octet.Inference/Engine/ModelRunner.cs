@@ -17,9 +17,9 @@ internal sealed class ModelRunner : IDisposable
     private readonly StepInput _input;
     private readonly SamplingOutput _output;
     private readonly Action _decode;
-    private readonly Func<Tensor> _stepLogits;
+    private readonly Func<TensorView> _stepLogits;
     private readonly int _maxContext;
-    private Tensor? _logits;
+    private TensorView _logits;
     private StepPlan _plan = new();
 
     /// <param name="device">Where the model is.</param>
@@ -32,7 +32,7 @@ internal sealed class ModelRunner : IDisposable
     {
         (_device, _model, _swap, _graphs, _workspace, _maxContext) = (device, model, swap, graphs, workspace, bounds.MaxContext);
         _decode = Decode;
-        _stepLogits = () => _logits!;
+        _stepLogits = () => _logits;
         _input = new StepInput(device, workspace, bounds, model.VocabularySize);
         try
         {
@@ -139,7 +139,7 @@ internal sealed class ModelRunner : IDisposable
     {
         _input.Fill(plan, rows, context);
         _input.Upload();
-        _output.Use(_input.Outputs);
+        _output.Rows = _input.Outputs;
     }
 
     private void Decode()

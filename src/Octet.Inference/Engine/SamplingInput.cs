@@ -124,7 +124,7 @@ internal sealed class SamplingInput : IDisposable
     }
 
     /// <summary>The op's arguments.</summary>
-    public SamplingArgs Args(Tensor logits, SamplingOutput output) => new()
+    public SamplingArgs Args(TensorView logits, SamplingOutput output) => new()
     {
         Logits = logits,
         Temperatures = _temperatures.First(Count),
@@ -229,7 +229,7 @@ internal sealed class SamplingInput : IDisposable
         public UploadArray<int> MaskWords { get; }
 
         /// <summary>[masks, words].</summary>
-        public Tensor MaskTable { get; }
+        public TensorView MaskTable { get; }
 
         public void Dispose() => Arrays.Dispose();
     }

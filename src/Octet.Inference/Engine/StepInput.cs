@@ -29,8 +29,7 @@ internal sealed class StepInput : IDisposable
     private readonly UploadArray<int> _outputs;
     private readonly UploadArray<int> _tables;
     private readonly SamplingInput _sampling;
-    private Tensor? _tableView;
-    private Tensor? _decodeTable;
+    private TensorView _table;
 
     /// <param name="device">Where the step runs.</param>
     /// <param name="workspace">Told when memory moves that recorded steps point to.</param>
@@ -92,35 +91,34 @@ internal sealed class StepInput : IDisposable
     public bool HasLogprobs => _sampling.HasLogprobs;
 
     /// <summary>[tokens] i32.</summary>
-    public Tensor Ids => _ids.First(Tokens);
+    public TensorView Ids => _ids.First(Tokens);
 
     /// <summary>[tokens] i32.</summary>
-    public Tensor Positions => _positions.First(Tokens);
+    public TensorView Positions => _positions.First(Tokens);
 
     /// <summary>[tokens] i64.</summary>
-    public Tensor Slots => _slots.First(Tokens);
+    public TensorView Slots => _slots.First(Tokens);
 
     /// <summary>[decode rows] i32.</summary>
-    public Tensor DecodeContexts => _contexts.First(DecodeRows);
+    public TensorView DecodeContexts => _contexts.First(DecodeRows);
 
     /// <summary>[decode rows, blocks] i32.</summary>
-    public Tensor DecodeTable =>
-        _decodeTable = _decodeTable?.Shape[0] == DecodeRows ? _decodeTable : _tableView!.Slice(0, 0, DecodeRows);
+    public TensorView DecodeTable => _table.Slice(0, 0, DecodeRows);
 
     /// <summary>[prefill rows] i32.</summary>
-    public Tensor PrefillContexts => _contexts.All.Slice(0, DecodeRows, PrefillRows);
+    public TensorView PrefillContexts => _contexts.All.Slice(0, DecodeRows, PrefillRows);
 
     /// <summary>[prefill rows, blocks] i32.</summary>
-    public Tensor PrefillTable => _tableView!.Slice(0, DecodeRows, PrefillRows);
+    public TensorView PrefillTable => _table.Slice(0, DecodeRows, PrefillRows);
 
     /// <summary>[prefill rows + 1] i32, from the first token of prompts on.</summary>
-    public Tensor QueryStarts => _queryStarts.First(PrefillRows + 1);
+    public TensorView QueryStarts => _queryStarts.First(PrefillRows + 1);
 
     /// <summary>[outputs] i32: the token of each row of logits.</summary>
-    public Tensor OutputTokens => _outputs.First(Outputs);
+    public TensorView OutputTokens => _outputs.First(Outputs);
 
     /// <summary>The settings of the draw of each row of logits.</summary>
-    public SamplingArgs Sampling(Tensor logits, SamplingOutput output) => _sampling.Args(logits, output);
+    public SamplingArgs Sampling(TensorView logits, SamplingOutput output) => _sampling.Args(logits, output);
 
     /// <summary>Fills the host side.</summary>
     /// <param name="plan">The step.</param>
@@ -151,7 +149,7 @@ internal sealed class StepInput : IDisposable
 
         MaxContext = (contextBound, longest);
         var width = TableWidth(Math.Max(contextBound, longest));
-        UseTable(DecodeRows + PrefillRows, width);
+        _table = _tables.First((DecodeRows + PrefillRows) * width).View(DecodeRows + PrefillRows, width);
         FillDecode(rows[..plan.DecodeRows], width);
         FillPrefill(rows[plan.DecodeRows..], width);
     }
@@ -159,7 +157,7 @@ internal sealed class StepInput : IDisposable
     /// <summary>Enqueues the copy to the device.</summary>
     public void Upload()
     {
-        _arrays.Upload(_tables, _tableView!.ElementCount);
+        _arrays.Upload(_tables, _table.ElementCount);
         _sampling.Upload();
     }
 
@@ -197,15 +195,6 @@ internal sealed class StepInput : IDisposable
 
     // A multiple of four, as ops want what begins at a row aligned.
     private int TableWidth(int context) => (context + RowAlignment * _blockSize - 1) / (RowAlignment * _blockSize) * RowAlignment;
-
-    private void UseTable(int rows, int width)
-    {
-        if (_tableView?.Shape[0] != rows || _tableView.Shape[1] != width)
-        {
-            _tableView = _tables.First(rows * width).View(rows, width);
-            _decodeTable = null;
-        }
-    }
 
     private void FillDecode(ReadOnlySpan<ScheduledRow> rows, int width)
     {

@@ -12,7 +12,6 @@ internal sealed class UploadBuffer : IDisposable
     private readonly Tensor _bytes;
     private readonly PinnedBuffer _host;
     private long _used;
-    private Tensor? _front;
 
     /// <summary>Allocates room for arrays of these lengths in bytes, in the order they will be added.</summary>
     public UploadBuffer(Device device, params ReadOnlySpan<long> sizesInBytes)
@@ -46,8 +45,7 @@ internal sealed class UploadBuffer : IDisposable
             throw new ArgumentException($"{size} bytes after {_used} of {_bytes.SizeInBytes}");
         }
 
-        var tensor = Tensor.Borrow(_device, _bytes.Address + (nint)_used, DTypes.Of<T>(), length);
-        var array = new UploadArray<T>(tensor, _host, _used);
+        var array = new UploadArray<T>(TensorView.Borrow(_device, _bytes.Address + (nint)_used, DTypes.Of<T>(), length), _host, _used);
         _used += Aligned(size);
         return array;
     }
@@ -58,8 +56,7 @@ internal sealed class UploadBuffer : IDisposable
     public void Upload<T>(UploadArray<T> last, long elements) where T : unmanaged
     {
         var sizeInBytes = last.Offset + elements * Unsafe.SizeOf<T>();
-        _front = _front?.SizeInBytes == sizeInBytes ? _front : _bytes.Slice(0, 0, sizeInBytes);
-        _device.Stream.CopyAsync(_front, _host);
+        _device.Stream.CopyAsync(_bytes.Slice(0, 0, sizeInBytes), _host);
     }
 
     public void Dispose()
@@ -72,27 +69,20 @@ internal sealed class UploadBuffer : IDisposable
 }
 
 /// <summary>One array of an <see cref="UploadBuffer"/>: a host side to write and a device side that ops read.</summary>
-internal sealed class UploadArray<T> where T : unmanaged
+/// <param name="device">The device side.</param>
+/// <param name="host">The buffer's host side.</param>
+/// <param name="offset">Bytes of the buffer before it.</param>
+internal sealed class UploadArray<T>(TensorView device, PinnedBuffer host, long offset) where T : unmanaged
 {
-    private readonly Tensor _device;
-    private readonly PinnedBuffer _host;
-    private Tensor _view;
-
-    public UploadArray(Tensor device, PinnedBuffer host, long offset)
-    {
-        (_device, _host, Offset) = (device, host, offset);
-        _view = device;
-    }
-
     /// <summary>Bytes of the buffer before it.</summary>
-    public long Offset { get; }
+    public long Offset => offset;
 
     /// <summary>The host side.</summary>
-    public Span<T> Host => _host.AsSpan<T>().Slice((int)(Offset / Unsafe.SizeOf<T>()), (int)_device.Shape[0]);
+    public Span<T> Host => host.AsSpan<T>().Slice((int)(offset / Unsafe.SizeOf<T>()), (int)All.Shape[0]);
 
     /// <summary>The device side.</summary>
-    public Tensor All => _device;
+    public TensorView All { get; } = device;
 
-    /// <summary>The device side of the first elements; the same tensor for the same length as the last time.</summary>
-    public Tensor First(int length) => _view = _view.Shape[0] == length ? _view : _device.Slice(0, 0, length);
+    /// <summary>The device side of the first elements.</summary>
+    public TensorView First(int length) => All.Slice(0, 0, length);
 }

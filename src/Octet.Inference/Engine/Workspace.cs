@@ -9,12 +9,12 @@ internal sealed class Workspace(Device device) : IDisposable
     /// <summary>Counts the times the memory moved: what was recorded with another count points to memory that is gone.</summary>
     public int Moves { get; private set; }
 
-    /// <summary>At least this many bytes for the inside of one op; null where none are needed. Growing waits for the stream.</summary>
-    public Tensor? Take(long sizeInBytes) => sizeInBytes == 0 ? null : Grow(ref _scratch, sizeInBytes);
+    /// <summary>At least this many bytes for the inside of one op; no tensor where none are needed. Growing waits for the stream.</summary>
+    public TensorView Take(long sizeInBytes) => sizeInBytes == 0 ? default : Grow(ref _scratch, sizeInBytes);
 
     /// <summary>[segments, rows, columns] f32 that one op leaves to the next, valid until it is asked for again.</summary>
-    public Tensor PartialSums(long segments, long rows, long columns) =>
-        Tensor.Borrow(device, Grow(ref _partialSums, segments * rows * columns * sizeof(float)).Address, DType.Float32, segments, rows, columns);
+    public TensorView PartialSums(long segments, long rows, long columns) =>
+        TensorView.Borrow(device, Grow(ref _partialSums, segments * rows * columns * sizeof(float)).Address, DType.Float32, segments, rows, columns);
 
     /// <summary>Counts a move of other memory that recorded steps point to.</summary>
     public void NoteMove() => Moves++;

@@ -21,7 +21,7 @@ internal sealed class StagingBuffers(Device device) : IDisposable
 
     /// <summary>Enqueues the copy of the beginning of the buffer that was taken last.</summary>
     /// <param name="destination">As many bytes are copied as it has.</param>
-    public void Copy(Tensor destination)
+    public void Copy(TensorView destination)
     {
         device.Stream.CopyAsync(destination, _buffers[_current]!);
         (_copied[_current] ??= device.CreateEvent()).Record(device.Stream);

@@ -18,12 +18,12 @@ public readonly record struct LoadProgress(long LoadedBytes, long TotalBytes);
 /// are written straight into their places, and nothing waits for them.
 /// </remarks>
 /// <param name="device">Where to.</param>
-/// <param name="owned">Is given every tensor that is allocated: whoever made it frees them.</param>
+/// <param name="weights">Every tensor is allocated there: whoever made it frees them.</param>
 /// <param name="total">Bytes there are to load, for the progress.</param>
 /// <param name="progress">Told of every chunk.</param>
 /// <param name="cancellation">Stops between chunks.</param>
 internal sealed class WeightLoader(
-    Device device, ICollection<Tensor> owned, long total, IProgress<LoadProgress>? progress, CancellationToken cancellation) : IDisposable
+    Device device, TensorSet weights, long total, IProgress<LoadProgress>? progress, CancellationToken cancellation) : IDisposable
 {
     // Ops want tensors to begin at a multiple of it.
     private const int Alignment = 16;
@@ -40,34 +40,34 @@ internal sealed class WeightLoader(
 
     /// <summary>A norm weight, bias, embedding, router or head, as BF16.</summary>
     /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
-    public Tensor LoadBFloat16(SafeTensor source) => LoadBFloat16(source, 0, source.Shape[0]);
+    public TensorView LoadBFloat16(SafeTensor source) => LoadBFloat16(source, 0, source.Shape[0]);
 
     /// <summary>Some rows of such a tensor; some elements of a vector.</summary>
     /// <param name="source">The tensor.</param>
     /// <param name="first">The first row.</param>
     /// <param name="count">Rows.</param>
     /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
-    public Tensor LoadBFloat16(SafeTensor source, long first, long count)
+    public TensorView LoadBFloat16(SafeTensor source, long first, long count)
     {
         var rows = RowsOf(source).Rows(first, count);
         long[] shape = [count, .. source.Shape[1..]];
         if (CanMap(source, SafeTensorType.BFloat16))
         {
             LookAt(rows);
-            return Tensor.BorrowUnaligned(device, AddressOf(rows), DType.BFloat16, shape);
+            return TensorView.BorrowUnaligned(device, AddressOf(rows), DType.BFloat16, shape);
         }
 
-        var tensor = Create(DType.BFloat16, shape);
+        var tensor = weights.Create(DType.BFloat16, shape);
         WriteBFloat16(rows, tensor);
         return tensor;
     }
 
     /// <summary>A vector as f32.</summary>
     /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
-    public Tensor LoadFloat32(SafeTensor source)
+    public TensorView LoadFloat32(SafeTensor source)
     {
         TensorValues.CheckWeights(source, 0, source.Bytes);
-        var tensor = Create(DType.Float32, source.Shape);
+        var tensor = weights.Create(DType.Float32, source.Shape);
         device.Stream.Write<float>(tensor, TensorValues.ToSingles(source, source.Bytes));
         Advance(source.SizeInBytes);
         return tensor;
@@ -90,9 +90,9 @@ internal sealed class WeightLoader(
         sources.All(source => source.IsContiguous && CanMap(source.Values, SafeTensorType.Float8E4M3));
 
     /// <summary>Vectors one after the other in one.</summary>
-    public Tensor Join(IReadOnlyList<Tensor> parts)
+    public TensorView Join(IReadOnlyList<TensorView> parts)
     {
-        var all = Create(DType.BFloat16, parts.Sum(part => part.ElementCount));
+        var all = weights.Create(DType.BFloat16, parts.Sum(part => part.ElementCount));
         long start = 0;
         foreach (var part in parts)
         {
@@ -126,13 +126,6 @@ internal sealed class WeightLoader(
 
     private static nint AddressOf(MatrixSource source) => source.Values.Address + (nint)(source.First * source.Values.Type.SizeInBytes());
 
-    private Tensor Create(DType type, params ReadOnlySpan<long> shape)
-    {
-        var tensor = Tensor.Create(device, type, shape);
-        owned.Add(tensor);
-        return tensor;
-    }
-
     // What the device reads must be what the file holds, where it holds it.
     private bool CanMap(SafeTensor source, SafeTensorType type) =>
         device.Properties.SharesHostMemory && device.Float8 == DType.Float8E4M3 && source.Type == type && source.SizeInBytes > 0
@@ -143,8 +136,8 @@ internal sealed class WeightLoader(
     {
         var (n, k, first) = (matrices[0].Sum(part => part.N), matrices[0][0].K, matrices[0][0]);
         var scaleRows = MatrixSource.Blocks(first.ScaleRowOffset + n);
-        var values = Create(device.Float8, [.. leading, n, k]);
-        var scales = Create(DType.Float32, [.. leading, scaleRows, first.ScaleColumns]);
+        var values = weights.Create(device.Float8, [.. leading, n, k]);
+        var scales = weights.Create(DType.Float32, [.. leading, scaleRows, first.ScaleColumns]);
         WriteScales(scales, [.. matrices.SelectMany(parts => parts)]);
         for (var i = 0; i < matrices.Length; i++)
         {
@@ -172,18 +165,18 @@ internal sealed class WeightLoader(
     private Weight Map(MatrixSource[] sources, long[] leading)
     {
         var first = sources[0];
-        var scales = Create(DType.Float32, [.. leading, first.ScaleRows, first.ScaleColumns]);
+        var scales = weights.Create(DType.Float32, [.. leading, first.ScaleRows, first.ScaleColumns]);
         WriteScales(scales, sources);
         foreach (var source in sources)
         {
             LookAt(source);
         }
 
-        var addresses = Create(DType.Int64, sources.Length);
+        var addresses = weights.Create(DType.Int64, sources.Length);
         device.Stream.Write<long>(addresses, Array.ConvertAll(sources, source => (long)AddressOf(source)));
         return new Weight
         {
-            Values = Tensor.Borrow(device, AddressOf(first), DType.Float8E4M3, [.. leading, first.N, first.K]),
+            Values = TensorView.Borrow(device, AddressOf(first), DType.Float8E4M3, [.. leading, first.N, first.K]),
             Scales = scales,
             ScaleRowOffset = first.ScaleRowOffset,
             ScaleColumnOffset = first.ScaleColumnOffset,
@@ -192,7 +185,7 @@ internal sealed class WeightLoader(
     }
 
     // The scales of all matrices of a weight, doubled for FNUZ as their codes are halved; those that are quantised here write theirs later.
-    private void WriteScales(Tensor scales, MatrixSource[] sources)
+    private void WriteScales(TensorView scales, MatrixSource[] sources)
     {
         var all = new float[scales.ElementCount];
         long start = 0;
@@ -238,9 +231,9 @@ internal sealed class WeightLoader(
         _staging.Copy(Bytes(waiting, count));
         Ops.Repack(device.Stream, new()
         {
-            Values = Tensor.Borrow(device, waiting, DType.Float8E4M3, count),
+            Values = TensorView.Borrow(device, waiting, DType.Float8E4M3, count),
             Scales = none,
-            OutputValues = Tensor.Borrow(device, isAligned ? address : waiting, DType.Float8E4M3Fnuz, count),
+            OutputValues = TensorView.Borrow(device, isAligned ? address : waiting, DType.Float8E4M3Fnuz, count),
             OutputScales = none,
         });
         if (!isAligned)
@@ -250,18 +243,18 @@ internal sealed class WeightLoader(
     });
 
     // Quantises the whole blocks a matrix lies in, and takes the matrix out of them.
-    private void Quantize(MatrixSource source, nint place, Tensor scales)
+    private void Quantize(MatrixSource source, nint place, TensorView scales)
     {
         var whole = source.WholeBlocks();
         var elements = Grow(ref _scratch, DType.Byte, 2 * whole.N * whole.K);
-        var plain = Tensor.Borrow(device, elements.Address, DType.BFloat16, whole.N, whole.K);
+        var plain = TensorView.Borrow(device, elements.Address, DType.BFloat16, whole.N, whole.K);
         WriteBFloat16(whole, plain);
         var codes = Grow(ref _codes, device.Float8, whole.N * whole.K).Address;
-        var factors = Tensor.Borrow(device, Grow(ref _factors, DType.Float32, scales.ElementCount).Address, DType.Float32, source.ScaleRows, source.ScaleColumns);
+        var factors = TensorView.Borrow(device, Grow(ref _factors, DType.Float32, scales.ElementCount).Address, DType.Float32, source.ScaleRows, source.ScaleColumns);
         Ops.QuantizeWeight(device.Stream, new()
         {
             X = plain,
-            Output = new Weight { Values = Tensor.Borrow(device, codes, device.Float8, whole.N, whole.K), Scales = factors },
+            Output = new Weight { Values = TensorView.Borrow(device, codes, device.Float8, whole.N, whole.K), Scales = factors },
         });
         device.Stream.Copy(scales, factors);
         var first = codes + (nint)((source.ScaleRowOffset * whole.K) + source.ScaleColumnOffset);
@@ -272,7 +265,7 @@ internal sealed class WeightLoader(
         }
     }
 
-    private void WriteBFloat16(MatrixSource source, Tensor destination) => ReadRows(source, (row, rows) =>
+    private void WriteBFloat16(MatrixSource source, TensorView destination) => ReadRows(source, (row, rows) =>
     {
         var count = rows * source.K;
         var host = _staging.Take();
@@ -345,7 +338,7 @@ internal sealed class WeightLoader(
         return buffer;
     }
 
-    private Tensor Bytes(nint address, long count) => Tensor.Borrow(device, address, DType.Byte, count);
+    private TensorView Bytes(nint address, long count) => TensorView.Borrow(device, address, DType.Byte, count);
 
-    private Tensor Floats(nint address, long offset, long count) => Tensor.Borrow(device, address + (nint)(4 * offset), DType.Float32, count);
+    private TensorView Floats(nint address, long offset, long count) => TensorView.Borrow(device, address + (nint)(4 * offset), DType.Float32, count);
 }

@@ -36,7 +36,7 @@ internal interface IModel : IDisposable
     int MaxRows { get; }
 
     /// <summary>[outputs, vocabulary] f32: what the last call of <see cref="Head(StepInput)"/> or <see cref="Head(int, int)"/> gave, and behind it what older ones did.</summary>
-    Tensor Logits { get; }
+    TensorView Logits { get; }
 
     /// <summary>Brings its weights to the device.</summary>
     /// <exception cref="ModelFormatException">A weight or a scale is not one that may be.</exception>
@@ -55,8 +55,8 @@ internal interface IModel : IDisposable
     void Run(StepInput input);
 
     /// <summary>Logits of the outputs of the step of the last <see cref="Run"/>: [outputs, vocabulary] f32, valid until the next call.</summary>
-    Tensor Head(StepInput input);
+    TensorView Head(StepInput input);
 
     /// <summary>Logits of some tokens of the last <see cref="Run"/>, at most <see cref="MaxRows"/>: [count, vocabulary] f32, valid until the next call.</summary>
-    Tensor Head(int first, int count);
+    TensorView Head(int first, int count);
 }

@@ -6,20 +6,18 @@ namespace Octet.Inference.Models;
 /// <summary>What a model takes of a device's memory beside its KV cache, from its config.json: known before a weight is read.</summary>
 internal static class ModelMemory
 {
-    // Tensors that are only measured lie nowhere; ops want an address that is not zero, of 16 bytes.
-    private const nint Nowhere = 256;
-
     /// <summary>The question how large the KV cache may be, for a model that is not loaded yet.</summary>
     public static KvMemory Ask(Device device, ModelConfig config, LanguageModelOptions options, int maxContext, int maxTokens, int maxRows)
     {
         var properties = device.Properties;
-        var buffers = StepBuffers.Measure(device, config, maxTokens, maxRows);
+        using var memory = new TensorSet(device, isMeasured: true);
+        var buffers = new StepBuffers(memory, config, maxTokens, maxRows);
         return new KvMemory
         {
             Device = device.Name,
             FreeBytes = device.FreeMemory,
             WeightBytes = Weights(config, isMapped: properties.SharesHostMemory && device.Float8 == DType.Float8E4M3),
-            BufferBytes = buffers.SizeInBytes + Tables(config, options, maxContext, maxRows),
+            BufferBytes = memory.SizeInBytes + Tables(config, options, maxContext, maxRows),
             WorkspaceBytes = Workspace(device, config, options, buffers, maxContext),
             UsesHostMemory = properties.UsesHostMemory,
             UsesGraphs = options.UseGraphs && properties.SupportsGraphs,
@@ -80,27 +78,28 @@ internal static class ModelMemory
     // another.
     private static long Workspace(Device device, ModelConfig config, LanguageModelOptions options, StepBuffers step, int maxContext)
     {
-        Tensor Lying(DType type, params long[] shape) => Tensor.Borrow(device, Nowhere, type, shape);
+        using var memory = new TensorSet(device, isMeasured: true);
+        TensorView Lying(DType type, params long[] shape) => memory.Create(type, shape);
         Weight Matrix(params long[] shape) => new()
         {
             Values = Lying(device.Float8, shape),
             Scales = Lying(DType.Float32, [.. shape[..^2], Blocks(shape[^2]), Blocks(shape[^1])]),
         };
-        long Gemm(Tensor a, Tensor? scales, Weight b, Tensor output) => Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output });
-        long Quantized(QuantizedTensor a, Weight b, Tensor output) => Gemm(a.Values, a.Scales, b, output);
+        long Gemm(TensorView a, TensorView scales, Weight b, TensorView output) => Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output });
+        long Quantized(QuantizedTensor a, Weight b, TensorView output) => Gemm(a.Values, a.Scales, b, output);
 
         var (tokens, rows) = (step.Residual.Shape[0], step.Logits.Shape[0]);
         long hidden = config.HiddenSize;
-        var projection = Quantized(step.AttentionQuantized, Matrix(hidden, step.Attention.Shape[1]), step.Delta);
+        var projection = Quantized(step.AttentionQuantized, Matrix(hidden, step.AttentionQuantized.Values.Shape[1]), step.Delta);
         var router = config.ExpertCount == 0
             ? 0
-            : Gemm(step.Normed, null, new() { Values = Lying(DType.BFloat16, config.ExpertCount, hidden) }, step.RouterLogits);
+            : Gemm(step.Normed, default, new() { Values = Lying(DType.BFloat16, config.ExpertCount, hidden) }, step.RouterLogits);
         var scratch = new List<long>
         {
             projection,
             router,
             Quantized(step.NormedQuantized, Matrix(step.Qkv.Shape[1], hidden), step.Qkv),
-            Gemm(step.RowHidden, null, new() { Values = Lying(DType.BFloat16, config.VocabularySize, hidden) }, step.Logits),
+            Gemm(step.RowHidden, default, new() { Values = Lying(DType.BFloat16, config.VocabularySize, hidden) }, step.Logits),
             Ops.SamplingWorkspace(device, new()
             {
                 Logits = step.Logits,
@@ -122,7 +121,7 @@ internal static class ModelMemory
         }
 
         var type = options.KvEncoding == KvEncoding.BFloat16 ? DType.BFloat16 : device.Float8;
-        var scale = type == DType.BFloat16 ? null : Lying(DType.Float32, 1);
+        var scale = type == DType.BFloat16 ? default : Lying(DType.Float32, 1);
         var cache = new KvCache
         {
             K = Lying(type, 1, config.KeyValueHeads, options.KvBlockSize, config.HeadDim),
@@ -130,17 +129,16 @@ internal static class ModelMemory
             KScales = scale,
             VScales = scale,
         };
-        var decode = step.First((int)rows);
         var blocks = (maxContext + options.KvBlockSize - 1) / options.KvBlockSize;
         scratch.Add(Ops.AttentionDecodeWorkspace(device, new()
         {
-            Q = decode.Query,
+            Q = step.Query.Slice(0, 0, rows),
             Cache = cache,
             BlockTable = Lying(DType.Int32, rows, blocks),
             ContextLengths = Lying(DType.Int32, rows),
             MaxContext = maxContext,
             Scale = 1,
-            Quantized = decode.AttentionQuantized,
+            Quantized = step.AttentionQuantized.Rows(0, rows),
         }));
         scratch.Add(Ops.AttentionPrefillWorkspace(device, new()
         {
@@ -163,7 +161,7 @@ internal static class ModelMemory
                 Weights = step.ExpertWeights,
                 Renormalize = config.NormalizeTopK,
                 Scoring = config.Scoring,
-                ScoreBias = config.HasScoreBias ? Lying(DType.Float32, config.ExpertCount) : null,
+                ScoreBias = config.HasScoreBias ? Lying(DType.Float32, config.ExpertCount) : default,
                 ExpertOffsets = step.ExpertOffsets,
                 SlotPairs = step.SlotPairs,
                 PairSlots = step.PairSlots,

@@ -91,7 +91,7 @@ internal static class ModelRegistry
         CheckpointFiles files, ModelConfig config, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation)
     {
         var model = Create(files, config, Sharding.One, out var sizeInBytes);
-        var weights = new List<Tensor>();
+        var weights = new TensorSet(device);
         try
         {
             using var loader = new WeightLoader(device, weights, sizeInBytes, progress, cancellation);
@@ -110,14 +110,11 @@ internal static class ModelRegistry
 /// <summary>A model and the memory of its weights.</summary>
 /// <param name="Model">The model.</param>
 /// <param name="Weights">All tensors that were allocated for it.</param>
-internal sealed record LoadedModel(IModel Model, IReadOnlyList<Tensor> Weights) : IDisposable
+internal sealed record LoadedModel(IModel Model, TensorSet Weights) : IDisposable
 {
     public void Dispose()
     {
         Model.Dispose();
-        foreach (var tensor in Weights)
-        {
-            tensor.Dispose();
-        }
+        Weights.Dispose();
     }
 }

@@ -161,6 +161,9 @@ public abstract class Backend : IDisposable
     /// <summary>Releases the device.</summary>
     protected abstract void Dispose(bool disposing);
 
+    /// <summary>Elements between neighbours in the first dimension; 0 of an argument that is left out.</summary>
+    protected static long StrideOf(in TensorView tensor) => tensor.IsNull ? 0 : tensor.Strides[0];
+
     // One line for each op: what it computes is said at Ops.
 
     /// <inheritdoc cref="Ops.Quantize"/>

@@ -101,9 +101,9 @@ internal static class AttentionDecodeCases
         var q = Array.ConvertAll(problem.Queries(rows.Length), x => (BFloat16)(float)(x * deviation));
         var width = shape.QHeads * shape.HeadDim;
         var stride = width + padding;
-        var wideOutput = output ? context.InOut(new BFloat16[rows.Length * stride], rows.Length, stride) : null;
-        var wideCodes = quantized ? context.CodesInOut(new byte[rows.Length * stride], rows.Length, stride) : null;
-        var scales = quantized ? context.Output(DType.Float32, rows.Length, (width + Float8.Block - 1) / Float8.Block) : null;
+        var wideOutput = output ? context.InOut(new BFloat16[rows.Length * stride], rows.Length, stride) : default;
+        var wideCodes = quantized ? context.CodesInOut(new byte[rows.Length * stride], rows.Length, stride) : default;
+        var scales = quantized ? context.Output(DType.Float32, rows.Length, (width + Float8.Block - 1) / Float8.Block) : default;
         var args = new AttentionDecodeArgs
         {
             Q = KvCases.Heads(context, q, rows.Length, shape.QHeads, shape.HeadDim, padding),
@@ -114,26 +114,26 @@ internal static class AttentionDecodeCases
             MaxContext = problem.MaxContext + (boundary ? 2 * shape.BlockSize : 0),
             Scale = problem.Scale,
             Window = shape.Window,
-            Sinks = problem.Sinks is { } sinks ? context.Input(sinks, sinks.Length) : null,
-            Output = wideOutput is null ? null : Tensor.Borrow(
+            Sinks = problem.Sinks is { } sinks ? context.Input(sinks, sinks.Length) : default,
+            Output = wideOutput.IsNull ? default : TensorView.Borrow(
                 wideOutput.Device, wideOutput.Address, wideOutput.DType, [rows.Length, shape.QHeads, shape.HeadDim], [stride, shape.HeadDim, 1]),
-            Quantized = wideCodes is null ? null : new QuantizedTensor(wideCodes.Slice(1, 0, width), scales!),
+            Quantized = wideCodes.IsNull ? null : new QuantizedTensor(wideCodes.Slice(1, 0, width), scales),
         };
         var withWorkspace = args with { Workspace = context.Workspace(Ops.AttentionDecodeWorkspace(context.Device, args)) };
         return new CaseBody(() => Ops.AttentionDecode(context.Stream, withWorkspace), () =>
         {
-            if (wideOutput is not null)
+            if (!wideOutput.IsNull)
             {
                 problem.Compare(rows, q, KvCases.Dense(context, wideOutput, width), sample);
             }
 
-            if (wideCodes is not null)
+            if (!wideCodes.IsNull)
             {
                 var (codes, expectedScales) = Rows.Quantize(problem.References(rows, q), width, context.Float8);
                 var expectedCodes = Rows.Widen([.. codes.Select(code => (double)Float8.Widen(code, context.Float8))], width, stride);
-                context.Compare("scales", scales!, expectedScales, AttentionProblem.Tolerance);
+                context.Compare("scales", scales, expectedScales, AttentionProblem.Tolerance);
                 context.Compare(
-                    "quantized", Scaled(context.Values(wideCodes), context.Values(scales!), width, stride),
+                    "quantized", Scaled(context.Values(wideCodes), context.Values(scales), width, stride),
                     Scaled(expectedCodes, expectedScales, width, stride), AttentionProblem.Tolerance);
             }
         });
@@ -203,6 +203,6 @@ internal static class AttentionDecodeCases
     // Contexts in front of so many short ones that blocks of whole groups fill every device.
     private static int[] Crowd(params int[] contexts) => [.. contexts, .. Enumerable.Range(0, 115 - contexts.Length).Select(i => 1 + i % 9)];
 
-    private static Tensor Output(CaseContext context, AttentionShape shape, int rows) =>
+    private static TensorView Output(CaseContext context, AttentionShape shape, int rows) =>
         context.Output(DType.BFloat16, rows, shape.QHeads, shape.HeadDim);
 }

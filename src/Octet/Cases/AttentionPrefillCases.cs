@@ -85,8 +85,8 @@ internal static class AttentionPrefillCases
             MaxContext = problem.MaxContext,
             Scale = problem.Scale,
             Window = shape.Window,
-            Sinks = problem.Sinks is { } sinks ? context.Input(sinks, sinks.Length) : null,
-            Output = Tensor.Borrow(
+            Sinks = problem.Sinks is { } sinks ? context.Input(sinks, sinks.Length) : default,
+            Output = TensorView.Borrow(
                 output.Device, output.Address, output.DType, [rows.Length, shape.QHeads, shape.HeadDim], [width + padding, shape.HeadDim, 1]),
         };
         args = args with { Workspace = context.Workspace(Ops.AttentionPrefillWorkspace(context.Device, args)) };
@@ -141,6 +141,6 @@ internal static class AttentionPrefillCases
             () => context.Equal<byte>("in chunks", context.Read(inChunks), context.Read(whole)));
     });
 
-    private static Tensor Output(CaseContext context, AttentionShape shape, int rows) =>
+    private static TensorView Output(CaseContext context, AttentionShape shape, int rows) =>
         context.Output(DType.BFloat16, rows, shape.QHeads, shape.HeadDim);
 }

@@ -59,7 +59,7 @@ internal sealed class AttentionProblem
     public long Block(int sequence, int i) => _table[sequence * _tableStride + i] - (long)Shape.FirstBlock;
 
     /// <summary>The block table on the device.</summary>
-    public Tensor BlockTable() => _context.Input(_table, Contexts.Length, _tableStride);
+    public TensorView BlockTable() => _context.Input(_table, Contexts.Length, _tableStride);
 
     /// <summary>Normal queries.</summary>
     public BFloat16[] Queries(int rows) => _context.NormalBFloat16((long)rows * Shape.QHeads * Shape.HeadDim);

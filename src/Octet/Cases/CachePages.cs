@@ -95,7 +95,7 @@ internal sealed class CachePages
 
     /// <summary>The cache on the device as it stands on the host.</summary>
     /// <param name="written">Whether the op writes into it.</param>
-    public (KvCache Cache, Tensor K, Tensor V) Upload(bool written)
+    public (KvCache Cache, TensorView K, TensorView V) Upload(bool written)
     {
         var k = Upload(_k, written, Blocks, KvHeads, BlockSize, HeadDim);
         var v = Upload(_v, written, Blocks, KvHeads, HeadDim, BlockSize);
@@ -103,13 +103,13 @@ internal sealed class CachePages
         {
             K = Claim(k),
             V = Claim(v),
-            KScales = _kScales.Length == 0 ? null : _context.Input(_kScales, _kScales.Length),
-            VScales = _vScales.Length == 0 ? null : _context.Input(_vScales, _vScales.Length),
+            KScales = _kScales.Length == 0 ? default : _context.Input(_kScales, _kScales.Length),
+            VScales = _vScales.Length == 0 ? default : _context.Input(_vScales, _vScales.Length),
         };
         return (cache, k, v);
     }
 
-    private Tensor Upload(byte[] bytes, bool written, params ReadOnlySpan<long> shape)
+    private TensorView Upload(byte[] bytes, bool written, params ReadOnlySpan<long> shape)
     {
         if (_type != DType.BFloat16)
         {
@@ -120,10 +120,10 @@ internal sealed class CachePages
         return written ? _context.InOut(values, shape) : _context.Input(values, shape);
     }
 
-    private Tensor Claim(Tensor tensor)
+    private TensorView Claim(TensorView tensor)
     {
         var before = (nint)FirstBlock * (nint)(tensor.Strides[0] * _type.SizeInBytes());
-        return Tensor.Borrow(
+        return TensorView.Borrow(
             tensor.Device, tensor.Address - before, _type, [FirstBlock + Blocks, tensor.Shape[1], tensor.Shape[2], tensor.Shape[3]]);
     }
 

@@ -12,7 +12,7 @@ internal sealed class CaseContext : IDisposable
     private const byte GuardByte = 0x5A;
 
     private readonly List<Guarded> _tensors = [];
-    private readonly List<Tensor> _large = [];
+    private readonly TensorSet _large;
     private readonly string _op;
     private readonly string _name;
     private double _error;
@@ -23,6 +23,7 @@ internal sealed class CaseContext : IDisposable
     {
         Device = device;
         Stream = device.Stream;
+        _large = new TensorSet(device);
         (_op, _name) = (test.Op, test.Name);
         Random = new Random(Seed($"{test.Op}/{test.Name}"));
     }
@@ -57,27 +58,22 @@ internal sealed class CaseContext : IDisposable
         Array.ConvertAll(Normal(count, deviation), x => (BFloat16)x);
 
     /// <summary>A tensor the op only reads.</summary>
-    public Tensor Input<T>(T[] elements, params ReadOnlySpan<long> shape) where T : unmanaged =>
+    public TensorView Input<T>(T[] elements, params ReadOnlySpan<long> shape) where T : unmanaged =>
         Guard(DTypes.Of<T>(), shape, MemoryMarshal.AsBytes(elements.AsSpan()).ToArray(), isOutput: false);
 
     /// <summary>A tensor the op reads and writes; restored before the second run.</summary>
-    public Tensor InOut<T>(T[] elements, params ReadOnlySpan<long> shape) where T : unmanaged =>
+    public TensorView InOut<T>(T[] elements, params ReadOnlySpan<long> shape) where T : unmanaged =>
         Guard(DTypes.Of<T>(), shape, MemoryMarshal.AsBytes(elements.AsSpan()).ToArray(), isOutput: true);
 
     /// <summary>A tensor the op writes in full: nobody has written it before the first run.</summary>
-    public Tensor Output(DType type, params ReadOnlySpan<long> shape) => Guard(type, shape, null, isOutput: true);
+    public TensorView Output(DType type, params ReadOnlySpan<long> shape) => Guard(type, shape, null, isOutput: true);
 
-    /// <summary>Scratch memory; null for 0 bytes.</summary>
-    public Tensor? Workspace(long sizeInBytes) =>
-        sizeInBytes == 0 ? null : Guard(DType.Byte, [sizeInBytes], null, isOutput: false);
+    /// <summary>Scratch memory; none for 0 bytes.</summary>
+    public TensorView Workspace(long sizeInBytes) =>
+        sizeInBytes == 0 ? default : Guard(DType.Byte, [sizeInBytes], null, isOutput: false);
 
     /// <summary>A tensor too large to guard, to fill or to read back: its elements are undefined until the case writes some.</summary>
-    public Tensor Large(DType type, params ReadOnlySpan<long> shape)
-    {
-        var tensor = Tensor.Create(Device, type, shape);
-        _large.Add(tensor);
-        return tensor;
-    }
+    public TensorView Large(DType type, params ReadOnlySpan<long> shape) => _large.Create(type, shape);
 
     /// <summary>Normal rows as FP8 blocks of the device's encoding, and their exact values.</summary>
     public (QuantizedTensor Tensor, double[] Values) QuantizedInput(long rows, long columns, double deviation = 1)
@@ -108,13 +104,13 @@ internal sealed class CaseContext : IDisposable
     }
 
     /// <summary>FP8 codes as a tensor of the device's encoding.</summary>
-    public Tensor Codes(byte[] codes, params ReadOnlySpan<long> shape) => Guard(Float8, shape, codes, isOutput: false);
+    public TensorView Codes(byte[] codes, params ReadOnlySpan<long> shape) => Guard(Float8, shape, codes, isOutput: false);
 
     /// <summary>FP8 codes the op reads and writes.</summary>
-    public Tensor CodesInOut(byte[] codes, params ReadOnlySpan<long> shape) => Guard(Float8, shape, codes, isOutput: true);
+    public TensorView CodesInOut(byte[] codes, params ReadOnlySpan<long> shape) => Guard(Float8, shape, codes, isOutput: true);
 
     /// <summary>The elements of any tensor, widened exactly.</summary>
-    public double[] Values(Tensor tensor)
+    public double[] Values(TensorView tensor)
     {
         var bytes = Read(tensor);
         var values = new double[tensor.ElementCount];
@@ -135,10 +131,10 @@ internal sealed class CaseContext : IDisposable
     }
 
     /// <summary>The bytes of a contiguous tensor.</summary>
-    public byte[] Read(Tensor tensor)
+    public byte[] Read(TensorView tensor)
     {
         var bytes = new byte[tensor.SizeInBytes];
-        Stream.Read<byte>(Tensor.Borrow(Device, tensor.Address, DType.Byte, bytes.Length), bytes);
+        Stream.Read<byte>(TensorView.Borrow(Device, tensor.Address, DType.Byte, bytes.Length), bytes);
         return bytes;
     }
 
@@ -176,7 +172,7 @@ internal sealed class CaseContext : IDisposable
     }
 
     /// <summary>Holds a tensor to a reference by <see cref="Difference"/>.</summary>
-    public void Compare(string what, Tensor actual, ReadOnlySpan<double> expected, double tolerance) =>
+    public void Compare(string what, TensorView actual, ReadOnlySpan<double> expected, double tolerance) =>
         Compare(what, Values(actual), expected, tolerance);
 
     /// <summary>Exact equality, element by element.</summary>
@@ -281,10 +277,7 @@ internal sealed class CaseContext : IDisposable
             guarded.Whole.Dispose();
         }
 
-        foreach (var tensor in _large)
-        {
-            tensor.Dispose();
-        }
+        _large.Dispose();
     }
 
     private static long Ceiling(long elements) => (elements + Octet.Float8.Block - 1) / Octet.Float8.Block;
@@ -322,7 +315,7 @@ internal sealed class CaseContext : IDisposable
         return (codes, scales, values);
     }
 
-    private Tensor Guard(DType type, ReadOnlySpan<long> shape, byte[]? initial, bool isOutput)
+    private TensorView Guard(DType type, ReadOnlySpan<long> shape, byte[]? initial, bool isOutput)
     {
         long bytes = type.SizeInBytes();
         foreach (var length in shape)
@@ -338,7 +331,7 @@ internal sealed class CaseContext : IDisposable
         var whole = Tensor.Create(Device, DType.Byte, bytes + 2 * GuardBytes);
         Stream.Fill(whole.Slice(0, 0, GuardBytes), GuardByte);
         Stream.Fill(whole.Slice(0, GuardBytes + bytes, GuardBytes), GuardByte);
-        var tensor = Tensor.Borrow(Device, whole.Address + GuardBytes, type, shape);
+        var tensor = TensorView.Borrow(Device, whole.Address + GuardBytes, type, shape);
         _tensors.Add(new Guarded(whole, tensor, initial, isOutput));
         if (initial is not null)
         {
@@ -348,8 +341,8 @@ internal sealed class CaseContext : IDisposable
         return tensor;
     }
 
-    private void Write(Tensor tensor, byte[] bytes) =>
-        Stream.Write<byte>(Tensor.Borrow(Device, tensor.Address, DType.Byte, bytes.Length), bytes);
+    private void Write(TensorView tensor, byte[] bytes) =>
+        Stream.Write<byte>(TensorView.Borrow(Device, tensor.Address, DType.Byte, bytes.Length), bytes);
 
     // FNV-1a: string.GetHashCode differs from process to process.
     private static int Seed(string text)
@@ -363,7 +356,7 @@ internal sealed class CaseContext : IDisposable
         return (int)hash;
     }
 
-    private sealed record Guarded(Tensor Whole, Tensor Tensor, byte[]? Initial, bool IsOutput)
+    private sealed record Guarded(Tensor Whole, TensorView Tensor, byte[]? Initial, bool IsOutput)
     {
         public byte[] FirstRun { get; set; } = [];
     }

@@ -75,13 +75,13 @@ internal static class GemmCases
             var (b, bValues) = Weights(context, n, k, padding, bf16, rowOffset, columnOffset);
             var biasValues = bias ? context.NormalBFloat16(n) : new BFloat16[n];
             var wide = context.InOut(new byte[m * (n + padding) * (f32 ? 4 : 2)], m * (n + padding) * (f32 ? 4 : 2));
-            var output = Tensor.Borrow(context.Device, wide.Address, f32 ? DType.Float32 : DType.BFloat16, m, n + padding);
+            var output = TensorView.Borrow(context.Device, wide.Address, f32 ? DType.Float32 : DType.BFloat16, m, n + padding);
             var args = new GemmArgs
             {
                 A = a,
                 AScales = aScales,
                 B = b,
-                Bias = bias ? context.Input(biasValues, n) : null,
+                Bias = bias ? context.Input(biasValues, n) : default,
                 Output = output.Slice(1, 0, n),
             };
             args = args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
@@ -118,7 +118,7 @@ internal static class GemmCases
                 Ops.Gemm(context.Stream, whole);
                 if (segments > 0)
                 {
-                    Ops.Gemm(context.Stream, whole with { Output = parts, Workspace = null });
+                    Ops.Gemm(context.Stream, whole with { Output = parts, Workspace = default });
                 }
             }
 
@@ -163,12 +163,12 @@ internal static class GemmCases
             : [.. Enumerable.Range(0, Size).Select(_ => (context.Random.Next(m), context.Random.Next(n)))];
     }
 
-    private static (Tensor A, Tensor? Scales, double[] Values) Tokens(CaseContext context, int m, int k, int padding, bool bf16)
+    private static (TensorView A, TensorView Scales, double[] Values) Tokens(CaseContext context, int m, int k, int padding, bool bf16)
     {
         if (bf16)
         {
             var elements = context.NormalBFloat16((long)m * (k + padding));
-            return (context.Input(elements, m, k + padding).Slice(1, 0, k), null, Array.ConvertAll(elements, x => (double)(float)x));
+            return (context.Input(elements, m, k + padding).Slice(1, 0, k), default, Array.ConvertAll(elements, x => (double)(float)x));
         }
 
         var (tensor, values) = context.QuantizedInput(m, k + padding);
@@ -189,7 +189,7 @@ internal static class GemmCases
         weight = weight with
         {
             Values = weight.Values.Slice(1, 0, k),
-            Scales = weight.Scales!.Slice(1, 0, Blocks(columnOffset + k)),
+            Scales = weight.Scales.Slice(1, 0, Blocks(columnOffset + k)),
         };
         return (weight, values);
     }
@@ -207,7 +207,7 @@ internal static class GemmCases
             var args = new GemmArgs
             {
                 A = a.Slice(0, 0, m),
-                AScales = aScales?.Slice(0, 0, m),
+                AScales = aScales.IsNull ? default : aScales.Slice(0, 0, m),
                 B = b,
                 Output = context.Output(DType.Float32, m, n),
             };

@@ -138,7 +138,7 @@ internal static class KvCases
     }
 
     /// <summary>[tokens, heads, head_dim] on the device, tokens <paramref name="padding"/> elements further apart than they must be.</summary>
-    internal static Tensor Heads(CaseContext context, BFloat16[] rows, int tokens, int heads, int headDim, int padding)
+    internal static TensorView Heads(CaseContext context, BFloat16[] rows, int tokens, int heads, int headDim, int padding)
     {
         var (width, stride) = (heads * headDim, heads * headDim + padding);
         var wide = new BFloat16[tokens * stride];
@@ -148,11 +148,11 @@ internal static class KvCases
         }
 
         var tensor = context.Input(wide, tokens, stride);
-        return Tensor.Borrow(tensor.Device, tensor.Address, tensor.DType, [tokens, heads, headDim], [stride, headDim, 1]);
+        return TensorView.Borrow(tensor.Device, tensor.Address, tensor.DType, [tokens, heads, headDim], [stride, headDim, 1]);
     }
 
     /// <summary>The first <paramref name="width"/> values of each row; what lies between rows must be zeros.</summary>
-    internal static double[] Dense(CaseContext context, Tensor rows, int width)
+    internal static double[] Dense(CaseContext context, TensorView rows, int width)
     {
         var (values, stride) = (context.Values(rows), (int)rows.Strides[0]);
         for (var i = 0; i < values.Length; i++)

@@ -103,7 +103,7 @@ internal static class MoeCases
         var expert = ids[^1];
         var lone = new ExpertSlots([.. Enumerable.Range(0, shape.Experts + 1).Select(e => e > expert ? 1 : 0)], [0], [0]);
         var from = gateUp ? shape.Tokens - 1 : slots.PairSlots[^1];
-        var loneX = new QuantizedTensor(x.Values.Slice(0, from, 1), x.Scales.Slice(0, from, 1));
+        var loneX = x.Rows(from, 1);
         var loneOutput = new Output(context, gateUp, 1, shape);
         launch += Launch(context, gateUp, lone, loneX, first, up, loneOutput, shape with { TopK = 1 });
         return new CaseBody(launch, () => context.Equal<byte>("bits", loneOutput.Row(0), output.Row(slots.PairSlots[^1])));
@@ -134,7 +134,7 @@ internal static class MoeCases
             SlotPairs = context.Input(slots.SlotPairs, slots.SlotPairs.Length),
             TopK = shape.TopK,
             LayerExperts = shape.LayerExperts,
-            Output = new QuantizedTensor(output.Tensor, output.Scales!),
+            Output = new QuantizedTensor(output.Tensor, output.Scales),
         };
         args = args with { Workspace = context.Workspace(Ops.MoeGateUpWorkspace(context.Device, args)) };
         return () => Ops.MoeGateUp(context.Stream, args);
@@ -143,7 +143,7 @@ internal static class MoeCases
     private static Weight Shard(Weight whole, int row) => new()
     {
         Values = whole.Values.Slice(1, row, whole.N - row),
-        Scales = whole.Scales!.Slice(1, row / Float8.Block, whole.Scales.Shape[1] - row / Float8.Block),
+        Scales = whole.Scales.Slice(1, row / Float8.Block, whole.Scales.Shape[1] - row / Float8.Block),
         ScaleRowOffset = row % Float8.Block,
     };
 
@@ -230,7 +230,7 @@ internal static class MoeCases
     {
         private const byte Untouched = 0x33;
         private readonly CaseContext _context;
-        private readonly Tensor _wide;
+        private readonly TensorView _wide;
         private readonly int _columns;
         private readonly int _stride;
 
@@ -244,18 +244,18 @@ internal static class MoeCases
                 : context.InOut(System.Runtime.InteropServices.MemoryMarshal.Cast<byte, BFloat16>(initial).ToArray(), slots, _stride);
             Tensor = _wide.Slice(1, 0, _columns);
             var blocks = (_columns + Float8.Block - 1) / Float8.Block;
-            Scales = quantized ? context.InOut(new float[slots * blocks], slots, blocks) : null;
+            Scales = quantized ? context.InOut(new float[slots * blocks], slots, blocks) : default;
         }
 
-        public Tensor Tensor { get; }
+        public TensorView Tensor { get; }
 
-        public Tensor? Scales { get; }
+        public TensorView Scales { get; }
 
         /// <summary>The bytes of a row, scales included.</summary>
         public byte[] Row(int slot)
         {
             var row = _context.Read(_wide).Chunk(_stride * _wide.DType.SizeInBytes()).ElementAt(slot);
-            return Scales is null ? row : [.. row, .. _context.Read(Scales).Chunk((int)Scales.Shape[1] * sizeof(float)).ElementAt(slot)];
+            return Scales.IsNull ? row : [.. row, .. _context.Read(Scales).Chunk((int)Scales.Shape[1] * sizeof(float)).ElementAt(slot)];
         }
 
         /// <summary>Holds the used slots to y, row by row, and everything else to what it was.</summary>
@@ -268,7 +268,7 @@ internal static class MoeCases
 
             y = y[..(used * _columns)];
             double[] actual = [.. _context.Values(_wide).Where((_, i) => i % _stride < _columns && i / _stride < used)];
-            if (Scales is not null)
+            if (!Scales.IsNull)
             {
                 var (codes, scales) = Rows.Quantize(y, _columns, _context.Float8);
                 double[] actualScales = _context.Values(Scales);

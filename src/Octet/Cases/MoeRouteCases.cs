@@ -213,10 +213,10 @@ internal static class MoeRouteCases
             Weights = weights,
             Renormalize = renormalize,
             Scoring = scoring,
-            ScoreBias = biases is null ? null : context.Input(biases, experts),
-            ExpertOffsets = local == 0 ? null : context.Output(DType.Int32, local + 1),
-            SlotPairs = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
-            PairSlots = local == 0 ? null : context.Output(DType.Int32, tokens * topK),
+            ScoreBias = biases is null ? default : context.Input(biases, experts),
+            ExpertOffsets = local == 0 ? default : context.Output(DType.Int32, local + 1),
+            SlotPairs = local == 0 ? default : context.Output(DType.Int32, tokens * topK),
+            PairSlots = local == 0 ? default : context.Output(DType.Int32, tokens * topK),
             FirstExpert = first,
         };
         args = args with { Workspace = context.Workspace(Ops.MoeRouteWorkspace(context.Device, args)) };
@@ -241,7 +241,7 @@ internal static class MoeRouteCases
             context.Compare("weights", weights, [.. expectedWeights], WeightTolerance);
             if (local > 0)
             {
-                Verify(context, ExpertSlots.Of([.. expectedIds.Select(id => (int)id)], first, local), args.ExpertOffsets!, args.SlotPairs!, args.PairSlots!);
+                Verify(context, ExpertSlots.Of([.. expectedIds.Select(id => (int)id)], first, local), args.ExpertOffsets, args.SlotPairs, args.PairSlots);
             }
         });
     })
@@ -268,7 +268,7 @@ internal static class MoeRouteCases
         return parts;
     }
 
-    private static void Verify(CaseContext context, ExpertSlots slots, Tensor offsets, Tensor slotPairs, Tensor pairSlots)
+    private static void Verify(CaseContext context, ExpertSlots slots, TensorView offsets, TensorView slotPairs, TensorView pairSlots)
     {
         context.Equal<double>("expert_offsets", context.Values(offsets), Array.ConvertAll(slots.Offsets, x => (double)x));
         context.Equal<double>("slot_pairs", context.Values(slotPairs), Array.ConvertAll(slots.SlotPairs, x => (double)x));

@@ -60,14 +60,14 @@ internal static class NormCases
         var stride = hidden + padding;
 
         // Rows lie `padding` elements apart; what lies between must stay as it is.
-        var wideResidual = residual ? context.InOut(Rows.Widen(added, hidden, stride), tokens, stride) : null;
-        var wideOutput = output ? context.InOut(new BFloat16[tokens * stride], tokens, stride) : null;
-        var wideCodes = quantized ? context.CodesInOut(new byte[tokens * stride], tokens, stride) : null;
-        var scales = quantized ? context.Output(DType.Float32, tokens, blocks) : null;
+        var wideResidual = residual ? context.InOut(Rows.Widen(added, hidden, stride), tokens, stride) : default;
+        var wideOutput = output ? context.InOut(new BFloat16[tokens * stride], tokens, stride) : default;
+        var wideCodes = quantized ? context.CodesInOut(new byte[tokens * stride], tokens, stride) : default;
+        var scales = quantized ? context.Output(DType.Float32, tokens, blocks) : default;
         var (input, pairSlots, pairWeights) = source switch
         {
-            Source.Rows => (context.Input(Rows.Widen(x, hidden, stride), tokens, stride).Slice(1, 0, hidden), null, null),
-            Source.Partials => (Partials(context, x, tokens, hidden, stride), null, null),
+            Source.Rows => (context.Input(Rows.Widen(x, hidden, stride), tokens, stride).Slice(1, 0, hidden), default(TensorView), default(TensorView)),
+            Source.Partials => (Partials(context, x, tokens, hidden, stride), default, default),
             _ => Slots(context, x, tokens, hidden, stride, TopK, source == Source.Slots),
         };
         var args = new NormArgs
@@ -75,31 +75,31 @@ internal static class NormCases
             X = input,
             PairSlots = pairSlots,
             PairWeights = pairWeights,
-            Residual = wideResidual?.Slice(1, 0, hidden),
+            Residual = wideResidual.IsNull ? default : wideResidual.Slice(1, 0, hidden),
             Weight = context.Input(weight, hidden),
             Eps = Eps,
-            Output = wideOutput?.Slice(1, 0, hidden),
-            Quantized = quantized ? new QuantizedTensor(wideCodes!.Slice(1, 0, hidden), scales!) : null,
+            Output = wideOutput.IsNull ? default : wideOutput.Slice(1, 0, hidden),
+            Quantized = quantized ? new QuantizedTensor(wideCodes.Slice(1, 0, hidden), scales) : null,
         };
         return new CaseBody(() => Ops.Norm(context.Stream, args), () =>
         {
             var h = residual ? [.. x.Zip(added, (a, b) => (BFloat16)((float)a + b))] : x;
             var y = Reference(h, weight, Eps);
-            if (wideResidual is not null)
+            if (!wideResidual.IsNull)
             {
                 context.Equal<double>("residual", context.Values(wideResidual), Rows.Widen([.. h.Select(v => (double)v)], hidden, stride));
             }
 
-            if (wideOutput is not null)
+            if (!wideOutput.IsNull)
             {
                 context.Compare("output", wideOutput, Rows.Widen(y, hidden, stride), OutputTolerance);
             }
 
-            if (wideCodes is not null)
+            if (!wideCodes.IsNull)
             {
                 var (codes, expectedScales) = Rows.Quantize(y, hidden, context.Float8);
                 context.CompareCodes("quantized", context.Read(wideCodes), Rows.Widen(codes, hidden, stride));
-                context.Compare("scales", scales!, expectedScales, ScaleTolerance);
+                context.Compare("scales", scales, expectedScales, ScaleTolerance);
             }
         });
     })
@@ -118,7 +118,7 @@ internal static class NormCases
     }
 
     // Three partial sums; x becomes the BF16 of their sum in order.
-    private static Tensor Partials(CaseContext context, BFloat16[] x, int tokens, int hidden, int stride)
+    private static TensorView Partials(CaseContext context, BFloat16[] x, int tokens, int hidden, int stride)
     {
         const int Segments = 3;
         var parts = context.Normal((long)Segments * x.Length);
@@ -132,7 +132,7 @@ internal static class NormCases
 
     // Slots of tokens whose every third choice is elsewhere, or all; x becomes the BF16 of what they combine to. Weights
     // and values are small multiples of powers of two: the sum is exact, in whatever way it is computed.
-    private static (Tensor X, Tensor PairSlots, Tensor PairWeights) Slots(
+    private static (TensorView X, TensorView PairSlots, TensorView PairWeights) Slots(
         CaseContext context, BFloat16[] x, int tokens, int hidden, int stride, int topK, bool any)
     {
         var y = new BFloat16[tokens * topK * hidden];

@@ -78,7 +78,7 @@ internal static class QuantizeCases
         Bytes = (double)rows * columns * (f32 ? 5 : 3),
     };
 
-    private static Action Launch(CaseContext context, string op, Tensor x, Tensor codes, Tensor scales)
+    private static Action Launch(CaseContext context, string op, TensorView x, TensorView codes, TensorView scales)
     {
         var weight = new Weight { Values = codes, Scales = scales };
         return op == "quantize"
@@ -144,7 +144,7 @@ internal static class QuantizeCases
         var scales = context.Normal(scaleCount);
         var values = context.InOut(Array.ConvertAll(codes, Float8E4M3.FromCode), count);
         var scaleTensor = context.InOut(scales, scaleCount);
-        var output = inPlace ? Tensor.Borrow(context.Device, values.Address, DType.Float8E4M3Fnuz, count) : context.Output(DType.Float8E4M3Fnuz, count);
+        var output = inPlace ? TensorView.Borrow(context.Device, values.Address, DType.Float8E4M3Fnuz, count) : context.Output(DType.Float8E4M3Fnuz, count);
         var outputScales = inPlace ? scaleTensor : context.Output(DType.Float32, scaleCount);
         var args = new RepackArgs { Values = values, Scales = scaleTensor, OutputValues = output, OutputScales = outputScales };
         return new CaseBody(() => Ops.Repack(context.Stream, args), () =>

@@ -91,15 +91,15 @@ internal static class RopeCases
             Q = KvCases.Heads(context, q, tokens, qHeads, headDim, padding),
             K = KvCases.Heads(context, k, tokens, kvHeads, headDim, padding),
             V = KvCases.Heads(context, v, tokens, kvHeads, headDim, padding),
-            QNorm = norm && !onlyK ? context.Input(qNorm, qNorm.Length) : null,
-            KNorm = norm ? context.Input(kNorm, kNorm.Length) : null,
+            QNorm = norm && !onlyK ? context.Input(qNorm, qNorm.Length) : default,
+            KNorm = norm ? context.Input(kNorm, kNorm.Length) : default,
             Eps = (float)Eps,
-            CosSin = Tensor.Borrow(
+            CosSin = TensorView.Borrow(
                 context.Device, tableOnDevice.Address - (nint)firstPosition * rotary * sizeof(float), DType.Float32,
                 [firstPosition + rows, rotary]),
             Positions = context.Input(positions, tokens),
             Slots = context.Input(slots, tokens),
-            QOutput = Tensor.Borrow(
+            QOutput = TensorView.Borrow(
                 output.Device, output.Address, output.DType, [tokens, qHeads, headDim], [output.Strides[0], headDim, 1]),
             Cache = cache,
         };

@@ -22,8 +22,8 @@ internal sealed class WorkloadContext(Device device, double cacheBytes, int seed
     private const int MostCopies = 64;
     private const int PatternBytes = 1 << 20;
 
-    private readonly List<Tensor> _owned = [];
-    private Tensor? _pattern;
+    private readonly TensorSet _memory = new(device);
+    private TensorView _pattern;
 
     /// <summary>The device under test.</summary>
     public Device Device { get; } = device;
@@ -38,38 +38,29 @@ internal sealed class WorkloadContext(Device device, double cacheBytes, int seed
     public int Copies(double bytes) => (int)Math.Clamp(Math.Ceiling(2 * cacheBytes / Math.Max(bytes, 1)) + 1, 2, MostCopies);
 
     /// <summary>Undefined elements.</summary>
-    public Tensor Create(DType type, params ReadOnlySpan<long> shape)
-    {
-        var tensor = Tensor.Create(Device, type, shape);
-        _owned.Add(tensor);
-        return tensor;
-    }
+    public TensorView Create(DType type, params ReadOnlySpan<long> shape) => _memory.Create(type, shape);
 
     /// <summary>Given elements.</summary>
-    public Tensor From<T>(ReadOnlySpan<T> elements, params ReadOnlySpan<long> shape) where T : unmanaged
-    {
-        var tensor = Tensor.From(Device, elements, shape);
-        _owned.Add(tensor);
-        return tensor;
-    }
+    public TensorView From<T>(ReadOnlySpan<T> elements, params ReadOnlySpan<long> shape) where T : unmanaged =>
+        _memory.Add(Tensor.From(Device, elements, shape));
 
     /// <summary>FP8 codes of normal numbers: every code a real weight has, about as often, and no NaN.</summary>
-    public Tensor Codes(params ReadOnlySpan<long> shape)
+    public TensorView Codes(params ReadOnlySpan<long> shape)
     {
-        _pattern ??= From<byte>(Pattern(), PatternBytes);
+        _pattern = _pattern.IsNull ? From<byte>(Pattern(), PatternBytes) : _pattern;
         var tensor = Create(Device.Float8, shape);
         for (long offset = 0; offset < tensor.SizeInBytes; offset += PatternBytes)
         {
             var length = Math.Min(PatternBytes, tensor.SizeInBytes - offset);
             Stream.Copy(
-                Tensor.Borrow(Device, tensor.Address + (nint)offset, DType.Byte, length), _pattern.Slice(0, 0, length));
+                TensorView.Borrow(Device, tensor.Address + (nint)offset, DType.Byte, length), _pattern.Slice(0, 0, length));
         }
 
         return tensor;
     }
 
     /// <summary>BF16 numbers of size 1, a pattern of 2^16 repeated.</summary>
-    public Tensor BFloat16s(params ReadOnlySpan<long> shape)
+    public TensorView BFloat16s(params ReadOnlySpan<long> shape)
     {
         var tensor = Create(DType.BFloat16, shape);
         var pattern = From<BFloat16>(
@@ -79,14 +70,14 @@ internal sealed class WorkloadContext(Device device, double cacheBytes, int seed
         {
             var length = Math.Min(pattern.ElementCount, tensor.ElementCount - offset);
             Stream.Copy(
-                Tensor.Borrow(Device, tensor.Address + (nint)(2 * offset), DType.BFloat16, length), pattern.Slice(0, 0, length));
+                TensorView.Borrow(Device, tensor.Address + (nint)(2 * offset), DType.BFloat16, length), pattern.Slice(0, 0, length));
         }
 
         return tensor;
     }
 
     /// <summary>Scales between 0.001 and 0.002.</summary>
-    public Tensor Scales(params ReadOnlySpan<long> shape)
+    public TensorView Scales(params ReadOnlySpan<long> shape)
     {
         long count = 1;
         foreach (var length in shape)
@@ -105,16 +96,10 @@ internal sealed class WorkloadContext(Device device, double cacheBytes, int seed
         ? new Weight { Values = Codes(n, k), Scales = Scales(Blocks(n), Blocks(k)) }
         : new Weight { Values = Codes(experts, n, k), Scales = Scales(experts, Blocks(n), Blocks(k)) };
 
-    /// <summary>Scratch memory; null for 0 bytes.</summary>
-    public Tensor? Workspace(long sizeInBytes) => sizeInBytes == 0 ? null : Create(DType.Byte, sizeInBytes);
+    /// <summary>Scratch memory; none for 0 bytes.</summary>
+    public TensorView Workspace(long sizeInBytes) => sizeInBytes == 0 ? default : Create(DType.Byte, sizeInBytes);
 
-    public void Dispose()
-    {
-        foreach (var tensor in _owned)
-        {
-            tensor.Dispose();
-        }
-    }
+    public void Dispose() => _memory.Dispose();
 
     private static long Blocks(long elements) => (elements + Octet.Float8.Block - 1) / Octet.Float8.Block;
 

@@ -261,7 +261,7 @@ internal static class WorkloadList
     }
 
     // One cache with room for all copies; a copy is a block table, its blocks scattered.
-    private static (KvCache Cache, Tensor[] Tables) Cache(WorkloadContext context, int copies, int sequences, int length)
+    private static (KvCache Cache, TensorView[] Tables) Cache(WorkloadContext context, int copies, int sequences, int length)
     {
         var blocks = (length + BlockSize - 1) / BlockSize;
         var total = copies * sequences * blocks;

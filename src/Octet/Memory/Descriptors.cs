@@ -3,7 +3,12 @@ namespace Octet;
 /// <summary>FP8 rows with one scale per row and 128 columns: value = code * scale.</summary>
 /// <param name="Values">[rows, columns] FP8.</param>
 /// <param name="Scales">[rows, ceil(columns/128)] f32.</param>
-public readonly record struct QuantizedTensor(Tensor Values, Tensor Scales);
+public readonly record struct QuantizedTensor(TensorView Values, TensorView Scales)
+{
+    /// <summary><paramref name="count"/> rows from <paramref name="first"/>; the memory is shared.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There are fewer.</exception>
+    public QuantizedTensor Rows(long first, long count) => new(Values.Slice(0, first, count), Scales.Slice(0, first, count));
+}
 
 /// <summary>How a weight's elements are ordered; the values are those of <c>octet_layout</c>.</summary>
 public enum WeightLayout
@@ -19,10 +24,10 @@ public enum WeightLayout
 public sealed record Weight
 {
     /// <summary>[n, k] or [experts, n, k], BF16 or FP8; the last dimension contiguous.</summary>
-    public required Tensor Values { get; init; }
+    public required TensorView Values { get; init; }
 
-    /// <summary>[(experts,) ceil((ScaleRowOffset + n)/128), ceil((ScaleColumnOffset + k)/128)] f32; null for BF16.</summary>
-    public Tensor? Scales { get; init; }
+    /// <summary>[(experts,) ceil((ScaleRowOffset + n)/128), ceil((ScaleColumnOffset + k)/128)] f32; left out for BF16.</summary>
+    public TensorView Scales { get; init; }
 
     /// <summary>Row 0 lies this many rows into its first scale block.</summary>
     public int ScaleRowOffset { get; init; }
@@ -35,10 +40,10 @@ public sealed record Weight
 
     /// <summary>
     /// [experts] Int64: the address of each expert's matrix, where they do not lie in one stack, as in a mapped checkpoint (any alignment);
-    /// Values then stands for the first, with the shape of all. Null: a stack. Only devices with
+    /// Values then stands for the first, with the shape of all. Left out: a stack. Only devices with
     /// <see cref="Octet.Backends.DeviceProperties.SharesHostMemory"/> take it.
     /// </summary>
-    public Tensor? ExpertAddresses { get; init; }
+    public TensorView ExpertAddresses { get; init; }
 
     /// <summary>Experts in the stack; 1 for a plain matrix.</summary>
     public long Experts => Values.Rank == 3 ? Values.Shape[0] : 1;
@@ -58,16 +63,16 @@ public sealed record Weight
 public sealed record KvCache
 {
     /// <summary>[blocks, kv heads, block size, head dim], BF16 or the device's FP8.</summary>
-    public required Tensor K { get; init; }
+    public required TensorView K { get; init; }
 
     /// <summary>[blocks, kv heads, head dim, block size], the type of K.</summary>
-    public required Tensor V { get; init; }
+    public required TensorView V { get; init; }
 
-    /// <summary>[1] or [kv heads] f32: value = code * scale; null for BF16.</summary>
-    public Tensor? KScales { get; init; }
+    /// <summary>[1] or [kv heads] f32: value = code * scale; left out for BF16.</summary>
+    public TensorView KScales { get; init; }
 
-    /// <summary>[1] or [kv heads] f32; null for BF16.</summary>
-    public Tensor? VScales { get; init; }
+    /// <summary>[1] or [kv heads] f32; left out for BF16.</summary>
+    public TensorView VScales { get; init; }
 
     /// <summary>Number of blocks.</summary>
     public long Blocks => K.Shape[0];

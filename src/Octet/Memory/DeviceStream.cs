@@ -32,7 +32,7 @@ public sealed class DeviceStream : IDisposable
 
     /// <summary>Copies host elements into a contiguous tensor; they are read before this returns.</summary>
     /// <exception cref="ArgumentException">Another element type, another count, or not contiguous.</exception>
-    public unsafe void Write<T>(Tensor destination, ReadOnlySpan<T> source) where T : unmanaged
+    public unsafe void Write<T>(in TensorView destination, ReadOnlySpan<T> source) where T : unmanaged
     {
         CheckTransfer<T>(destination, source.Length);
         fixed (T* pointer = source)
@@ -44,7 +44,7 @@ public sealed class DeviceStream : IDisposable
 
     /// <summary>Copies a contiguous tensor to host elements, behind all work enqueued so far, and waits for it.</summary>
     /// <exception cref="ArgumentException">Another element type, another count, or not contiguous.</exception>
-    public unsafe void Read<T>(Tensor source, Span<T> destination) where T : unmanaged
+    public unsafe void Read<T>(in TensorView source, Span<T> destination) where T : unmanaged
     {
         CheckTransfer<T>(source, destination.Length);
         fixed (T* pointer = destination)
@@ -58,7 +58,7 @@ public sealed class DeviceStream : IDisposable
     /// <param name="destination">A contiguous tensor of at most the buffer's size behind the offset.</param>
     /// <param name="source">As many of its bytes are copied.</param>
     /// <param name="offsetInBytes">The first of them.</param>
-    public void CopyAsync(Tensor destination, PinnedBuffer source, long offsetInBytes = 0)
+    public void CopyAsync(in TensorView destination, PinnedBuffer source, long offsetInBytes = 0)
     {
         CheckPinned(destination, source, offsetInBytes);
         Device.Backend.Copy(this, destination.Address, source.Address + (nint)offsetInBytes, destination.SizeInBytes, CopyKind.HostToDevice);
@@ -68,14 +68,14 @@ public sealed class DeviceStream : IDisposable
     /// <param name="destination">As many of its bytes are written.</param>
     /// <param name="source">A contiguous tensor of at most the buffer's size behind the offset.</param>
     /// <param name="offsetInBytes">The first byte that is written.</param>
-    public void CopyAsync(PinnedBuffer destination, Tensor source, long offsetInBytes = 0)
+    public void CopyAsync(PinnedBuffer destination, in TensorView source, long offsetInBytes = 0)
     {
         CheckPinned(source, destination, offsetInBytes);
         Device.Backend.Copy(this, destination.Address + (nint)offsetInBytes, source.Address, source.SizeInBytes, CopyKind.DeviceToHost);
     }
 
     /// <summary>Enqueues a copy between contiguous tensors of one device, of the same type and count.</summary>
-    public void Copy(Tensor destination, Tensor source)
+    public void Copy(in TensorView destination, in TensorView source)
     {
         CheckOnDevice(destination);
         CheckOnDevice(source);
@@ -89,7 +89,7 @@ public sealed class DeviceStream : IDisposable
     }
 
     /// <summary>Enqueues filling a contiguous tensor with one byte.</summary>
-    public void Fill(Tensor destination, byte value)
+    public void Fill(in TensorView destination, byte value)
     {
         CheckOnDevice(destination);
         if (!destination.IsContiguous)
@@ -127,17 +127,16 @@ public sealed class DeviceStream : IDisposable
 
     internal void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Handle.IsClosed, this);
 
-    private void CheckOnDevice(Tensor tensor)
+    private void CheckOnDevice(in TensorView tensor)
     {
-        ArgumentNullException.ThrowIfNull(tensor);
         ThrowIfDisposed();
-        if (tensor.Device != Device)
+        if (tensor.IsNull || tensor.Device != Device)
         {
-            throw new ArgumentException($"tensor {tensor} is not on the stream's device {Device.Name}");
+            throw new ArgumentException($"{tensor} is not on the stream's device {Device.Name}");
         }
     }
 
-    private void CheckTransfer<T>(Tensor tensor, int count) where T : unmanaged
+    private void CheckTransfer<T>(in TensorView tensor, int count) where T : unmanaged
     {
         CheckOnDevice(tensor);
         if (DTypes.Of<T>() != tensor.DType || count != tensor.ElementCount || !tensor.IsContiguous)
@@ -147,7 +146,7 @@ public sealed class DeviceStream : IDisposable
         }
     }
 
-    private void CheckPinned(Tensor tensor, PinnedBuffer pinned, long offsetInBytes)
+    private void CheckPinned(in TensorView tensor, PinnedBuffer pinned, long offsetInBytes)
     {
         CheckOnDevice(tensor);
         ArgumentNullException.ThrowIfNull(pinned);

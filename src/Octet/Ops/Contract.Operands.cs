@@ -28,7 +28,7 @@ internal readonly ref partial struct Contract
     {
         Require(weight is not null, $"{name} is null");
         Values(name, weight!);
-        if (weight!.ExpertAddresses is not null)
+        if (!weight!.ExpertAddresses.IsNull)
         {
             Require(
                 _device.Properties.SharesHostMemory,
@@ -38,7 +38,7 @@ internal readonly ref partial struct Contract
 
         if (!weight.Values.DType.IsFloat8())
         {
-            Require(weight.Scales is null, $"{name} {weight.Values} is not FP8 and must not have scales");
+            Require(weight.Scales.IsNull, $"{name} {weight.Values} is not FP8 and must not have scales");
             return;
         }
 
@@ -63,11 +63,11 @@ internal readonly ref partial struct Contract
     }
 
     /// <summary>[tokens, heads, head_dim] BF16, the heads of a token contiguous.</summary>
-    public void Heads(string name, Tensor? tensor, long headDim)
+    public void Heads(string name, in TensorView tensor, long headDim)
     {
         OnDevice(name, tensor, DType.BFloat16);
         Require(
-            tensor!.Rank == 3 && tensor.Shape[2] == headDim && tensor.Strides[2] == 1
+            tensor.Rank == 3 && tensor.Shape[2] == headDim && tensor.Strides[2] == 1
             && (tensor.Strides[1] == headDim || tensor.Shape[1] <= 1),
             $"{name} {tensor} must be [tokens, heads, {headDim}], the heads of a token contiguous");
         Require(tensor.Shape[1] <= MaxHeads, $"{name} {tensor}: at most {MaxHeads} heads");
@@ -75,11 +75,11 @@ internal readonly ref partial struct Contract
         Tokens(name, tensor.Shape[0], tensor.Shape[1] * headDim);
     }
 
-    public void Heads(string name, Tensor? tensor, long tokens, long heads, long headDim)
+    public void Heads(string name, in TensorView tensor, long tokens, long heads, long headDim)
     {
         Heads(name, tensor, headDim);
         Require(
-            tensor!.Shape[0] == tokens && tensor.Shape[1] == heads, $"{name} {tensor} must be [{tokens}, {heads}, {headDim}]");
+            tensor.Shape[0] == tokens && tensor.Shape[1] == heads, $"{name} {tensor} must be [{tokens}, {heads}, {headDim}]");
     }
 
     public void Cache(KvCache? cache)
@@ -98,20 +98,20 @@ internal readonly ref partial struct Contract
             $"cache v {cache.V} must be k's {cache.K} with the last two dimensions exchanged");
         if (cache.K.DType == DType.BFloat16)
         {
-            Require(cache.KScales is null && cache.VScales is null, "a BF16 cache has no scales");
+            Require(cache.KScales.IsNull && cache.VScales.IsNull, "a BF16 cache has no scales");
             return;
         }
 
         Contiguous("cache k scales", cache.KScales, DType.Float32);
         Contiguous("cache v scales", cache.VScales, DType.Float32);
-        var count = cache.KScales!.ElementCount;
+        var count = cache.KScales.ElementCount;
         Require(
-            (count == 1 || count == cache.KvHeads) && cache.VScales!.ElementCount == count,
+            (count == 1 || count == cache.KvHeads) && cache.VScales.ElementCount == count,
             $"cache scales {cache.KScales}, {cache.VScales} must both have 1 or {cache.KvHeads} elements");
     }
 
     /// <summary>What says where the slots of each expert lie: rows of tokens * top_k.</summary>
-    public void Slots(long tokens, int topK, long experts, Tensor? expertOffsets, int layerExperts)
+    public void Slots(long tokens, int topK, long experts, in TensorView expertOffsets, int layerExperts)
     {
         Require(topK is >= 1 and <= 16, $"top_k = {topK} must be 1..16");
         Tokens("tokens", tokens, 1);
@@ -122,22 +122,22 @@ internal readonly ref partial struct Contract
     }
 
     public void Attention(
-        Tensor? q, KvCache? cache, Tensor? blockTable, Tensor? contextLengths, Tensor? sinks, long maxContext,
+        in TensorView q, KvCache? cache, in TensorView blockTable, in TensorView contextLengths, in TensorView sinks, long maxContext,
         float scale, int window)
     {
         Cache(cache);
         Heads("q", q, cache!.HeadDim);
         Require(
-            q!.Shape[1] >= 1 && q.Shape[1] % cache.KvHeads == 0 && q.Shape[1] / cache.KvHeads <= 16,
+            q.Shape[1] >= 1 && q.Shape[1] % cache.KvHeads == 0 && q.Shape[1] / cache.KvHeads <= 16,
             $"q {q}: heads must be 1 to 16 times the {cache.KvHeads} kv heads");
         Matrix("block_table", blockTable, DType.Int32);
-        Require(blockTable!.Shape[0] <= MaxSequences, $"block_table {blockTable}: at most {MaxSequences} sequences");
+        Require(blockTable.Shape[0] <= MaxSequences, $"block_table {blockTable}: at most {MaxSequences} sequences");
         Vector("context_lengths", contextLengths, DType.Int32, blockTable.Shape[0]);
         Require(
             maxContext >= 0 && maxContext <= MaxContext && maxContext <= blockTable.Shape[1] * cache.BlockSize,
             $"max_context = {maxContext} must fit block_table {blockTable} with blocks of {cache.BlockSize}, and be at most {MaxContext}");
         Require(float.IsFinite(scale) && window >= 0, $"scale = {scale} must be finite, window = {window} not negative");
-        if (sinks is not null)
+        if (!sinks.IsNull)
         {
             Vector("sinks", sinks, DType.Float32, q.Shape[1]);
         }
@@ -149,7 +149,7 @@ internal readonly ref partial struct Contract
     private void Values(in Argument name, Weight weight)
     {
         var values = weight.Values;
-        OnDevice(name, values, DType.BFloat16, Float8, isAddressed: weight.ExpertAddresses is not null);
+        OnDevice(name, values, DType.BFloat16, Float8, isAddressed: !weight.ExpertAddresses.IsNull);
         Require(
             values.Rank is 2 or 3 && (values.Strides[^1] == 1 || weight.K <= 1) && weight.Layout == WeightLayout.RowMajor,
             $"{name} {values} must be a matrix or a stack of them, k contiguous");
@@ -165,7 +165,7 @@ internal readonly ref partial struct Contract
     private void Scales(in Argument name, Weight weight)
     {
         OnDevice(name, weight.Scales, DType.Float32);
-        var (scales, values) = (weight.Scales!, weight.Values);
+        var (scales, values) = (weight.Scales, weight.Values);
         var (rows, columns) = (Blocks(weight.ScaleRowOffset + weight.N), Blocks(weight.ScaleColumnOffset + weight.K));
         Require(
             scales.Rank == values.Rank && scales.Shape[^2] == rows && scales.Shape[^1] == columns

@@ -6,7 +6,7 @@ namespace Octet;
 /// The ops: one method each, the contract of all backends. Each checks shapes, types, strides, alignment, sizes and devices of its
 /// arguments, the same way for every device, then enqueues the work. Rows may lie any distance apart at which they do not overlap
 /// (inputs of <see cref="Gemm"/> and <see cref="Quantize"/> may), elements within a row are contiguous, and tensors begin at a
-/// multiple of 16 bytes, but for those of <see cref="Tensor.BorrowUnaligned"/>. One call takes at most 4,194,303 tokens or rows and
+/// multiple of 16 bytes, but for those of <see cref="TensorView.BorrowUnaligned"/>. One call takes at most 4,194,303 tokens or rows and
 /// 2^33 elements of one of them.
 /// </summary>
 public static partial class Ops
@@ -70,10 +70,10 @@ internal readonly ref partial struct Contract
     }
 
     /// <summary>A tensor of one of two types on the device, beginning where every device can read it; one found by an address beside it anywhere.</summary>
-    public void OnDevice(in Argument name, Tensor? tensor, DType type, DType? otherType = null, bool isAddressed = false)
+    public void OnDevice(in Argument name, in TensorView tensor, DType type, DType? otherType = null, bool isAddressed = false)
     {
-        Require(tensor is not null, $"{name} is null");
-        Require(tensor!.Device == _device, $"{name} {tensor} is not on the stream's device {_device.Name}");
+        Require(!tensor.IsNull, $"{name} is null");
+        Require(tensor.Device == _device, $"{name} {tensor} is not on the stream's device {_device.Name}");
         Require(
             tensor.DType == type || tensor.DType == otherType,
             $"{name} {tensor} must be {type}{(otherType is null || otherType == type ? "" : $" or {otherType}")}");
@@ -82,20 +82,20 @@ internal readonly ref partial struct Contract
     }
 
     /// <summary>[rows, columns] of one of two types, columns contiguous; rows overlap only where that is allowed.</summary>
-    public void Matrix(in Argument name, Tensor? tensor, DType type, DType? otherType = null, bool mayOverlap = false)
+    public void Matrix(in Argument name, in TensorView tensor, DType type, DType? otherType = null, bool mayOverlap = false)
     {
         OnDevice(name, tensor, type, otherType);
         Require(
-            tensor!.Rank == 2 && (tensor.Strides[1] == 1 || tensor.Shape[1] <= 1),
+            tensor.Rank == 2 && (tensor.Strides[1] == 1 || tensor.Shape[1] <= 1),
             $"{name} {tensor} must have two dimensions, the second contiguous");
         Stride(name, tensor, tensor.Strides[0], mayOverlap ? 0 : tensor.Shape[1]);
         Require(tensor.Shape[0] <= int.MaxValue && tensor.Shape[1] <= int.MaxValue, $"{name} {tensor}: rows and columns must be below 2^31");
     }
 
-    public void Matrix(in Argument name, Tensor? tensor, long rows, long columns, DType type, DType? otherType = null)
+    public void Matrix(in Argument name, in TensorView tensor, long rows, long columns, DType type, DType? otherType = null)
     {
         Matrix(name, tensor, type, otherType);
-        Require(tensor!.Shape[0] == rows && tensor.Shape[1] == columns, $"{name} {tensor} must be [{rows}, {columns}]");
+        Require(tensor.Shape[0] == rows && tensor.Shape[1] == columns, $"{name} {tensor} must be [{rows}, {columns}]");
     }
 
     /// <summary>A matrix with a row for each token: as many as one call takes.</summary>
@@ -104,9 +104,9 @@ internal readonly ref partial struct Contract
         $"{name}: {tokens} x {columns}: one call takes at most {MaxRows} rows and {MaxElements} elements");
 
     /// <summary>[rows, columns], or [segments, rows, columns] f32: partial sums to be added in order; columns contiguous.</summary>
-    public void Summands(in Argument name, Tensor? tensor, DType type)
+    public void Summands(in Argument name, in TensorView tensor, DType type)
     {
-        if (tensor?.Rank != 3)
+        if (tensor.Rank != 3)
         {
             Matrix(name, tensor, type);
             return;
@@ -122,31 +122,31 @@ internal readonly ref partial struct Contract
     }
 
     /// <summary>[length], contiguous.</summary>
-    public void Vector(in Argument name, Tensor? tensor, DType type, long length)
+    public void Vector(in Argument name, in TensorView tensor, DType type, long length)
     {
         Contiguous(name, tensor, type);
-        Require(tensor!.ElementCount == length, $"{name} {tensor} must have {length} elements");
+        Require(tensor.ElementCount == length, $"{name} {tensor} must have {length} elements");
     }
 
-    public void Contiguous(in Argument name, Tensor? tensor, DType type)
+    public void Contiguous(in Argument name, in TensorView tensor, DType type)
     {
         OnDevice(name, tensor, type);
-        Require(tensor!.IsContiguous, $"{name} {tensor} must be contiguous");
+        Require(tensor.IsContiguous, $"{name} {tensor} must be contiguous");
     }
 
     /// <summary>Scratch memory of at least so many bytes; where none is needed it may be null, but not wrong.</summary>
-    public void Workspace(Tensor? workspace, long needed)
+    public void Workspace(in TensorView workspace, long needed)
     {
-        if (needed == 0 && workspace is null)
+        if (needed == 0 && workspace.IsNull)
         {
             return;
         }
 
         Contiguous("workspace", workspace, DType.Byte);
-        Require(workspace!.SizeInBytes >= needed, $"workspace {workspace} must have {needed} bytes");
+        Require(workspace.SizeInBytes >= needed, $"workspace {workspace} must have {needed} bytes");
     }
 
-    private void Stride(in Argument name, Tensor tensor, long stride, long least) => Require(
+    private void Stride(in Argument name, in TensorView tensor, long stride, long least) => Require(
         stride >= least && stride <= MaxStride,
         $"{name} {tensor}: rows lie {stride} elements apart, must be {least}..{MaxStride}");
 

@@ -4,16 +4,16 @@ namespace Octet;
 public readonly struct ActivationArgs
 {
     /// <summary>[rows, columns] BF16.</summary>
-    public required Tensor Gate { get; init; }
+    public required TensorView Gate { get; init; }
 
     /// <summary>[rows, columns] BF16.</summary>
-    public required Tensor Up { get; init; }
+    public required TensorView Up { get; init; }
 
     /// <summary>[rows, columns] BF16 or FP8 of the device.</summary>
-    public required Tensor Output { get; init; }
+    public required TensorView Output { get; init; }
 
-    /// <summary>[rows, ceil(columns/128)] f32 with FP8; null with BF16.</summary>
-    public Tensor? Scales { get; init; }
+    /// <summary>[rows, ceil(columns/128)] f32 with FP8; left out with BF16.</summary>
+    public TensorView Scales { get; init; }
 }
 
 public static partial class Ops
@@ -37,8 +37,8 @@ public static partial class Ops
         contract.Matrix("up", args.Up, rows, columns, DType.BFloat16);
         contract.Matrix("output", args.Output, rows, columns, DType.BFloat16, contract.Float8);
         contract.Require(
-            (args.Scales is not null) == args.Output.DType.IsFloat8(), $"scales go with FP8 only, output is {args.Output.DType}");
-        if (args.Scales is not null)
+            (!args.Scales.IsNull) == args.Output.DType.IsFloat8(), $"scales go with FP8 only, output is {args.Output.DType}");
+        if (!args.Scales.IsNull)
         {
             contract.Matrix("scales", args.Scales, rows, Contract.Blocks(columns), DType.Float32);
         }

@@ -4,19 +4,19 @@ namespace Octet;
 public readonly struct AttentionPrefillArgs
 {
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor Q { get; init; }
+    public required TensorView Q { get; init; }
 
     /// <summary>Holds K and V of the whole context, those of the queries included.</summary>
     public required KvCache Cache { get; init; }
 
     /// <summary>[sequences, blocks] i32 block numbers; blocks contiguous.</summary>
-    public required Tensor BlockTable { get; init; }
+    public required TensorView BlockTable { get; init; }
 
     /// <summary>[sequences + 1] i32, ascending: the rows of each sequence.</summary>
-    public required Tensor QueryStarts { get; init; }
+    public required TensorView QueryStarts { get; init; }
 
     /// <summary>[sequences] i32: tokens in the cache, those of this chunk included.</summary>
-    public required Tensor ContextLengths { get; init; }
+    public required TensorView ContextLengths { get; init; }
 
     /// <summary>Upper bound of the queries of one sequence.</summary>
     public required long MaxQueries { get; init; }
@@ -30,14 +30,14 @@ public readonly struct AttentionPrefillArgs
     /// <summary>Sliding window in tokens; 0: none.</summary>
     public int Window { get; init; }
 
-    /// <summary>[q_heads] f32; null: none.</summary>
-    public Tensor? Sinks { get; init; }
+    /// <summary>[q_heads] f32; left out: none.</summary>
+    public TensorView Sinks { get; init; }
 
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor Output { get; init; }
+    public required TensorView Output { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.AttentionDecode"/>; row s*QueryLength + i is query i of sequence s.</summary>
@@ -49,16 +49,16 @@ public readonly struct AttentionDecodeArgs
     }
 
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor Q { get; init; }
+    public required TensorView Q { get; init; }
 
     /// <summary>Holds K and V of the whole context, those of the queries included.</summary>
     public required KvCache Cache { get; init; }
 
     /// <summary>[sequences, blocks] i32 block numbers; blocks contiguous.</summary>
-    public required Tensor BlockTable { get; init; }
+    public required TensorView BlockTable { get; init; }
 
     /// <summary>[sequences] i32: tokens in the cache, those of the queries included; 0: padding, its rows become zeros.</summary>
-    public required Tensor ContextLengths { get; init; }
+    public required TensorView ContextLengths { get; init; }
 
     /// <summary>Queries of each sequence, 1 to 4.</summary>
     public int QueryLength { get; init; } = 1;
@@ -72,17 +72,17 @@ public readonly struct AttentionDecodeArgs
     /// <summary>Sliding window in tokens; 0: none.</summary>
     public int Window { get; init; }
 
-    /// <summary>[q_heads] f32; null: none.</summary>
-    public Tensor? Sinks { get; init; }
+    /// <summary>[q_heads] f32; left out: none.</summary>
+    public TensorView Sinks { get; init; }
 
-    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token; null: not wanted.</summary>
-    public Tensor? Output { get; init; }
+    /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token; left out: not wanted.</summary>
+    public TensorView Output { get; init; }
 
-    /// <summary>[rows, q_heads*head_dim] FP8 of the device, scales [rows, ceil(q_heads*head_dim/128)]; null: not wanted.</summary>
+    /// <summary>[rows, q_heads*head_dim] FP8 of the device, scales [rows, ceil(q_heads*head_dim/128)]; left out: not wanted.</summary>
     public QuantizedTensor? Quantized { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 public static partial class Ops
@@ -142,8 +142,8 @@ public static partial class Ops
         contract.Require(
             args.QueryLength is >= 1 and <= 4 && args.Q.Shape[0] == args.ContextLengths.ElementCount * args.QueryLength,
             $"q {args.Q}: rows must be sequences ({args.ContextLengths.ElementCount}) * query_length ({args.QueryLength}, 1..4)");
-        contract.Require(args.Output is not null || args.Quantized is not null, "output and quantized are both null");
-        if (args.Output is not null)
+        contract.Require(!args.Output.IsNull || args.Quantized is not null, "output and quantized are both null");
+        if (!args.Output.IsNull)
         {
             contract.Heads("output", args.Output, args.Q.Shape[0], args.Q.Shape[1], args.Cache.HeadDim);
         }

@@ -4,13 +4,13 @@ namespace Octet;
 public readonly struct EmbeddingArgs
 {
     /// <summary>[vocabulary, hidden] BF16, contiguous.</summary>
-    public required Tensor Table { get; init; }
+    public required TensorView Table { get; init; }
 
     /// <summary>[tokens] i32.</summary>
-    public required Tensor Ids { get; init; }
+    public required TensorView Ids { get; init; }
 
     /// <summary>[tokens, hidden] BF16.</summary>
-    public required Tensor Output { get; init; }
+    public required TensorView Output { get; init; }
 }
 
 public static partial class Ops

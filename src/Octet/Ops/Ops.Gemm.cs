@@ -4,25 +4,25 @@ namespace Octet;
 public readonly struct GemmArgs
 {
     /// <summary>[m, k] of B's element type; k contiguous.</summary>
-    public required Tensor A { get; init; }
+    public required TensorView A { get; init; }
 
-    /// <summary>[m, ceil(k/128)] f32; null for BF16.</summary>
-    public Tensor? AScales { get; init; }
+    /// <summary>[m, ceil(k/128)] f32; left out for BF16.</summary>
+    public TensorView AScales { get; init; }
 
     /// <summary>[n, k].</summary>
     public required Weight B { get; init; }
 
-    /// <summary>[n] BF16; null: none.</summary>
-    public Tensor? Bias { get; init; }
+    /// <summary>[n] BF16; left out: none.</summary>
+    public TensorView Bias { get; init; }
 
     /// <summary>
     /// [m, n] BF16 or f32; n contiguous. Or [segments, m, n] f32 for the <see cref="Ops.GemmSegments"/> partial sums, which the next
     /// op adds in order (<see cref="NormArgs.X"/>, <see cref="MoeRouteArgs.Logits"/>); without bias.
     /// </summary>
-    public required Tensor Output { get; init; }
+    public required TensorView Output { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 public static partial class Ops
@@ -76,7 +76,7 @@ public static partial class Ops
         {
             contract.Summands("output", output, DType.Float32);
             contract.Require(
-                output.Shape[1] == m && output.Shape[2] == n && args.Bias is null,
+                output.Shape[1] == m && output.Shape[2] == n && args.Bias.IsNull,
                 $"partial sums {output} must be [segments, {m}, {n}], without bias");
             contract.Require(
                 output.Strides[1] % 4 == 0 && output.Strides[0] % 4 == 0 && output.Strides[0] >= ((m - 1) * output.Strides[1]) + n,
@@ -97,13 +97,13 @@ public static partial class Ops
         contract.WeightShape("b", args.B, args.B.N, k, 1);
         contract.Tokens("output", m, args.B.N);
         contract.Require(
-            (args.AScales is not null) == args.B.Values.DType.IsFloat8(), $"a scales go with FP8 only, b is {args.B.Values.DType}");
-        if (args.AScales is not null)
+            (!args.AScales.IsNull) == args.B.Values.DType.IsFloat8(), $"a scales go with FP8 only, b is {args.B.Values.DType}");
+        if (!args.AScales.IsNull)
         {
             contract.Matrix("a scales", args.AScales, m, Contract.Blocks(k), DType.Float32);
         }
 
-        if (args.Bias is not null)
+        if (!args.Bias.IsNull)
         {
             contract.Vector("bias", args.Bias, DType.BFloat16, args.B.N);
         }

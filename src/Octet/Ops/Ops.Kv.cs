@@ -4,13 +4,13 @@ namespace Octet;
 public readonly struct KvWriteArgs
 {
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor K { get; init; }
+    public required TensorView K { get; init; }
 
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor V { get; init; }
+    public required TensorView V { get; init; }
 
     /// <summary>[tokens] i64; a slot outside the cache writes nothing.</summary>
-    public required Tensor Slots { get; init; }
+    public required TensorView Slots { get; init; }
 
     /// <summary>Where K and V go.</summary>
     public required KvCache Cache { get; init; }
@@ -20,7 +20,7 @@ public readonly struct KvWriteArgs
 public readonly struct KvCopyArgs
 {
     /// <summary>[count, 2] i64: source and destination block.</summary>
-    public required Tensor Pairs { get; init; }
+    public required TensorView Pairs { get; init; }
 
     /// <summary>The cache.</summary>
     public required KvCache Cache { get; init; }

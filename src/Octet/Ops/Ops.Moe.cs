@@ -14,13 +14,13 @@ public enum MoeScoring
 public readonly struct MoeRouteArgs
 {
     /// <summary>[tokens, experts] f32, at most 512 experts; or [segments, tokens, experts]: partial sums, added in order.</summary>
-    public required Tensor Logits { get; init; }
+    public required TensorView Logits { get; init; }
 
     /// <summary>[tokens, top_k] i32, contiguous; top_k at most 16.</summary>
-    public required Tensor Ids { get; init; }
+    public required TensorView Ids { get; init; }
 
     /// <summary>[tokens, top_k] f32, contiguous.</summary>
-    public required Tensor Weights { get; init; }
+    public required TensorView Weights { get; init; }
 
     /// <summary>Whether the chosen weights are divided by their sum.</summary>
     public required bool Renormalize { get; init; }
@@ -28,39 +28,39 @@ public readonly struct MoeRouteArgs
     /// <summary>What scores an expert.</summary>
     public MoeScoring Scoring { get; init; }
 
-    /// <summary>[experts] f32, added to the scores where they choose, not where they weigh (a checkpoint's e_score_correction_bias); null: the logits choose.</summary>
-    public Tensor? ScoreBias { get; init; }
+    /// <summary>[experts] f32, added to the scores where they choose, not where they weigh (a checkpoint's e_score_correction_bias); left out: the logits choose.</summary>
+    public TensorView ScoreBias { get; init; }
 
-    /// <summary>[local_experts + 1] i32, with <see cref="SlotPairs"/> and <see cref="PairSlots"/>; null: the pairs are not sorted.</summary>
-    public Tensor? ExpertOffsets { get; init; }
-
-    /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
-    public Tensor? SlotPairs { get; init; }
+    /// <summary>[local_experts + 1] i32, with <see cref="SlotPairs"/> and <see cref="PairSlots"/>; left out: the pairs are not sorted.</summary>
+    public TensorView ExpertOffsets { get; init; }
 
     /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
-    public Tensor? PairSlots { get; init; }
+    public TensorView SlotPairs { get; init; }
+
+    /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
+    public TensorView PairSlots { get; init; }
 
     /// <summary>The first expert on this device, where the pairs are sorted.</summary>
     public int FirstExpert { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeSort"/>.</summary>
 public readonly struct MoeSortArgs
 {
     /// <summary>[tokens, top_k] i32, contiguous.</summary>
-    public required Tensor Ids { get; init; }
+    public required TensorView Ids { get; init; }
 
     /// <summary>[local_experts + 1] i32.</summary>
-    public required Tensor ExpertOffsets { get; init; }
+    public required TensorView ExpertOffsets { get; init; }
 
     /// <summary>[tokens*top_k] i32: pair of each slot, -1 for none.</summary>
-    public required Tensor SlotPairs { get; init; }
+    public required TensorView SlotPairs { get; init; }
 
     /// <summary>[tokens*top_k] i32: slot of each pair, -1 where its expert lives elsewhere.</summary>
-    public required Tensor PairSlots { get; init; }
+    public required TensorView PairSlots { get; init; }
 
     /// <summary>Experts of the layer.</summary>
     public required int Experts { get; init; }
@@ -68,8 +68,8 @@ public readonly struct MoeSortArgs
     /// <summary>The first expert on this device.</summary>
     public int FirstExpert { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeGateUp"/>.</summary>
@@ -85,10 +85,10 @@ public readonly struct MoeGateUpArgs
     public required Weight Up { get; init; }
 
     /// <summary>[local_experts + 1] i32.</summary>
-    public required Tensor ExpertOffsets { get; init; }
+    public required TensorView ExpertOffsets { get; init; }
 
     /// <summary>[tokens*top_k] i32.</summary>
-    public required Tensor SlotPairs { get; init; }
+    public required TensorView SlotPairs { get; init; }
 
     /// <summary>Choices per token.</summary>
     public required int TopK { get; init; }
@@ -99,8 +99,8 @@ public readonly struct MoeGateUpArgs
     /// <summary>[tokens*top_k, intermediate] FP8, scales [tokens*top_k, ceil(intermediate/128)].</summary>
     public required QuantizedTensor Output { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeDown"/>.</summary>
@@ -113,7 +113,7 @@ public readonly struct MoeDownArgs
     public required Weight Down { get; init; }
 
     /// <summary>[local_experts + 1] i32.</summary>
-    public required Tensor ExpertOffsets { get; init; }
+    public required TensorView ExpertOffsets { get; init; }
 
     /// <summary>Choices per token.</summary>
     public required int TopK { get; init; }
@@ -122,26 +122,26 @@ public readonly struct MoeDownArgs
     public int LayerExperts { get; init; }
 
     /// <summary>[tokens*top_k, hidden] BF16.</summary>
-    public required Tensor Output { get; init; }
+    public required TensorView Output { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeCombine"/>.</summary>
 public readonly struct MoeCombineArgs
 {
     /// <summary>[tokens*top_k, hidden] BF16.</summary>
-    public required Tensor Y { get; init; }
+    public required TensorView Y { get; init; }
 
     /// <summary>[tokens*top_k] i32.</summary>
-    public required Tensor PairSlots { get; init; }
+    public required TensorView PairSlots { get; init; }
 
     /// <summary>[tokens, top_k] f32, contiguous.</summary>
-    public required Tensor Weights { get; init; }
+    public required TensorView Weights { get; init; }
 
     /// <summary>[tokens, hidden] BF16.</summary>
-    public required Tensor Output { get; init; }
+    public required TensorView Output { get; init; }
 }
 
 public static partial class Ops
@@ -188,24 +188,24 @@ public static partial class Ops
         contract.Matrix("weights", args.Weights, tokens, topK, DType.Float32);
         contract.Contiguous("weights", args.Weights, DType.Float32);
         contract.Require(args.Scoring is MoeScoring.Softmax or MoeScoring.Sigmoid, $"scoring = {args.Scoring} must be Softmax or Sigmoid");
-        if (args.ScoreBias is not null)
+        if (!args.ScoreBias.IsNull)
         {
             contract.Vector("score_bias", args.ScoreBias, DType.Float32, experts);
         }
 
-        var parts = (args.ExpertOffsets is null ? 0 : 1) + (args.SlotPairs is null ? 0 : 1) + (args.PairSlots is null ? 0 : 1);
+        var parts = (args.ExpertOffsets.IsNull ? 0 : 1) + (args.SlotPairs.IsNull ? 0 : 1) + (args.PairSlots.IsNull ? 0 : 1);
         contract.Require(parts is 0 or 3, "expert_offsets, slot_pairs and pair_slots go together");
-        if (args.ExpertOffsets is not null)
+        if (!args.ExpertOffsets.IsNull)
         {
             CheckSlots(contract, args.Ids, args.ExpertOffsets, args.SlotPairs, args.PairSlots, experts, args.FirstExpert);
         }
     }
 
     private static void CheckSlots(
-        in Contract contract, Tensor ids, Tensor? offsets, Tensor? slotPairs, Tensor? pairSlots, long experts, int first)
+        in Contract contract, in TensorView ids, in TensorView offsets, in TensorView slotPairs, in TensorView pairSlots, long experts, int first)
     {
         contract.Contiguous("expert_offsets", offsets, DType.Int32);
-        var local = offsets!.ElementCount - 1;
+        var local = offsets.ElementCount - 1;
         contract.Require(
             experts is >= 1 and <= 512 && local >= 1 && first >= 0 && first + local <= experts && ids.Shape[1] is >= 1 and <= 16,
             $"ids {ids}, experts {experts}, first {first}, local {local}: the local ones lie within 1..512 experts, top_k 1..16");

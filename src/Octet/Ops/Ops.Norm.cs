@@ -7,30 +7,30 @@ public readonly struct NormArgs
     /// [tokens, hidden] BF16. Or what x is the BF16 of: [segments, tokens, hidden] f32 partial sums, added in order; or, with
     /// <see cref="PairSlots"/>, [tokens*top_k, hidden] BF16 slots, combined as by <see cref="Ops.MoeCombine"/>.
     /// </summary>
-    public required Tensor X { get; init; }
+    public required TensorView X { get; init; }
 
-    /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; null: x is not slots.</summary>
-    public Tensor? PairSlots { get; init; }
+    /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; left out: x is not slots.</summary>
+    public TensorView PairSlots { get; init; }
 
     /// <summary>[tokens, top_k] f32, contiguous; with <see cref="PairSlots"/>.</summary>
-    public Tensor? PairWeights { get; init; }
+    public TensorView PairWeights { get; init; }
 
-    /// <summary>[tokens, hidden] BF16, read and written; null: none.</summary>
-    public Tensor? Residual { get; init; }
+    /// <summary>[tokens, hidden] BF16, read and written; left out: none.</summary>
+    public TensorView Residual { get; init; }
 
     /// <summary>[hidden] BF16.</summary>
-    public required Tensor Weight { get; init; }
+    public required TensorView Weight { get; init; }
 
     /// <summary>Added to the mean square.</summary>
     public required float Eps { get; init; }
 
-    /// <summary>[tokens, hidden] BF16; null: not wanted.</summary>
-    public Tensor? Output { get; init; }
+    /// <summary>[tokens, hidden] BF16; left out: not wanted.</summary>
+    public TensorView Output { get; init; }
 
-    /// <summary>[tokens, hidden] FP8 of the device, scales [tokens, ceil(hidden/128)]; null: not wanted.</summary>
+    /// <summary>[tokens, hidden] FP8 of the device, scales [tokens, ceil(hidden/128)]; left out: not wanted.</summary>
     public QuantizedTensor? Quantized { get; init; }
 
-    internal long Tokens => PairWeights?.Shape[0] ?? X.Shape[^2];
+    internal long Tokens => PairWeights.IsNull ? X.Shape[^2] : PairWeights.Shape[0];
 }
 
 public static partial class Ops
@@ -49,8 +49,8 @@ public static partial class Ops
     private static void Check(in Contract contract, in NormArgs args)
     {
         contract.Summands("x", args.X, DType.BFloat16);
-        contract.Require((args.PairSlots is null) == (args.PairWeights is null), "pair_slots and pair_weights go together");
-        if (args.PairWeights is not null)
+        contract.Require((args.PairSlots.IsNull) == (args.PairWeights.IsNull), "pair_slots and pair_weights go together");
+        if (!args.PairWeights.IsNull)
         {
             contract.Matrix("pair_weights", args.PairWeights, DType.Float32);
             contract.Contiguous("pair_weights", args.PairWeights, DType.Float32);
@@ -63,13 +63,13 @@ public static partial class Ops
         contract.Tokens("x", tokens, hidden);
         contract.Vector("weight", args.Weight, DType.BFloat16, hidden);
         contract.Require(float.IsFinite(args.Eps) && args.Eps >= 0, $"eps = {args.Eps} must be finite and not negative");
-        contract.Require(args.Output is not null || args.Quantized is not null, "output and quantized are both null");
-        if (args.Residual is not null)
+        contract.Require(!args.Output.IsNull || args.Quantized is not null, "output and quantized are both null");
+        if (!args.Residual.IsNull)
         {
             contract.Matrix("residual", args.Residual, tokens, hidden, DType.BFloat16);
         }
 
-        if (args.Output is not null)
+        if (!args.Output.IsNull)
         {
             contract.Matrix("output", args.Output, tokens, hidden, DType.BFloat16);
         }

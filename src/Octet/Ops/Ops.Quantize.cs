@@ -4,7 +4,7 @@ namespace Octet;
 public readonly struct QuantizeArgs
 {
     /// <summary>[rows, columns] BF16 or f32; columns contiguous.</summary>
-    public required Tensor X { get; init; }
+    public required TensorView X { get; init; }
 
     /// <summary>[rows, columns] FP8 of the device, scales [rows, ceil(columns/128)].</summary>
     public required QuantizedTensor Output { get; init; }
@@ -14,7 +14,7 @@ public readonly struct QuantizeArgs
 public readonly struct QuantizeWeightArgs
 {
     /// <summary>[n, k] BF16 or f32; k contiguous.</summary>
-    public required Tensor X { get; init; }
+    public required TensorView X { get; init; }
 
     /// <summary>[n, k] FP8 of the device, scale offsets 0.</summary>
     public required Weight Output { get; init; }
@@ -24,16 +24,16 @@ public readonly struct QuantizeWeightArgs
 public readonly struct RepackArgs
 {
     /// <summary>FP8 OCP codes, contiguous.</summary>
-    public required Tensor Values { get; init; }
+    public required TensorView Values { get; init; }
 
     /// <summary>f32, contiguous.</summary>
-    public required Tensor Scales { get; init; }
+    public required TensorView Scales { get; init; }
 
     /// <summary>As many FNUZ codes; may share the memory of Values.</summary>
-    public required Tensor OutputValues { get; init; }
+    public required TensorView OutputValues { get; init; }
 
     /// <summary>As many scales; may be Scales.</summary>
-    public required Tensor OutputScales { get; init; }
+    public required TensorView OutputScales { get; init; }
 }
 
 public static partial class Ops

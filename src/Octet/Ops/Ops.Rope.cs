@@ -4,41 +4,41 @@ namespace Octet;
 public readonly struct RopeArgs
 {
     /// <summary>[tokens, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor Q { get; init; }
+    public required TensorView Q { get; init; }
 
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor K { get; init; }
+    public required TensorView K { get; init; }
 
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor V { get; init; }
+    public required TensorView V { get; init; }
 
-    /// <summary>BF16, [head_dim]: each q head is normed by itself; or [q_heads*head_dim]: all of them together; null: no norm.</summary>
-    public Tensor? QNorm { get; init; }
+    /// <summary>BF16, [head_dim]: each q head is normed by itself; or [q_heads*head_dim]: all of them together; left out: no norm.</summary>
+    public TensorView QNorm { get; init; }
 
-    /// <summary>BF16, [head_dim]: each k head is normed by itself; or [kv_heads*head_dim]: all of them together; null: no norm.</summary>
+    /// <summary>BF16, [head_dim]: each k head is normed by itself; or [kv_heads*head_dim]: all of them together; left out: no norm.</summary>
     /// <remarks>Where both are there, both are of one kind.</remarks>
-    public Tensor? KNorm { get; init; }
+    public TensorView KNorm { get; init; }
 
     /// <summary>Of the norms.</summary>
     public float Eps { get; init; }
 
     /// <summary>[max_position, rotary_dim] f32: rotary_dim/2 cosines, then rotary_dim/2 sines. rotary_dim: a multiple of 16 up to head_dim.</summary>
-    public required Tensor CosSin { get; init; }
+    public required TensorView CosSin { get; init; }
 
     /// <summary>[tokens] i32.</summary>
-    public required Tensor Positions { get; init; }
+    public required TensorView Positions { get; init; }
 
     /// <summary>[tokens] i64: slot of each token in the cache; outside it nothing is written.</summary>
-    public required Tensor Slots { get; init; }
+    public required TensorView Slots { get; init; }
 
     /// <summary>[tokens, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required Tensor QOutput { get; init; }
+    public required TensorView QOutput { get; init; }
 
     /// <summary>K and V are rounded into it.</summary>
     public required KvCache Cache { get; init; }
 
     /// <summary>Whether the norms are over all heads of a token together, by the lengths of their weights; with one head it is the same.</summary>
-    public bool NormsProjection => QNorm?.ElementCount > Cache.HeadDim || KNorm?.ElementCount > Cache.HeadDim;
+    public bool NormsProjection => QNorm.ElementCount > Cache.HeadDim || KNorm.ElementCount > Cache.HeadDim;
 }
 
 public static partial class Ops
@@ -68,12 +68,12 @@ public static partial class Ops
         contract.Heads("v", args.V, tokens, args.Cache.KvHeads, dim);
         contract.Heads("q_output", args.QOutput, tokens, heads, dim);
         var together = args.NormsProjection;
-        if (args.QNorm is not null)
+        if (!args.QNorm.IsNull)
         {
             contract.Vector("q_norm", args.QNorm, DType.BFloat16, together ? heads * dim : dim);
         }
 
-        if (args.KNorm is not null)
+        if (!args.KNorm.IsNull)
         {
             contract.Vector("k_norm", args.KNorm, DType.BFloat16, together ? args.Cache.KvHeads * dim : dim);
         }

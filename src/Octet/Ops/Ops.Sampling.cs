@@ -4,40 +4,40 @@ namespace Octet;
 public readonly struct SamplingArgs
 {
     /// <summary>[rows, vocabulary] f32: as they came when the op is done, adjusted while it runs.</summary>
-    public required Tensor Logits { get; init; }
+    public required TensorView Logits { get; init; }
 
     /// <summary>[rows] f32; 0: arg max.</summary>
-    public required Tensor Temperatures { get; init; }
+    public required TensorView Temperatures { get; init; }
 
     /// <summary>[rows] i32; 0: all.</summary>
-    public required Tensor TopK { get; init; }
+    public required TensorView TopK { get; init; }
 
     /// <summary>[rows] f32; 1 and more: all.</summary>
-    public required Tensor TopP { get; init; }
+    public required TensorView TopP { get; init; }
 
-    /// <summary>[rows] f32: tokens must be this many times as likely as the most likely one; 0, or null: all.</summary>
-    public Tensor? MinP { get; init; }
+    /// <summary>[rows] f32: tokens must be this many times as likely as the most likely one; 0, or left out: all.</summary>
+    public TensorView MinP { get; init; }
 
     /// <summary>[rows] i64.</summary>
-    public required Tensor Seeds { get; init; }
+    public required TensorView Seeds { get; init; }
 
     /// <summary>[rows] i64, usually the position being sampled.</summary>
-    public required Tensor Counters { get; init; }
+    public required TensorView Counters { get; init; }
 
     /// <summary>[rows] i32: the tokens chosen; -1 for a row with a logit that is not finite, or with no token allowed.</summary>
-    public required Tensor Ids { get; init; }
+    public required TensorView Ids { get; init; }
 
-    /// <summary>Changes of single logits before tokens are drawn; null: none.</summary>
+    /// <summary>Changes of single logits before tokens are drawn; left out: none.</summary>
     public LogitAdjustments? Adjustments { get; init; }
 
-    /// <summary>The tokens that may be drawn; null: all.</summary>
+    /// <summary>The tokens that may be drawn; left out: all.</summary>
     public TokenMasks? Masks { get; init; }
 
-    /// <summary>Where the logarithms of the probabilities go; null: they are not wanted.</summary>
+    /// <summary>Where the logarithms of the probabilities go; left out: they are not wanted.</summary>
     public LogprobOutputs? Logprobs { get; init; }
 
-    /// <summary>[bytes] u8 scratch memory; null where the workspace query says 0.</summary>
-    public Tensor? Workspace { get; init; }
+    /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
+    public TensorView Workspace { get; init; }
 }
 
 /// <summary>
@@ -47,26 +47,26 @@ public readonly struct SamplingArgs
 public readonly struct LogitAdjustments
 {
     /// <summary>[rows + 1] i32, ascending from 0: where the adjustments of each row begin.</summary>
-    public required Tensor Starts { get; init; }
+    public required TensorView Starts { get; init; }
 
     /// <summary>[room] i32: no token twice in one row; those outside the vocabulary are skipped.</summary>
-    public required Tensor Tokens { get; init; }
+    public required TensorView Tokens { get; init; }
 
     /// <summary>[room] f32, positive; 1: none.</summary>
-    public required Tensor Penalties { get; init; }
+    public required TensorView Penalties { get; init; }
 
     /// <summary>[room] f32; 0: none.</summary>
-    public required Tensor Biases { get; init; }
+    public required TensorView Biases { get; init; }
 }
 
 /// <summary>Bit masks of the tokens that <see cref="Ops.Sampling"/> may draw.</summary>
 public readonly struct TokenMasks
 {
     /// <summary>[rows] i32: the number of a mask; -1: all tokens are allowed.</summary>
-    public required Tensor Rows { get; init; }
+    public required TensorView Rows { get; init; }
 
     /// <summary>[masks, ceil(vocabulary/32)] i32: bit index % 32 of word index / 32 is 1 where a token is allowed.</summary>
-    public required Tensor Words { get; init; }
+    public required TensorView Words { get; init; }
 }
 
 /// <summary>
@@ -75,16 +75,16 @@ public readonly struct TokenMasks
 public readonly struct LogprobOutputs
 {
     /// <summary>[rows] i32: how many of the most likely tokens are wanted; 0: only that of the token drawn; -1: nothing, and nothing is written.</summary>
-    public required Tensor Counts { get; init; }
+    public required TensorView Counts { get; init; }
 
     /// <summary>[rows] f32: of the token drawn; NaN where there is none.</summary>
-    public required Tensor Drawn { get; init; }
+    public required TensorView Drawn { get; init; }
 
     /// <summary>[rows, alternatives] i32: the most likely tokens, in order (ties: the lowest id first); -1 beyond the vocabulary, and in rows that are not finite.</summary>
-    public required Tensor Ids { get; init; }
+    public required TensorView Ids { get; init; }
 
     /// <summary>[rows, alternatives] f32: theirs; -infinity, and NaN, where there is no token.</summary>
-    public required Tensor Values { get; init; }
+    public required TensorView Values { get; init; }
 }
 
 public static partial class Ops
@@ -121,7 +121,7 @@ public static partial class Ops
         contract.Vector("seeds", args.Seeds, DType.Int64, rows);
         contract.Vector("counters", args.Counters, DType.Int64, rows);
         contract.Vector("ids", args.Ids, DType.Int32, rows);
-        if (args.MinP is not null)
+        if (!args.MinP.IsNull)
         {
             contract.Vector("min_p", args.MinP, DType.Float32, rows);
         }

@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Runtime.CompilerServices;
 
 namespace Octet.Tests.Contracts;
 
@@ -26,8 +27,7 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
             }
 
             var (path, value) = (prefix + property.Name, property.GetValue(owner));
-            var nullability = new NullabilityInfoContext().Create(property).WriteState;
-            var isRequired = required && nullability == NullabilityState.NotNull;
+            var isRequired = required && MustBeGiven(property);
             foreach (var (change, changed) in Changes(property.PropertyType, value, other))
             {
                 yield return new(path, change, isRequired, With(changed));
@@ -43,9 +43,15 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
         }
     }
 
+    // Parts of a pair cannot be left out one by one.
+    private static bool MustBeGiven(PropertyInfo property) => property.PropertyType == typeof(TensorView)
+        ? property.IsDefined(typeof(RequiredMemberAttribute)) || property.DeclaringType == typeof(QuantizedTensor)
+        : new NullabilityInfoContext().Create(property).WriteState == NullabilityState.NotNull;
+
     private static IEnumerable<(string Change, object? Value)> Changes(Type type, object? value, Device other) => value switch
     {
-        Tensor tensor => Tensors(tensor, other).Prepend(("null", null)),
+        TensorView { IsNull: true } => [],
+        TensorView tensor => Tensors(tensor, other).Prepend(("null", null)),
         Weight or KvCache or LogitAdjustments or TokenMasks or LogprobOutputs => [("null", null)],
         QuantizedTensor => [("null", null), ("default", default(QuantizedTensor))],
         int => Boxed(-1, 0, 17, 1000, int.MaxValue),
@@ -61,11 +67,11 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
     private static IEnumerable<(string Change, object? Value)> Boxed<T>(params T[] values) where T : notnull =>
         values.Select(v => ($"{v}", (object?)v));
 
-    private static IEnumerable<(string Change, object? Value)> Tensors(Tensor tensor, Device other)
+    private static IEnumerable<(string Change, object? Value)> Tensors(TensorView tensor, Device other)
     {
         var (shape, strides, size) = (tensor.Shape.ToArray(), tensor.Strides.ToArray(), tensor.DType.SizeInBytes());
-        Tensor Of(long[]? newShape = null, long[]? newStrides = null, DType? type = null, int bytes = 0, Device? device = null) =>
-            Tensor.Borrow(device ?? tensor.Device, tensor.Address + bytes, type ?? tensor.DType, newShape ?? shape, newStrides ?? strides);
+        TensorView Of(long[]? newShape = null, long[]? newStrides = null, DType? type = null, int bytes = 0, Device? device = null) =>
+            TensorView.Borrow(device ?? tensor.Device, tensor.Address + bytes, type ?? tensor.DType, newShape ?? shape, newStrides ?? strides);
 
         yield return ("one element further", Of(bytes: size));
         yield return ("eight bytes further", Of(bytes: 8));
@@ -75,12 +81,14 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
         }
 
         yield return ("on another device", Of(device: other));
-        var disposed = Of();
-        disposed.Dispose();
-        yield return ("disposed", disposed);
+        yield return ("disposed", Disposed(tensor));
         yield return ("of no dimension", Of([], []));
         yield return ("of one dimension", Of([tensor.ElementCount], [1]));
-        yield return ("of one dimension more", Of([1, .. shape], [tensor.ElementCount, .. strides]));
+        if (shape.Length < TensorView.MaxRank)
+        {
+            yield return ("of one dimension more", Of([1, .. shape], [tensor.ElementCount, .. strides]));
+        }
+
         yield return ("empty", Of([0, .. shape[1..]]));
         yield return ("one longer", Of([shape[0] + 1, .. shape[1..]]));
         yield return ("wider", Of([.. shape[..^1], shape[^1] + 1]));
@@ -92,5 +100,11 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
                 yield return ($"with stride {stride} of dimension {i}", Of(newStrides: [.. strides[..i], stride, .. strides[(i + 1)..]]));
             }
         }
+    }
+
+    private static TensorView Disposed(TensorView like)
+    {
+        using var tensor = Tensor.Create(like.Device, like.DType, like.Shape);
+        return tensor;
     }
 }

@@ -67,15 +67,15 @@ public sealed partial class ContractTests
         using var table = Tensor.From<BFloat16>(cpu, [(BFloat16)1f, (BFloat16)2f, (BFloat16)3f], 3);
         using var ids = Tensor.From<int>(cpu, [1], 1);
         using var output = Tensor.Create(cpu, DType.BFloat16, 1, 1);
-        var unaligned = Tensor.BorrowUnaligned(cpu, table.Address + 2, DType.BFloat16, 2, 1);
+        var unaligned = TensorView.BorrowUnaligned(cpu, table.Address + 2, DType.BFloat16, 2, 1);
         Ops.Embedding(cpu.Stream, new() { Table = unaligned.View(2, 1), Ids = ids, Output = output });
         Assert.Equal([(BFloat16)3f], output.ToArray<BFloat16>());
-        var odd = Tensor.BorrowUnaligned(cpu, table.Address + 1, DType.BFloat16, 2, 1);
+        var odd = TensorView.BorrowUnaligned(cpu, table.Address + 1, DType.BFloat16, 2, 1);
         Assert.Contains("aligned to 2 bytes", Assert.Throws<ArgumentException>(
             () => Ops.Embedding(cpu.Stream, new() { Table = odd, Ids = ids, Output = output })).Message, StringComparison.Ordinal);
         using var sim = Device.Open("sim:gfx950");
         Assert.Contains("sim:gfx950", Assert.Throws<ArgumentException>(
-            () => Tensor.BorrowUnaligned(sim, 0x1002, DType.BFloat16, 2, 1)).Message, StringComparison.Ordinal);
+            () => TensorView.BorrowUnaligned(sim, 0x1002, DType.BFloat16, 2, 1)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

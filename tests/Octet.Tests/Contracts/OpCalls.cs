@@ -171,27 +171,27 @@ internal sealed class OpCalls(Device device) : IDisposable
 
     public void Dispose() => _buffers.ForEach(b => b.Dispose());
 
-    private Tensor Zeros(DType type, params long[] shape) => Filled(0, type, shape);
+    private TensorView Zeros(DType type, params long[] shape) => Filled(0, type, shape);
 
     // Slots or blocks outside the cache: two tokens in one slot would be a race.
-    private Tensor Nowhere(params long[] shape) => Filled(0xFF, DType.Int64, shape);
+    private TensorView Nowhere(params long[] shape) => Filled(0xFF, DType.Int64, shape);
 
-    private Tensor Scratch() => Zeros(DType.Byte, 1 << 20);
+    private TensorView Scratch() => Zeros(DType.Byte, 1 << 20);
 
-    private Tensor Filled(byte value, DType type, long[] shape)
+    private TensorView Filled(byte value, DType type, long[] shape)
     {
         var bytes = shape.Aggregate((long)type.SizeInBytes(), (size, length) => size * length);
         var buffer = Tensor.Create(device, DType.Byte, bytes + SlackBytes);
         _buffers.Add(buffer);
         device.Stream.Fill(buffer, value);
-        return Tensor.Borrow(device, buffer.Address, type, shape);
+        return TensorView.Borrow(device, buffer.Address, type, shape);
     }
 
-    private Tensor BFloat16(params long[] shape) => Zeros(DType.BFloat16, shape);
+    private TensorView BFloat16(params long[] shape) => Zeros(DType.BFloat16, shape);
 
-    private Tensor Float32(params long[] shape) => Zeros(DType.Float32, shape);
+    private TensorView Float32(params long[] shape) => Zeros(DType.Float32, shape);
 
-    private Tensor Int32(params long[] shape) => Zeros(DType.Int32, shape);
+    private TensorView Int32(params long[] shape) => Zeros(DType.Int32, shape);
 
     private QuantizedTensor Quantized(long rows, long columns) => new(Zeros(device.Float8, rows, columns), Float32(rows, (columns + 127) / 128));
 

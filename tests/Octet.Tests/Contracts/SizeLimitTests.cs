@@ -44,7 +44,7 @@ public sealed class SizeLimitTests
         ["sampling rows"] = (Rows, (d, n) => Ops.Sampling(d.Stream, new() { Logits = Of(d, DType.Float32, n, 2048), Temperatures = Of(d, DType.Float32, n), TopK = Of(d, DType.Int32, n), TopP = Of(d, DType.Float32, n), Seeds = Of(d, DType.Int64, n), Counters = Of(d, DType.Int64, n), Ids = Of(d, DType.Int32, n) })),
         ["repack codes"] = (1L << 35, (d, n) => Ops.Repack(d.Stream, new() { Values = Of(d, DType.Float8E4M3, n), Scales = Of(d, DType.Float32, 8), OutputValues = Of(d, DType.Float8E4M3Fnuz, n), OutputScales = Of(d, DType.Float32, 8) })),
         ["repack scales"] = (int.MaxValue, (d, n) => Ops.Repack(d.Stream, new() { Values = Of(d, DType.Float8E4M3, 8), Scales = Of(d, DType.Float32, n), OutputValues = Of(d, DType.Float8E4M3Fnuz, 8), OutputScales = Of(d, DType.Float32, n) })),
-        ["a stride"] = (1L << 34, (d, n) => Ops.Norm(d.Stream, new() { X = Tensor.Borrow(d, 1 << 20, DType.BFloat16, [4, 64], [n, 1]), Weight = Of(d, DType.BFloat16, 64), Eps = 0, Output = Of(d, DType.BFloat16, 4, 64) })),
+        ["a stride"] = (1L << 34, (d, n) => Ops.Norm(d.Stream, new() { X = TensorView.Borrow(d, 1 << 20, DType.BFloat16, [4, 64], [n, 1]), Weight = Of(d, DType.BFloat16, 64), Eps = 0, Output = Of(d, DType.BFloat16, 4, 64) })),
         ["partial sums"] = (1 << 16, (d, n) => Ops.Norm(d.Stream, new() { X = Of(d, DType.Float32, n, 4, 64), Weight = Of(d, DType.BFloat16, 64), Eps = 0, Output = Of(d, DType.BFloat16, 4, 64) })),
     };
 
@@ -71,7 +71,7 @@ public sealed class SizeLimitTests
         Assert.All(refusals, text => Assert.Equal(refusals[0], text));
     }
 
-    private static Tensor Of(Device device, DType type, params long[] shape) => Tensor.Borrow(device, 1 << 20, type, shape);
+    private static TensorView Of(Device device, DType type, params long[] shape) => TensorView.Borrow(device, 1 << 20, type, shape);
 
     private static QuantizedTensor Quantized(Device device, long rows, long columns) =>
         new(Of(device, device.Float8, rows, columns), Of(device, DType.Float32, rows, (columns + 127) / 128));
@@ -82,7 +82,7 @@ public sealed class SizeLimitTests
         Scales = Of(device, DType.Float32, [.. shape[..^2], (shape[^2] + 127) / 128, (shape[^1] + 127) / 128]),
     };
 
-    private static Tensor Heads(Device device, long tokens, long heads) => Of(device, DType.BFloat16, tokens, heads, 128);
+    private static TensorView Heads(Device device, long tokens, long heads) => Of(device, DType.BFloat16, tokens, heads, 128);
 
     private static KvCache Cache(Device device, long heads, long blocks) => new()
     {
@@ -163,5 +163,5 @@ public sealed class SizeLimitTests
         Workspace = Scratch(device),
     };
 
-    private static Tensor Scratch(Device device) => Of(device, DType.Byte, 1L << 46);
+    private static TensorView Scratch(Device device) => Of(device, DType.Byte, 1L << 46);
 }

@@ -15,8 +15,8 @@ internal sealed class Attention
     private readonly SafeTensor? _kNormSource;
     private readonly (long First, long Count) _qNormRange;
     private readonly (long First, long Count) _kNormRange;
-    private Tensor? _qNorm;
-    private Tensor? _kNorm;
+    private TensorView _qNorm;
+    private TensorView _kNorm;
 
     /// <param name="source">Where from.</param>
     /// <param name="prefix">Of its tensors: ends in "self_attn.".</param>
@@ -54,8 +54,8 @@ internal sealed class Attention
     public void Load(WeightLoader loader)
     {
         _qkv.Load(loader);
-        _qNorm = _qNormSource is null ? null : loader.LoadBFloat16(_qNormSource, _qNormRange.First, _qNormRange.Count);
-        _kNorm = _kNormSource is null ? null : loader.LoadBFloat16(_kNormSource, _kNormRange.First, _kNormRange.Count);
+        _qNorm = _qNormSource is null ? default : loader.LoadBFloat16(_qNormSource, _qNormRange.First, _qNormRange.Count);
+        _kNorm = _kNormSource is null ? default : loader.LoadBFloat16(_kNormSource, _kNormRange.First, _kNormRange.Count);
         _output.Load(loader);
     }
 
@@ -63,7 +63,7 @@ internal sealed class Attention
     public SublayerOutput Run(ForwardStep step, KvCache cache)
     {
         var (input, buffers) = (step.Input, step.Buffers);
-        _qkv.Run(step, buffers.NormedQuantized, buffers.Qkv, buffers.QkvParts);
+        _qkv.Run(step, buffers.NormedQuantized, buffers.Qkv);
         Ops.Rope(step.Stream, new()
         {
             Q = buffers.Q,
@@ -94,27 +94,29 @@ internal sealed class Attention
 
     private static void Continue(ForwardStep step, KvCache cache, float scale)
     {
-        var (input, rows) = (step.Input, step.Continued!);
+        var (input, buffers) = (step.Input, step.Buffers);
         var args = new AttentionDecodeArgs
         {
-            Q = rows.Query,
+            Q = buffers.Query.Slice(0, 0, input.DecodeTokens),
             Cache = cache,
             BlockTable = input.DecodeTable,
             ContextLengths = input.DecodeContexts,
             QueryLength = input.QueryLength,
             MaxContext = input.MaxContext.Decode,
             Scale = scale,
-            Quantized = rows.Quantized,
+            Quantized = buffers.AttentionQuantized.Rows(0, input.DecodeTokens),
         };
         Ops.AttentionDecode(step.Stream, args with { Workspace = step.Workspace.Take(step.Device.Backend.AttentionDecodeWorkspace(in args)) });
     }
 
     private static void ReadPrompts(ForwardStep step, KvCache cache, float scale)
     {
-        var (input, rows) = (step.Input, step.Prompts!);
+        var (input, buffers) = (step.Input, step.Buffers);
+        var (first, count) = (input.DecodeTokens, input.Tokens - input.DecodeTokens);
+        var output = buffers.Attention.Slice(0, first, count);
         var args = new AttentionPrefillArgs
         {
-            Q = rows.Query,
+            Q = buffers.Query.Slice(0, first, count),
             Cache = cache,
             BlockTable = input.PrefillTable,
             QueryStarts = input.QueryStarts,
@@ -122,9 +124,9 @@ internal sealed class Attention
             MaxQueries = input.MaxQueries,
             MaxContext = input.MaxContext.Prefill,
             Scale = scale,
-            Output = rows.Heads,
+            Output = output,
         };
         Ops.AttentionPrefill(step.Stream, args with { Workspace = step.Workspace.Take(step.Device.Backend.AttentionPrefillWorkspace(in args)) });
-        Ops.Quantize(step.Stream, new() { X = rows.Rows, Output = rows.Quantized });
+        Ops.Quantize(step.Stream, new() { X = output.View(count, output.Shape[1] * output.Shape[2]), Output = buffers.AttentionQuantized.Rows(first, count) });
     }
 }

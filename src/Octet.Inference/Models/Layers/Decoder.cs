@@ -60,10 +60,10 @@ internal sealed class Decoder(ModelConfig config, Head head, DecoderLayer[] laye
     public int VocabularySize => config.VocabularySize;
 
     /// <inheritdoc/>
-    public int MaxRows => (int)Prepared.All.Rows.Shape[0];
+    public int MaxRows => (int)Logits.Shape[0];
 
     /// <inheritdoc/>
-    public Tensor Logits => Prepared.All.Logits;
+    public TensorView Logits => Prepared.Buffers.Logits;
 
     /// <summary>The layers, in order.</summary>
     public IReadOnlyList<DecoderLayer> Layers => layers;
@@ -111,29 +111,29 @@ internal sealed class Decoder(ModelConfig config, Head head, DecoderLayer[] laye
     }
 
     /// <inheritdoc/>
-    public Tensor Head(StepInput input)
+    public TensorView Head(StepInput input)
     {
         var step = Prepared;
+        var logits = Logits.Slice(0, 0, input.Outputs);
         if (input.PrefillRows == 0)
         {
             // Every token's logits are wanted, in order.
-            head.Run(step, step.Buffers.Normed, step.Buffers.Logits);
-            return step.Buffers.Logits;
+            head.Run(step, step.Buffers.Normed, logits);
+            return logits;
         }
 
-        var hidden = step.All.RowHidden.Slice(0, 0, input.Outputs);
+        var hidden = step.Buffers.RowHidden.Slice(0, 0, input.Outputs);
         Ops.Embedding(step.Stream, new() { Table = step.Buffers.Normed, Ids = input.OutputTokens, Output = hidden });
-        var logits = step.All.Logits.Slice(0, 0, input.Outputs);
         head.Run(step, hidden, logits);
         return logits;
     }
 
     /// <inheritdoc/>
-    public Tensor Head(int first, int count)
+    public TensorView Head(int first, int count)
     {
         var step = Prepared;
-        var logits = step.All.Logits.Slice(0, 0, count);
-        head.Run(step, step.All.Normed.Slice(0, first, count), logits);
+        var logits = Logits.Slice(0, 0, count);
+        head.Run(step, step.Buffers.Normed.Slice(0, first, count), logits);
         return logits;
     }
 

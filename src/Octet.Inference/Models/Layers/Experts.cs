@@ -30,7 +30,7 @@ internal sealed class Experts : IMlp
     private Weight _gate = null!;
     private Weight _up = null!;
     private Weight _down = null!;
-    private Tensor? _scoreBias;
+    private TensorView _scoreBias;
 
     /// <param name="source">Where from.</param>
     /// <param name="prefix">Of its tensors: ends in "mlp." or "block_sparse_moe.".</param>
@@ -54,7 +54,7 @@ internal sealed class Experts : IMlp
     public void Load(WeightLoader loader)
     {
         _router = new Weight { Values = loader.LoadBFloat16(_routerSource) };
-        _scoreBias = _scoreBiasSource is null ? null : loader.LoadFloat32(_scoreBiasSource);
+        _scoreBias = _scoreBiasSource is null ? default : loader.LoadFloat32(_scoreBiasSource);
         _gate = loader.LoadExperts(_sources.Gate);
         _up = loader.LoadExperts(_sources.Up);
         _down = loader.LoadExperts(_sources.Down);

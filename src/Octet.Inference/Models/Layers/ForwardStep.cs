@@ -8,9 +8,7 @@ namespace Octet.Inference.Models.Layers;
 /// </summary>
 internal sealed class ForwardStep : IDisposable
 {
-    private readonly StepBuffers _all;
-    private StepBuffers _buffers;
-    private (StepBuffers? Buffers, int DecodeTokens) _split;
+    private readonly TensorSet _memory;
 
     /// <param name="device">Where the model is.</param>
     /// <param name="config">Its shape.</param>
@@ -21,14 +19,15 @@ internal sealed class ForwardStep : IDisposable
     public ForwardStep(Device device, ModelConfig config, Workspace workspace, int maxTokens, int maxRows, int maxContext)
     {
         (Device, Stream, Workspace) = (device, device.Stream, workspace);
-        CosSin = Tensor.From<float>(device, RotaryEmbedding.CosSin(config, maxContext), maxContext, config.RotaryDim);
+        _memory = new TensorSet(device);
         try
         {
-            _all = _buffers = new StepBuffers(device, config, maxTokens, maxRows);
+            CosSin = _memory.Add(Tensor.From<float>(device, RotaryEmbedding.CosSin(config, maxContext), maxContext, config.RotaryDim));
+            Buffers = new StepBuffers(_memory, config, maxTokens, maxRows);
         }
         catch
         {
-            CosSin.Dispose();
+            _memory.Dispose();
             throw;
         }
     }
@@ -43,38 +42,19 @@ internal sealed class ForwardStep : IDisposable
     public Workspace Workspace { get; }
 
     /// <summary>[max_context, rotary_dim] f32.</summary>
-    public Tensor CosSin { get; }
+    public TensorView CosSin { get; }
 
     /// <summary>What the step works on.</summary>
     public StepInput Input { get; private set; } = null!;
 
     /// <summary>The rows of its tokens.</summary>
-    public StepBuffers Buffers => _buffers;
-
-    /// <summary>The rows of all tokens there may be.</summary>
-    public StepBuffers All => _all;
-
-    /// <summary>The tokens of continuations, in attention; null: none.</summary>
-    public AttentionRows? Continued { get; private set; }
-
-    /// <summary>The tokens of prompts, in attention; null: none.</summary>
-    public AttentionRows? Prompts { get; private set; }
+    public StepBuffers Buffers { get; }
 
     /// <summary>Turns to a step.</summary>
     public void Begin(StepInput input)
     {
-        // Steps of decode have the same number of tokens for long: their views are made once.
         Input = input;
-        _buffers = _buffers != _all && _buffers.Residual.Shape[0] == input.Tokens ? _buffers : _all.First(input.Tokens);
-        if (_split == (_buffers, input.DecodeTokens))
-        {
-            return;
-        }
-
-        var prompts = input.Tokens - input.DecodeTokens;
-        Continued = input.DecodeTokens > 0 ? _buffers.AttentionOf(0, input.DecodeTokens) : null;
-        Prompts = prompts > 0 ? _buffers.AttentionOf(input.DecodeTokens, prompts) : null;
-        _split = (_buffers, input.DecodeTokens);
+        Buffers.Tokens = input.Tokens;
     }
 
     /// <summary>Enqueues a product.</summary>
@@ -84,7 +64,7 @@ internal sealed class ForwardStep : IDisposable
     /// Enqueues a product for an op that can add partial sums itself: where it leaves such they are left to that op, else the output is
     /// written. Gives whichever it is.
     /// </summary>
-    public Tensor GemmForNext(in GemmArgs args)
+    public TensorView GemmForNext(in GemmArgs args)
     {
         var segments = Device.Backend.GemmSegments(in args);
         if (segments == 0)
@@ -98,9 +78,5 @@ internal sealed class ForwardStep : IDisposable
         return sums;
     }
 
-    public void Dispose()
-    {
-        _all.Dispose();
-        CosSin.Dispose();
-    }
+    public void Dispose() => _memory.Dispose();
 }

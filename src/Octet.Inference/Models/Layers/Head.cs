@@ -14,7 +14,7 @@ internal sealed class Head
     private readonly SafeTensor _embeddingSource;
     private readonly SafeTensor? _headSource;
     private readonly (long First, long Count) _range;
-    private Tensor _embedding = null!;
+    private TensorView _embedding;
     private Weight _head = null!;
 
     /// <param name="source">Where from.</param>
@@ -48,7 +48,7 @@ internal sealed class Head
         Ops.Embedding(step.Stream, new() { Table = _embedding, Ids = step.Input.Ids, Output = step.Buffers.Residual });
 
     /// <summary>Enqueues the logits [rows, vocabulary] f32 of normed rows [rows, hidden] BF16.</summary>
-    public void Run(ForwardStep step, Tensor rows, Tensor logits) => step.Gemm(new() { A = rows, B = _head, Output = logits });
+    public void Run(ForwardStep step, TensorView rows, TensorView logits) => step.Gemm(new() { A = rows, B = _head, Output = logits });
 
     // A head that is stored although it is tied may be ignored only where that changes nothing.
     private static void RequireSame(SafeTensor head, SafeTensor embedding)

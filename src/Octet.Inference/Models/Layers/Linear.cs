@@ -11,7 +11,7 @@ internal sealed class Linear
     private readonly MatrixSource[] _sources;
     private readonly (SafeTensor Tensor, long First, long Count)[] _biasSources;
     private Weight[] _weights = [];
-    private Tensor?[] _biases = [];
+    private TensorView[] _biases = [];
 
     /// <param name="source">Where from.</param>
     /// <param name="k">Input features.</param>
@@ -33,20 +33,21 @@ internal sealed class Linear
         var isOne = _sources.Length == 1
             || _sources.All(part => part.N % Float8.Block == 0 && part.ScaleRowOffset == 0) && !loader.Maps(_sources);
         _weights = isOne ? [loader.LoadProjection(_sources)] : [.. _sources.Select(part => loader.LoadProjection(part))];
-        Tensor[] biases = [.. _biasSources.Select(bias => loader.LoadBFloat16(bias.Tensor, bias.First, bias.Count))];
-        _biases = biases.Length == 0 ? new Tensor?[_weights.Length] : isOne && biases.Length > 1 ? [loader.Join(biases)] : biases;
+        TensorView[] biases = [.. _biasSources.Select(bias => loader.LoadBFloat16(bias.Tensor, bias.First, bias.Count))];
+        _biases = biases.Length == 0 ? new TensorView[_weights.Length] : isOne && biases.Length > 1 ? [loader.Join(biases)] : biases;
     }
 
     /// <summary>Enqueues the product of an FP8 input.</summary>
     /// <param name="step">The step.</param>
     /// <param name="x">[tokens, k] FP8.</param>
     /// <param name="output">[tokens, sum of n] BF16.</param>
-    /// <param name="parts">The columns of <paramref name="output"/> of each part; needed where there are several.</param>
-    public void Run(ForwardStep step, QuantizedTensor x, Tensor output, Tensor[]? parts = null)
+    public void Run(ForwardStep step, QuantizedTensor x, TensorView output)
     {
+        long first = 0;
         for (var i = 0; i < _weights.Length; i++)
         {
-            step.Gemm(Product(i, x, _weights.Length == 1 ? output : parts![i]));
+            step.Gemm(Product(i, x, output.Slice(1, first, _weights[i].N)));
+            first += _weights[i].N;
         }
     }
 
@@ -54,9 +55,9 @@ internal sealed class Linear
     /// As <see cref="Run"/> with one part, for an op that can add partial sums itself: gives these, [segments, tokens, n] f32, where the
     /// product leaves such, else the output.
     /// </summary>
-    public Tensor RunForNext(ForwardStep step, QuantizedTensor x, Tensor output) => step.GemmForNext(Product(0, x, output));
+    public TensorView RunForNext(ForwardStep step, QuantizedTensor x, TensorView output) => step.GemmForNext(Product(0, x, output));
 
-    private GemmArgs Product(int part, QuantizedTensor x, Tensor output) => new()
+    private GemmArgs Product(int part, in QuantizedTensor x, in TensorView output) => new()
     {
         A = x.Values,
         AScales = x.Scales,

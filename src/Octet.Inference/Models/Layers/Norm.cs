@@ -4,10 +4,10 @@ namespace Octet.Inference.Models.Layers;
 
 /// <summary>What a sublayer adds to the residual stream.</summary>
 /// <param name="Values">
-/// [tokens, hidden] BF16, or [segments, tokens, hidden] f32: partial sums; or [tokens * top_k, hidden] BF16: slots of experts. Null: nothing.
+/// [tokens, hidden] BF16, or [segments, tokens, hidden] f32: partial sums; or [tokens * top_k, hidden] BF16: slots of experts. No tensor: nothing.
 /// </param>
 /// <param name="AreSlots">Whether they are slots, to be combined by the step's routing.</param>
-internal readonly record struct SublayerOutput(Tensor? Values, bool AreSlots = false);
+internal readonly record struct SublayerOutput(TensorView Values, bool AreSlots = false);
 
 /// <summary>RMSNorm of the residual stream, which first takes up what the sublayer before gave.</summary>
 /// <param name="source">Where from.</param>
@@ -16,7 +16,7 @@ internal sealed class Norm(LayerSource source, string name)
 {
     private readonly SafeTensor _source = source.Tensors.TakePlain($"{name}.weight", source.Config.HiddenSize);
     private readonly float _epsilon = (float)source.Config.RmsNormEpsilon;
-    private Tensor _weight = null!;
+    private TensorView _weight;
 
     /// <summary>Brings it to the device.</summary>
     public void Load(WeightLoader loader) => _weight = loader.LoadBFloat16(_source);
@@ -31,13 +31,13 @@ internal sealed class Norm(LayerSource source, string name)
         var buffers = step.Buffers;
         Ops.Norm(step.Stream, new()
         {
-            X = sum.Values ?? buffers.Residual,
-            PairSlots = sum.AreSlots ? buffers.PairSlots : null,
-            PairWeights = sum.AreSlots ? buffers.ExpertWeights : null,
-            Residual = sum.Values is null ? null : buffers.Residual,
+            X = sum.Values.IsNull ? buffers.Residual : sum.Values,
+            PairSlots = sum.AreSlots ? buffers.PairSlots : default,
+            PairWeights = sum.AreSlots ? buffers.ExpertWeights : default,
+            Residual = sum.Values.IsNull ? default : buffers.Residual,
             Weight = _weight,
             Eps = _epsilon,
-            Output = plain ? buffers.Normed : null,
+            Output = plain ? buffers.Normed : default,
             Quantized = quantized ? buffers.NormedQuantized : null,
         });
     }

@@ -16,7 +16,7 @@ internal sealed unsafe partial class CpuBackend
             GateStride = args.Gate.Strides[0],
             UpStride = args.Up.Strides[0],
             OutputStride = args.Output.Strides[0],
-            ScaleStride = args.Scales?.Strides[0] ?? 0,
+            ScaleStride = StrideOf(args.Scales),
             OutputType = args.Output.DType,
         };
         threads.For(args.Gate.Shape[0], args.Gate.ElementCount * 16, task);

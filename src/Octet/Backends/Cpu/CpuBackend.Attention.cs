@@ -46,8 +46,8 @@ internal sealed unsafe partial class CpuBackend
         {
             Decode = task,
             KvHeads = attention.Group * attention.HeadDim % Octet.Float8.Block == 0 ? 1 : 2,
-            Codes = Pointer<byte>(args.Quantized?.Values),
-            Scales = Pointer<float>(args.Quantized?.Scales),
+            Codes = Pointer<byte>(args.Quantized?.Values ?? default),
+            Scales = Pointer<float>(args.Quantized?.Scales ?? default),
             CodeStride = args.Quantized?.Values.Strides[0] ?? 0,
             ScaleStride = args.Quantized?.Scales.Strides[0] ?? 0,
             Float8 = Properties.Float8,
@@ -61,7 +61,7 @@ internal sealed unsafe partial class CpuBackend
     private static long Splits(long context) => (context + CpuKernels.SplitTokens - 1) / CpuKernels.SplitTokens;
 
     private static CpuAttention Attention(
-        Tensor q, KvCache cache, Tensor blockTable, Tensor? sinks, Tensor? output, long maxContext, float scale, int window) => new()
+        TensorView q, KvCache cache, TensorView blockTable, TensorView sinks, TensorView output, long maxContext, float scale, int window) => new()
         {
             Q = Pointer<BFloat16>(q),
             K = Pointer<byte>(cache.K),
@@ -72,7 +72,7 @@ internal sealed unsafe partial class CpuBackend
             BlockTable = Pointer<int>(blockTable),
             Output = Pointer<BFloat16>(output),
             QStride = q.Strides[0],
-            OutputStride = output?.Strides[0] ?? 0,
+            OutputStride = StrideOf(output),
             BlockTableStride = blockTable.Strides[0],
             BlockTableColumns = blockTable.Shape[1],
             Blocks = cache.Blocks,
@@ -81,7 +81,7 @@ internal sealed unsafe partial class CpuBackend
             BlockSize = cache.BlockSize,
             HeadDim = cache.HeadDim,
             Group = (int)(q.Shape[1] / cache.KvHeads),
-            ScaleCount = (int)(cache.KScales?.ElementCount ?? 0),
+            ScaleCount = (int)cache.KScales.ElementCount,
             Window = window,
             Scale = scale,
             Type = cache.K.DType,

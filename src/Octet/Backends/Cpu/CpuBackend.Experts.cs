@@ -45,7 +45,7 @@ internal sealed unsafe partial class CpuBackend
 
     public override long MoeDownWorkspace(in MoeDownArgs args) => 0;
 
-    private static ExpertSlots Slots(Tensor offsets, long slots)
+    private static ExpertSlots Slots(TensorView offsets, long slots)
     {
         var result = new ExpertSlots { Offsets = Pointer<int>(offsets), Experts = (int)offsets.ElementCount - 1, Slots = slots };
         for (var expert = 0; expert < result.Experts; expert++)

@@ -33,19 +33,19 @@ internal sealed unsafe partial class CpuBackend
 
     public override long GemmWorkspace(in GemmArgs args) => 0;
 
-    private static CpuProduct Product(Tensor a, Tensor? aScales, Weight b) => new()
+    private static CpuProduct Product(TensorView a, TensorView aScales, Weight b) => new()
     {
         A = Pointer<byte>(a),
         AScales = Pointer<float>(aScales),
         B = Pointer<byte>(b.Values),
         BScales = Pointer<float>(b.Scales),
         AStride = a.Strides[0],
-        AScaleStride = aScales?.Strides[0] ?? 0,
+        AScaleStride = StrideOf(aScales),
         BStride = b.Values.Strides[^2],
-        BScaleStride = b.Scales?.Strides[^2] ?? 0,
+        BScaleStride = b.Scales.IsNull ? 0 : b.Scales.Strides[^2],
         K = b.K,
-        ScaleRowOffset = b.Scales is null ? 0 : b.ScaleRowOffset,
-        ScaleColumnOffset = b.Scales is null ? 0 : b.ScaleColumnOffset,
+        ScaleRowOffset = b.Scales.IsNull ? 0 : b.ScaleRowOffset,
+        ScaleColumnOffset = b.Scales.IsNull ? 0 : b.ScaleColumnOffset,
         Type = b.Values.DType,
     };
 

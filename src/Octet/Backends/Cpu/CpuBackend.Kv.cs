@@ -77,7 +77,7 @@ internal sealed unsafe partial class CpuBackend
         private readonly float* _kScales = Pointer<float>(cache.KScales), _vScales = Pointer<float>(cache.VScales);
         private readonly long _slots = cache.Blocks * cache.BlockSize;
         private readonly int _blockSize = cache.BlockSize;
-        private readonly bool _scalePerHead = cache.KScales?.ElementCount > 1;
+        private readonly bool _scalePerHead = cache.KScales.ElementCount > 1;
         private readonly DType _type = cache.K.DType;
 
         public bool Holds(long slot) => slot >= 0 && slot < _slots;

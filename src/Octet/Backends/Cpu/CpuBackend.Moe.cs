@@ -24,7 +24,7 @@ internal sealed unsafe partial class CpuBackend
             ScoreBias = Pointer<float>(args.ScoreBias),
         };
         threads.For(args.Logits.Shape[^2], args.Logits.ElementCount * (8 + task.TopK), task);
-        if (args.ExpertOffsets is not null)
+        if (!args.ExpertOffsets.IsNull)
         {
             MoeSort(stream, new()
             {

@@ -15,7 +15,7 @@ internal sealed unsafe partial class CpuBackend
     {
         // A stack of one expert is a matrix behind one more dimension: the last two count.
         var (rows, columns) = (args.X.Shape[0], args.X.Shape[1]);
-        QuantizeBlocks(args.X, args.Output.Values, args.Output.Scales!, rows, columns, Octet.Float8.Block);
+        QuantizeBlocks(args.X, args.Output.Values, args.Output.Scales, rows, columns, Octet.Float8.Block);
     }
 
     public override void Repack(DeviceStream stream, in RepackArgs args)
@@ -37,7 +37,7 @@ internal sealed unsafe partial class CpuBackend
         }
     }
 
-    private void QuantizeBlocks(Tensor x, Tensor output, Tensor scales, long rows, long columns, int blockRows)
+    private void QuantizeBlocks(TensorView x, TensorView output, TensorView scales, long rows, long columns, int blockRows)
     {
         var task = new QuantizeTask
         {

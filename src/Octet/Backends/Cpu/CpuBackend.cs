@@ -92,7 +92,7 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
     private OctetException NoGraphs() =>
         new(OctetStatus.Unsupported, $"{Properties.Name} has no graphs: its streams run work at once");
 
-    private static T* Pointer<T>(Tensor? tensor) where T : unmanaged => tensor is null ? null : (T*)tensor.Address;
+    private static T* Pointer<T>(in TensorView tensor) where T : unmanaged => (T*)tensor.Address;
 
     private static long Blocks(long columns) => (columns + Octet.Float8.Block - 1) / Octet.Float8.Block;
 

@@ -13,7 +13,7 @@ internal sealed partial class NativeBackend
             Gate = args.Gate.Address,
             Up = args.Up.Address,
             Output = args.Output.Address,
-            Scales = AddressOf(args.Scales),
+            Scales = args.Scales.Address,
             Rows = args.Gate.Shape[0],
             Columns = args.Gate.Shape[1],
             GateStride = args.Gate.Strides[0],

@@ -34,7 +34,7 @@ internal sealed partial class NativeBackend
             StructSize = (nuint)Unsafe.SizeOf<NativeQuantizeWeightArgs>(),
             X = args.X.Address,
             Output = args.Output.Values.Address,
-            Scales = args.Output.Scales!.Address,
+            Scales = args.Output.Scales.Address,
             Rows = args.X.Shape[0],
             Columns = args.X.Shape[1],
             XStride = args.X.Strides[0],

@@ -189,21 +189,16 @@ internal sealed partial class NativeBackend : Backend
         }
     }
 
-    // What the ops pack: null tensors become null pointers with stride 0.
-    private static nint AddressOf(Tensor? tensor) => tensor?.Address ?? 0;
-
-    private static long StrideOf(Tensor? tensor) => tensor is null ? 0 : tensor.Strides[0];
-
     private static NativeWeight Pack(Weight weight) => new()
     {
         Data = weight.Values.Address,
-        Scales = AddressOf(weight.Scales),
+        Scales = weight.Scales.Address,
         N = weight.N,
         K = weight.K,
         RowStride = weight.Values.Strides[^2],
         ExpertStride = weight.Values.Rank == 3 ? weight.Values.Strides[0] : 0,
-        ScaleRowStride = weight.Scales?.Strides[^2] ?? 0,
-        ScaleExpertStride = weight.Scales is { Rank: 3 } scales ? scales.Strides[0] : 0,
+        ScaleRowStride = weight.Scales.IsNull ? 0 : weight.Scales.Strides[^2],
+        ScaleExpertStride = weight.Scales.Rank == 3 ? weight.Scales.Strides[0] : 0,
         Experts = (int)weight.Experts,
         ScaleRowOffset = weight.ScaleRowOffset,
         ScaleColumnOffset = weight.ScaleColumnOffset,
@@ -215,13 +210,13 @@ internal sealed partial class NativeBackend : Backend
     {
         K = cache.K.Address,
         V = cache.V.Address,
-        KScales = AddressOf(cache.KScales),
-        VScales = AddressOf(cache.VScales),
+        KScales = cache.KScales.Address,
+        VScales = cache.VScales.Address,
         Blocks = cache.Blocks,
         KvHeads = cache.KvHeads,
         BlockSize = cache.BlockSize,
         HeadDim = cache.HeadDim,
-        ScaleCount = (int)(cache.KScales?.ElementCount ?? 0),
+        ScaleCount = (int)cache.KScales.ElementCount,
         Dtype = cache.K.DType,
     };
 

@@ -185,7 +185,7 @@ public sealed class CpuKernelsTests
         Ops.Gemm(device.Stream, new GemmArgs
         {
             A = a.Slice(0, first, count).Slice(1, 0, k),
-            AScales = fp8 ? aScales.Slice(0, first, count).Slice(1, 0, aBlocks) : null,
+            AScales = fp8 ? aScales.Slice(0, first, count).Slice(1, 0, aBlocks) : default,
             B = fp8
                 ? new Weight { Values = b, Scales = bScales, ScaleRowOffset = rowOffset, ScaleColumnOffset = columnOffset }
                 : new Weight { Values = b },

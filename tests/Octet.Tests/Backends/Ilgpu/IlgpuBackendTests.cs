@@ -85,8 +85,8 @@ public sealed class IlgpuBackendTests(IlgpuCpu cpu) : IClassFixture<IlgpuCpu>
         cpu.Device.Stream.CopyAsync(pinned, a);
         cpu.Device.Stream.Synchronize();
         Assert.Equal([1, 2, 3], pinned.AsSpan<int>().ToArray());
-        using var part = b.Slice(0, 1, 2);
-        using var partOfA = a.Slice(0, 0, 2);
+        var part = b.Slice(0, 1, 2);
+        var partOfA = a.Slice(0, 0, 2);
         cpu.Device.Stream.Copy(part, partOfA);
         Assert.Equal([-1, 1, 2], b.ToArray<int>());
     }
@@ -95,9 +95,9 @@ public sealed class IlgpuBackendTests(IlgpuCpu cpu) : IClassFixture<IlgpuCpu>
     public void Foreign_memory_is_refused_in_words()
     {
         using var a = Tensor.From<int>(cpu.Device, [1, 2, 3], 3);
-        using var past = Tensor.Borrow(cpu.Device, a.Address, DType.Int32, 1000);
-        using var before = Tensor.Borrow(cpu.Device, a.Address - 16, DType.Int32, 4);
-        foreach (var tensor in (Tensor[])[past, before])
+        var past = TensorView.Borrow(cpu.Device, a.Address, DType.Int32, 1000);
+        var before = TensorView.Borrow(cpu.Device, a.Address - 16, DType.Int32, 4);
+        foreach (var tensor in (TensorView[])[past, before])
         {
             var error = Assert.Throws<OctetException>(() => cpu.Device.Stream.Fill(tensor, 0));
             Assert.Equal(OctetStatus.Unsupported, error.Status);

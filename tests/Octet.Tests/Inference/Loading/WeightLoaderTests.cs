@@ -63,8 +63,8 @@ public sealed class WeightLoaderTests
         WriteMatrix(Path.Combine(directory.Path, "model.safetensors"), type, N, K);
         using var device = Device.Open(name);
         using var files = CheckpointFiles.Open(directory.Path);
-        var owned = new List<Tensor>();
-        using (var loader = new WeightLoader(device, owned, 0, null, TestContext.Current.CancellationToken))
+        using var weights = new TensorSet(device);
+        using (var loader = new WeightLoader(device, weights, 0, null, TestContext.Current.CancellationToken))
         {
             var source = new CheckpointTensors(files).TakeProjection("w", N, K);
             var whole = Values(loader.LoadProjection(source));
@@ -91,7 +91,7 @@ public sealed class WeightLoaderTests
             Assert.Throws<ArgumentOutOfRangeException>(() => source.Rows(200, 101));
         }
 
-        owned.ForEach(tensor => tensor.Dispose());
+        weights.Dispose();
         Assert.Equal(0, device.LiveBytes);
     }
 
@@ -139,11 +139,11 @@ public sealed class WeightLoaderTests
     private static double[] Values(Weight weight)
     {
         var (n, k) = ((int)weight.N, (int)weight.K);
-        var scales = weight.Scales!.ToArray<float>();
+        var scales = weight.Scales.ToArray<float>();
         var (scaleRows, scaleColumns) = (weight.Scales.Shape[^2], weight.Scales.Shape[^1]);
-        Tensor[] matrices = weight.ExpertAddresses is null
+        TensorView[] matrices = weight.ExpertAddresses.IsNull
             ? [weight.Values]
-            : [.. weight.ExpertAddresses.ToArray<long>().Select(address => Tensor.Borrow(weight.Values.Device, (nint)address, DType.Float8E4M3, n, k))];
+            : [.. weight.ExpertAddresses.ToArray<long>().Select(address => TensorView.Borrow(weight.Values.Device, (nint)address, DType.Float8E4M3, n, k))];
         float[] codes =
         [
             .. matrices.SelectMany(matrix => matrix.DType == DType.Float8E4M3
@@ -177,7 +177,7 @@ public sealed class WeightLoaderTests
             AScales = aScales,
             B = new Weight
             {
-                Values = Tensor.Borrow(device, b.Address + shift, DType.Float8E4M3, N, K), Scales = bScales, ExpertAddresses = addresses,
+                Values = TensorView.Borrow(device, b.Address + shift, DType.Float8E4M3, N, K), Scales = bScales, ExpertAddresses = addresses,
             },
             Output = output,
         });

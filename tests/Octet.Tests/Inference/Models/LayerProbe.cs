@@ -26,7 +26,7 @@ internal sealed class LayerProbe : IDisposable
     /// <summary>One layer on a given residual stream: [tokens, hidden] in and out.</summary>
     public BFloat16[] RunLayer(int layer, BFloat16[] residual)
     {
-        var step = Begin(new int[residual.Length / (int)_decoder.Prepared.All.Residual.Shape[1]]);
+        var step = Begin(new int[residual.Length / (int)_decoder.Prepared.Buffers.Residual.Shape[1]]);
         _device.Stream.Write<BFloat16>(step.Buffers.Residual, residual);
         var output = _decoder.Layers[layer].Run(step, _cache.Layers[layer], default);
         _decoder.FinalNorm.Run(step, output, plain: true, quantized: false);

@@ -130,7 +130,10 @@ public sealed class ModelMemoryTests
     {
         var config = ModelConfig.Load(TinyModel.Directory);
         using var device = Device.Open("cpu");
-        using var buffers = new StepBuffers(device, config, 48, 8);
-        Assert.Equal(device.LiveBytes, StepBuffers.Measure(device, config, 48, 8).SizeInBytes);
+        using var memory = new TensorSet(device);
+        using var measured = new TensorSet(device, isMeasured: true);
+        _ = new StepBuffers(memory, config, 48, 8);
+        _ = new StepBuffers(measured, config, 48, 8);
+        Assert.Equal(device.LiveBytes, measured.SizeInBytes);
     }
 }
