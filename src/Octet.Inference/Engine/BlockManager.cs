@@ -1,4 +1,3 @@
-using System.IO.Hashing;
 using System.Runtime.InteropServices;
 
 namespace Octet.Inference.Engine;
@@ -37,12 +36,12 @@ internal sealed class BlockManager
     /// <param name="count">Blocks in all.</param>
     /// <param name="blockSize">Tokens of a block.</param>
     /// <param name="shares">Whether blocks are found by content.</param>
-    /// <param name="hash">Names content; null: XXH128.</param>
+    /// <param name="hash">Names content; null: <see cref="PrefixHash"/>.</param>
     public BlockManager(int count, int blockSize, bool shares = true, BlockHash? hash = null)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(count, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(blockSize, 1);
-        (_blockSize, _shares, _hash) = (blockSize, shares, hash ?? Xxh128);
+        (_blockSize, _shares, _hash) = (blockSize, shares, hash ?? PrefixHash.Next);
         _blocks = new Block[count];
         for (var i = 0; i < count; i++)
         {
@@ -208,14 +207,6 @@ internal sealed class BlockManager
         Require(_blocks.Count(block => block.Id != 0) == _byContent.Count, "a block has content that is not findable");
     }
 
-    private static UInt128 Xxh128(UInt128 parent, ReadOnlySpan<int> tokens)
-    {
-        var hash = new XxHash128();
-        hash.Append(MemoryMarshal.AsBytes(new ReadOnlySpan<UInt128>(in parent)));
-        hash.Append(MemoryMarshal.AsBytes(tokens));
-        return hash.GetCurrentHashAsUInt128();
-    }
-
     private static void Require(bool condition, string problem)
     {
         if (!condition)
@@ -224,13 +215,11 @@ internal sealed class BlockManager
         }
     }
 
-    private static UInt128 Root(string? salt) => salt is null ? 0 : XxHash128.HashToUInt128(MemoryMarshal.AsBytes(salt.AsSpan()));
-
     private int Find(Sequence sequence, bool take)
     {
         var tokens = CollectionsMarshal.AsSpan(sequence.Tokens);
         var most = _shares ? (sequence.PromptLength - 1) / _blockSize : 0;
-        var (found, hash, parent) = (0, Root(sequence.Salt), 0L);
+        var (found, hash, parent) = (0, PrefixHash.Root(sequence.Salt), 0L);
 
         // What is computed is not looked for again: a block with a name follows blocks with names.
         var computed = sequence.Computed / _blockSize;
@@ -273,7 +262,7 @@ internal sealed class BlockManager
         }
 
         var tokens = CollectionsMarshal.AsSpan(sequence.Tokens).Slice(i * _blockSize, _blockSize);
-        var hash = _hash(i > 0 ? before.Hash : Root(sequence.Salt), tokens);
+        var hash = _hash(i > 0 ? before.Hash : PrefixHash.Root(sequence.Salt), tokens);
         if (!_byContent.TryAdd(hash, sequence.Blocks[i]))
         {
             return false;

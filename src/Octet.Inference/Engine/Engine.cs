@@ -12,9 +12,7 @@ internal sealed class Engine : IDisposable
     private readonly Lock _lock = new();
     private readonly Device _device;
     private readonly Scheduler _scheduler;
-    private readonly ModelRunner _runner;
-    private readonly int _maxSequences;
-    private readonly int? _maxQueue;
+    private readonly IStepRunner _runner;
     private readonly SemaphoreSlim _work = new(0);
     private readonly List<Request> _inbox = [];
     private readonly List<Action<Scheduler>> _posted = [];
@@ -30,17 +28,17 @@ internal sealed class Engine : IDisposable
     private EngineStatistics _statistics;
     private Thread? _thread;
     private int _open;
+    private long _outstanding;
+    private OctetException? _lost;
     private volatile bool _stopping;
 
     /// <param name="device">Where the model is.</param>
     /// <param name="scheduler">The policy.</param>
     /// <param name="runner">The model.</param>
-    /// <param name="maxSequences">Sequences that run together.</param>
-    /// <param name="maxQueue">Requests that may wait beyond those; null: any number.</param>
     /// <param name="logits">Elements of the rows of logits that are read at once.</param>
-    public Engine(Device device, Scheduler scheduler, ModelRunner runner, int maxSequences, int? maxQueue, int logits)
+    public Engine(Device device, Scheduler scheduler, IStepRunner runner, int logits)
     {
-        (_device, _scheduler, _runner, _maxSequences, _maxQueue) = (device, scheduler, runner, maxSequences, maxQueue);
+        (_device, _scheduler, _runner) = (device, scheduler, runner);
         _logits = new float[logits];
     }
 
@@ -56,24 +54,28 @@ internal sealed class Engine : IDisposable
         }
     }
 
+    /// <summary>Requests that run and wait, of those that are bounded.</summary>
+    public int Open => Volatile.Read(ref _open);
+
+    /// <summary>The most tokens that may yet be computed of all requests.</summary>
+    public long Outstanding => Interlocked.Read(ref _outstanding);
+
+    /// <summary>Why no step can be run any more; null where steps can. Every request ends with it.</summary>
+    public OctetException? Lost => Volatile.Read(ref _lost);
+
     /// <summary>Queues requests: one, or several whose texts begin with the prompt of the first.</summary>
-    /// <exception cref="QueueFullException">As many run and wait as may.</exception>
     /// <exception cref="ObjectDisposedException">The engine has stopped.</exception>
     public void Submit(params ReadOnlySpan<Request> requests)
     {
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_stopping, typeof(Models.LanguageModel));
-            if (_maxQueue is { } maxQueue && requests[0].IsBounded && Volatile.Read(ref _open) + requests.Length > (long)_maxSequences + maxQueue)
-            {
-                throw new QueueFullException(_maxSequences, maxQueue);
-            }
-
             foreach (var request in requests)
             {
                 Interlocked.Add(ref _open, request.IsBounded ? 1 : 0);
-                request.Ended = Leave;
+                request.Engine = this;
                 request.Sequence.Owner = request;
+                SetOutstanding(request, request.Sequence.Outstanding);
                 _inbox.Add(request);
             }
 
@@ -103,7 +105,7 @@ internal sealed class Engine : IDisposable
     public void Fork(SteppedRequest parent, SteppedRequest child)
     {
         child.Sequence.Owner = child;
-        child.Ended = Leave;
+        child.Engine = this;
         Post(scheduler =>
         {
             if (parent.HasEnded || parent.Sequence.Status != SequenceStatus.Paused)
@@ -131,8 +133,8 @@ internal sealed class Engine : IDisposable
         _work.Dispose();
     }
 
-    // A request that ends while nothing runs still holds blocks that others may wait for.
-    private void Leave(Request request)
+    /// <summary>Called once, by whoever ends a request: one that ends while nothing runs still holds blocks that others may wait for.</summary>
+    public void Leave(Request request)
     {
         Interlocked.Add(ref _open, request.IsBounded ? -1 : 0);
         lock (_lock)
@@ -182,6 +184,7 @@ internal sealed class Engine : IDisposable
         {
             if (_requests[i].HasEnded)
             {
+                SetOutstanding(_requests[i], 0);
                 _scheduler.Remove(_requests[i].Sequence);
                 _runner.Forget(_requests[i].Sequence);
             }
@@ -210,8 +213,14 @@ internal sealed class Engine : IDisposable
         TakeInbox();
         foreach (var request in _arrived)
         {
+            if (_lost is not null)
+            {
+                request.End(_lost);
+            }
+
             if (request.HasEnded)
             {
+                SetOutstanding(request, 0);
                 continue;
             }
 
@@ -228,6 +237,7 @@ internal sealed class Engine : IDisposable
             catch (ArgumentException error)
             {
                 Fail(request.Sequence, error);
+                SetOutstanding(request, 0);
             }
         }
 
@@ -255,15 +265,34 @@ internal sealed class Engine : IDisposable
             _runner.Run(plan);
             Accept(plan);
             _scheduler.Commit(plan, _accepted.AsSpan(0, plan.Rows.Count));
+            foreach (ref readonly var row in CollectionsMarshal.AsSpan(plan.Rows))
+            {
+                SetOutstanding(row.Sequence.Owner!, row.Sequence.Outstanding);
+            }
+
             Count(plan, Stopwatch.GetElapsedTime(start));
             Deliver(plan);
         }
         catch (Exception error)
         {
-            Fail(plan, error);
+            // First: who is told the end may ask again at once, and is then to be served elsewhere.
+            var lost = _runner.FindLoss();
+            Volatile.Write(ref _lost, lost);
+            Fail(plan, lost ?? error);
+            if (lost is not null)
+            {
+                _requests.ForEach(request => request.End(lost));
+            }
         }
 
         return true;
+    }
+
+    // Of requests in the inbox and on the engine's thread: never of one request at once.
+    private void SetOutstanding(Request request, int tokens)
+    {
+        Interlocked.Add(ref _outstanding, tokens - request.Outstanding);
+        request.Outstanding = tokens;
     }
 
     // The texts of a step that failed learn what went wrong, and those whose blocks were on their way; the others go on. Where no step could
@@ -393,7 +422,7 @@ internal sealed class Engine : IDisposable
             }
             else if (!request.HasEnded)
             {
-                request.End(request.Sequence.MaskError ?? FiniteLogits.NoToken(request.Sequence.Tokens.Count - 2, _device));
+                request.End(request.Sequence.MaskError ?? FiniteLogits.NoToken(request.Sequence.Tokens.Count - 2, _device.Name));
             }
         }
 

@@ -20,4 +20,15 @@ public readonly record struct EngineStatistics
 
     /// <summary>Those of <see cref="PromptTokens"/> that were computed before, and let go of in a preemption.</summary>
     public long RecomputedTokens { get; init; }
+
+    /// <summary>What was done here and elsewhere.</summary>
+    internal EngineStatistics Plus(in EngineStatistics other) => new()
+    {
+        Steps = Steps + other.Steps,
+        PromptTokens = PromptTokens + other.PromptTokens,
+        CachedTokens = CachedTokens + other.CachedTokens,
+        GeneratedTokens = GeneratedTokens + other.GeneratedTokens,
+        Preemptions = Preemptions + other.Preemptions,
+        RecomputedTokens = RecomputedTokens + other.RecomputedTokens,
+    };
 }

@@ -7,7 +7,7 @@ internal static class FiniteLogits
 {
     /// <summary>Checks logits [rows, vocabulary] of the tokens from a position on.</summary>
     /// <exception cref="NotFiniteNumberException">One is NaN or an infinity; the message has its position and token id.</exception>
-    public static void Check(ReadOnlySpan<float> logits, int vocabulary, int position, Device device)
+    public static void Check(ReadOnlySpan<float> logits, int vocabulary, int position, string device)
     {
         var index = IndexOfNotFinite(logits);
         if (index >= 0)
@@ -17,12 +17,12 @@ internal static class FiniteLogits
     }
 
     /// <summary>The error for a position at which <c>sampling</c> chose no token.</summary>
-    public static NotFiniteNumberException NoToken(int position, Device device) =>
+    public static NotFiniteNumberException NoToken(int position, string device) =>
         Error(position, "no next token can be chosen", device);
 
-    private static NotFiniteNumberException Error(int position, string what, Device device) => new(string.Create(
+    private static NotFiniteNumberException Error(int position, string what, string device) => new(string.Create(
         System.Globalization.CultureInfo.InvariantCulture,
-        $"position {position}: the logits are not finite on {device.Name}: {what}. A value before them is not finite or overflowed; "
+        $"position {position}: the logits are not finite on {device}: {what}. A value before them is not finite or overflowed; "
         + $"where another device gives the same, the checkpoint is the cause, else this device"));
 
     private static int IndexOfNotFinite(ReadOnlySpan<float> values)

@@ -23,6 +23,9 @@ internal sealed record KvMemory
     /// <summary>Bytes free before anything of the model is allocated.</summary>
     public required long FreeBytes { get; init; }
 
+    /// <summary>Data parallel groups that divide the bytes free among themselves: those which use the same memory and are not loaded yet.</summary>
+    public int Sharers { get; init; } = 1;
+
     /// <summary>Bytes of weights on the device.</summary>
     public required long WeightBytes { get; init; }
 
@@ -69,7 +72,7 @@ internal sealed record KvMemory
     public long ReserveBytes => UsesHostMemory ? 0 : UsesGraphs ? GraphReserve : EagerReserve;
 
     /// <summary>Bytes left for the cache; below zero where even the rest does not fit.</summary>
-    public long LeftBytes => FreeBytes - WeightBytes - BufferBytes - WorkspaceBytes - ReserveBytes;
+    public long LeftBytes => FreeBytes / Sharers - WeightBytes - BufferBytes - WorkspaceBytes - ReserveBytes;
 
     /// <summary>Blocks of the cache.</summary>
     /// <exception cref="OctetException">There is too little memory; the message has all the numbers.</exception>
@@ -119,12 +122,12 @@ internal sealed record KvMemory
         return new OctetException(
             OctetStatus.OutOfMemory,
             $"{Device}: too little memory for a KV cache of {blocks * BlockSize} tokens, {BytesPerToken} bytes each ({Size(blocks * BlockSize * BytesPerToken)}): "
-            + $"of {Size(FreeBytes)} free the {parts}, {rest}; {Remedy()}");
+            + $"of {Size(FreeBytes / Sharers)} free{(Sharers > 1 ? $" for each of {Sharers} groups" : "")} the {parts}, {rest}; {Remedy()}");
     }
 
     private string Remedy()
     {
-        if (FreeBytes <= WeightBytes)
+        if (FreeBytes / Sharers <= WeightBytes)
         {
             return "use a device with more memory, or a smaller model";
         }

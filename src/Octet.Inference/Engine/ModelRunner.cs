@@ -7,7 +7,7 @@ namespace Octet.Inference.Engine;
 /// Runs steps of a model on one device: moves blocks, brings the step's input over in one copy, runs the model over all of its tokens, draws,
 /// and reads the drawn ids back. Steps with continuations only are recorded as graphs.
 /// </summary>
-internal sealed class ModelRunner : IDisposable
+internal sealed class ModelRunner : IStepRunner, IDisposable
 {
     private readonly Device _device;
     private readonly IModel _model;
@@ -45,7 +45,7 @@ internal sealed class ModelRunner : IDisposable
         }
     }
 
-    /// <summary>Computes a step and waits for it.</summary>
+    /// <inheritdoc/>
     public void Run(StepPlan plan)
     {
         _plan = plan;
@@ -75,30 +75,24 @@ internal sealed class ModelRunner : IDisposable
         _swap.Settle();
     }
 
-    /// <summary>The tokens drawn for a row of the step that was run: one for each of its outputs; negative where its logits were not finite.</summary>
+    /// <inheritdoc/>
     public ReadOnlySpan<int> Drawn(int row)
     {
         var (plan, scheduled) = (_plan, _plan.Rows[row]);
         return scheduled.Draws == 0 ? [] : _output.Drawn.Slice(_input.OutputOf(plan, row), row < plan.DecodeRows ? scheduled.Count : scheduled.Draws);
     }
 
-    /// <summary>The log probabilities of one of the tokens drawn for a row of the step that was run.</summary>
+    /// <inheritdoc/>
     public TokenLogprobs Logprobs(int row, int draw, int alternatives) => _output.LogprobsOf(_input.OutputOf(_plan, row) + draw, alternatives);
 
-    /// <summary>Reads the logits behind the last token of a row of the step that was run: [vocabulary].</summary>
+    /// <inheritdoc/>
     public void ReadLogits(int row, Span<float> logits)
     {
         var output = _input.OutputOf(_plan, row) + (row < _plan.DecodeRows ? _plan.Rows[row].Count - 1 : 0);
         _device.Stream.Read(_model.Logits.Slice(0, output, 1), logits);
     }
 
-    /// <summary>
-    /// Computes and reads the logits of all tokens of a row of the step that was run, some rows at a time, in order. It writes over what
-    /// <see cref="ReadLogits"/> reads.
-    /// </summary>
-    /// <param name="row">The row.</param>
-    /// <param name="logits">Room for some rows.</param>
-    /// <param name="rows">Told of the position of the first token, and of the logits [rows, vocabulary].</param>
+    /// <inheritdoc/>
     public void ReadAllLogits(int row, float[] logits, Action<int, ReadOnlySpan<float>> rows)
     {
         var (scheduled, first) = (_plan.Rows[row], _input.TokenOf(_plan, row));
@@ -111,11 +105,27 @@ internal sealed class ModelRunner : IDisposable
         }
     }
 
-    /// <summary>Lets a text begin with what waits in host memory of another one.</summary>
+    /// <inheritdoc/>
     public void Fork(Sequence parent, Sequence child) => _swap.Fork(parent, child);
 
-    /// <summary>Frees what waits in host memory of a text that has ended.</summary>
+    /// <inheritdoc/>
     public void Forget(Sequence sequence) => _swap.Forget(sequence);
+
+    /// <inheritdoc/>
+    public OctetException? FindLoss()
+    {
+        try
+        {
+            _device.Stream.Synchronize();
+            return null;
+        }
+        catch (OctetException error)
+        {
+            // What is left of a driver's context after a fault of the device answers everything with an error.
+            return new OctetException(
+                error.Status, $"{_device.Name} is lost, so the text could not be continued; it may be asked for again where the model runs: {error.Message}", error);
+        }
+    }
 
     public void Dispose()
     {

@@ -4,8 +4,8 @@ namespace Octet.Inference.Engine;
 /// <param name="tokens">The text.</param>
 /// <param name="vocabulary">Logits of a row.</param>
 /// <param name="alternatives">How many of the most likely tokens are wanted in the place of each.</param>
-/// <param name="device">Where the logits are from, for messages.</param>
-internal sealed class PromptLogprobs(int[] tokens, int vocabulary, int alternatives, Device device)
+/// <param name="device">Name of where the logits are from, for messages.</param>
+internal sealed class PromptLogprobs(int[] tokens, int vocabulary, int alternatives, string device)
 {
     private readonly List<TokenLogprobs?> _all = [null];
 

@@ -13,8 +13,11 @@ internal abstract class Request(Sequence sequence)
     /// <summary>Whether its owner has been told the end: what is still computed of it, nobody wants.</summary>
     public bool HasEnded => Volatile.Read(ref _ended) != 0;
 
-    /// <summary>Called once, by whoever ends the request.</summary>
-    public Action<Request>? Ended { get; set; }
+    /// <summary>Where it was queued, and stays.</summary>
+    public Engine? Engine { get; set; }
+
+    /// <summary>What it counts for among the outstanding tokens of its engine.</summary>
+    public int Outstanding { get; set; }
 
     /// <summary>Whether it counts among those that may run and wait.</summary>
     public virtual bool IsBounded => false;
@@ -34,7 +37,7 @@ internal abstract class Request(Sequence sequence)
         if (Interlocked.Exchange(ref _ended, 1) == 0)
         {
             // First: who is told the end may ask for the next text at once.
-            Ended?.Invoke(this);
+            Engine?.Leave(this);
             Complete(error);
         }
     }

@@ -92,6 +92,9 @@ internal sealed class Sequence
     /// <summary>Tokens of which K and V are not there yet.</summary>
     public int Pending => Length - Computed;
 
+    /// <summary>The most tokens that may yet be computed of it; of one that waits for its owner, those it was given.</summary>
+    public int Outstanding => IsStepped ? Pending : Limit - Math.Max(Computed, IsSibling ? PromptLength : 0);
+
     /// <summary>Whether the next token to compute belongs to a prompt.</summary>
     public bool IsPrefilling => Computed < PrefillEnd;
 

@@ -1,3 +1,5 @@
+using Octet.Inference.Parallel;
+
 namespace Octet.Inference.Engine;
 
 /// <summary>
@@ -12,7 +14,7 @@ namespace Octet.Inference.Engine;
 /// </remarks>
 public sealed class TextSession : IDisposable
 {
-    private readonly Engine _engine;
+    private readonly EngineGroup _engines;
     private readonly Func<long> _nextId;
     private readonly int _vocabulary;
     private readonly int _limit;
@@ -21,8 +23,8 @@ public sealed class TextSession : IDisposable
     private bool _busy;
     private bool _disposed;
 
-    internal TextSession(Engine engine, Func<long> nextId, int vocabulary, int limit) =>
-        (_engine, _nextId, _vocabulary, _limit) = (engine, nextId, vocabulary, limit);
+    internal TextSession(EngineGroup engines, Func<long> nextId, int vocabulary, int limit) =>
+        (_engines, _nextId, _vocabulary, _limit) = (engines, nextId, vocabulary, limit);
 
     /// <summary>The tokens so far.</summary>
     public IReadOnlyList<int> Tokens => _tokens;
@@ -49,7 +51,7 @@ public sealed class TextSession : IDisposable
             var request = _request!;
             if (computed != request.First)
             {
-                _engine.Post(scheduler => scheduler.Append(request.Sequence, appended));
+                request.Engine!.Post(scheduler => scheduler.Append(request.Sequence, appended));
             }
 
             using var registration = cancellation.UnsafeRegister(
@@ -76,21 +78,21 @@ public sealed class TextSession : IDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(length, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _tokens.Count);
         _tokens.RemoveRange(length, _tokens.Count - length);
-        var sequence = _request!.Sequence;
-        _engine.Post(scheduler => scheduler.Rewind(sequence, length));
+        var request = _request!;
+        request.Engine!.Post(scheduler => scheduler.Rewind(request.Sequence, length));
     }
 
     /// <summary>A second text that begins as this one is so far; both share what is computed.</summary>
     public TextSession Fork()
     {
         Enter();
-        var fork = new TextSession(_engine, _nextId, _vocabulary, _limit);
+        var fork = new TextSession(_engines, _nextId, _vocabulary, _limit);
         if (_request is { } parent)
         {
             fork._tokens.AddRange(_tokens);
             var child = new Sequence(_nextId(), [.. _tokens], _limit, parent.Sequence.Salt) { IsStepped = true };
             fork._request = new SteppedRequest(child, _vocabulary);
-            _engine.Fork(parent, fork._request);
+            parent.Engine!.Fork(parent, fork._request);
         }
 
         return fork;
@@ -106,7 +108,7 @@ public sealed class TextSession : IDisposable
     private Task<ReadOnlyMemory<float>> Begin(int[] prompt)
     {
         _request = new SteppedRequest(new Sequence(_nextId(), prompt, _limit) { IsStepped = true }, _vocabulary);
-        _engine.Submit(_request);
+        _engines.Submit(_request);
         return _request.First;
     }
 

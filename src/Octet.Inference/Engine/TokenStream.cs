@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Engine;
 
@@ -6,18 +7,18 @@ namespace Octet.Inference.Engine;
 internal static class TokenStream
 {
     /// <summary>Submits the continuations of a prompt and gives their tokens as they come.</summary>
-    /// <param name="engine">Where they run.</param>
+    /// <param name="engines">Where they run: on one of them, all.</param>
     /// <param name="create">The requests of one enumeration: the first, and its siblings.</param>
     /// <param name="cancellation">Ends the enumeration.</param>
     public static async IAsyncEnumerable<GeneratedToken> RunAsync(
-        Engine engine, Func<GenerationRequest[]> create, [EnumeratorCancellation] CancellationToken cancellation)
+        EngineGroup engines, Func<GenerationRequest[]> create, [EnumeratorCancellation] CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
         var requests = create();
         var output = requests[0].Output;
         using var activity = Telemetry.Activities.StartActivity("generate");
         activity?.SetTag("octet.prompt_tokens", requests[0].Sequence.PromptLength);
-        engine.Submit(requests);
+        engines.Submit(requests);
 
         // NOTE: a wait that can itself be cancelled allocates, every token anew; so cancellation ends the output instead.
         using var registration = cancellation.UnsafeRegister(

@@ -1,62 +1,62 @@
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models;
 
 /// <summary>
-/// A language model on a device. Any number of texts can be generated at once, from any thread; they are continued
+/// A language model on a device, or on several. Any number of texts can be generated at once, from any thread; they are continued
 /// together, and each has the same tokens as if it were alone.
 /// </summary>
 public sealed class LanguageModel : IDisposable
 {
     private readonly Stack<IDisposable> _owned = new();
     private readonly Lazy<ModelTokenizer> _tokenizer;
-    private readonly PagedKvCache _cache;
-    private readonly Engine.Engine _engine;
+    private readonly List<Replica> _replicas = [];
+    private readonly EngineGroup _engines;
     private readonly int _maxSequences;
     private long _ids;
     private bool _disposed;
 
     private LanguageModel(
-        string directory, Device device, LanguageModelOptions options, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+        string directory, DeviceGroup devices, LanguageModelOptions options, IProgress<LoadProgress>? progress, CancellationToken cancellation)
     {
-        Device = device;
+        Devices = devices;
         Config = ModelConfig.Load(directory);
         GenerationConfig = GenerationConfig.Load(directory);
         _tokenizer = new(() => ModelTokenizer.Load(directory));
         MaxContext = CheckContext(options, Config);
         _maxSequences = options.MaxSequences;
+        ParallelSizes.Check(options, devices);
         try
         {
-            var bounds = StepBounds.Of(Math.Min(options.TokenBudget, MaxContext), options.MaxSequences, options.Speculate, MaxContext, options.KvBlockSize);
             var files = Own(CheckpointFiles.Open(directory));
+            var groups = devices.Split(options.DataParallel);
 
-            // Asked twice: what cannot fit is refused before the weights are read, and then what they took is known.
-            var memory = ModelMemory.Ask(device, Config, options, MaxContext, bounds.MaxTokens, bounds.MaxOutputs);
-            _ = memory.Blocks();
-            Model = Own(ModelRegistry.Load(files, Config, device, progress, cancellation)).Model;
-            if (!device.Properties.SharesHostMemory)
+            // What cannot fit is refused before the weights are read. The host's memory is one for all.
+            int SharersFrom(int group) => devices.Devices[0].Properties.UsesHostMemory ? groups.Count - group : 1;
+            foreach (var group in groups)
+            {
+                Replica.CheckMemory(Config, group.Devices[0], options, SharersFrom(0));
+            }
+
+            // One after the other: what the first has read, the others find in the system's page cache.
+            for (var i = 0; i < groups.Count; i++)
+            {
+                var part = progress is null || groups.Count == 1 ? progress : new PartProgress(progress, i, groups.Count);
+                _replicas.Add(Own(new Replica(files, Config, groups[i].Devices[0], options, SharersFrom(i), part, cancellation)));
+            }
+
+            if (!devices.Devices[0].Properties.SharesHostMemory)
             {
                 files.Dispose(); // nothing stays in the mapped files
             }
 
-            var blocks = (memory with { WeightBytes = Math.Max(memory.FreeBytes - device.FreeMemory, 0) }).Blocks();
-            _cache = Own(new PagedKvCache(device, Model.Kv, options.KvEncoding, options.KvBlockSize, blocks, Model.KvScales));
-            var workspace = Own(new Workspace(device));
-            var manager = new BlockManager(blocks, options.KvBlockSize, options.PrefixCache);
-            var scheduler = new Scheduler(
-                new()
-                {
-                    TokenBudget = Math.Min(options.TokenBudget, MaxContext),
-                    MaxSequences = options.MaxSequences,
-                    ReserveAll = options.ReserveAll,
-                    Proposals = options.Speculate,
-                },
-                manager);
-            Model.Prepare(device, _cache, workspace, bounds.MaxTokens, bounds.MaxOutputs, MaxContext);
-            Graphs = options.UseGraphs ? Own(new DecodeGraphs(device, workspace, MaxContext)) : null;
-            var runner = Own(new ModelRunner(device, Model, Own(new KvSwap(device, _cache)), Graphs, workspace, bounds));
-            _engine = new Engine.Engine(device, scheduler, runner, options.MaxSequences, options.MaxQueue, checked(bounds.MaxOutputs * Config.VocabularySize));
+            KvCacheTokens = _replicas.Min(replica => (long)replica.Blocks) * options.KvBlockSize;
+            var router = new RequestRouter(
+                groups.Count, options.PrefixCache ? _replicas.Min(replica => replica.Blocks) : 0, options.KvBlockSize,
+                RequestRouter.ImbalanceInSteps * (long)options.TokenBudget);
+            _engines = Own(new EngineGroup([.. _replicas.Select(replica => replica.Engine)], router, options.MaxSequences, options.MaxQueue));
         }
         catch
         {
@@ -65,8 +65,11 @@ public sealed class LanguageModel : IDisposable
         }
     }
 
-    /// <summary>The device the model is on.</summary>
-    public Device Device { get; }
+    /// <summary>The devices the model is on.</summary>
+    public DeviceGroup Devices { get; }
+
+    /// <summary>The first of <see cref="Devices"/>.</summary>
+    public Device Device => Devices.Devices[0];
 
     /// <summary>The model's shape: config.json.</summary>
     public ModelConfig Config { get; }
@@ -77,21 +80,24 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Longest prompt and continuation together, in tokens.</summary>
     public int MaxContext { get; }
 
-    /// <summary>Tokens the KV cache holds over all requests.</summary>
-    public long KvCacheTokens => (long)_cache.Blocks * _cache.BlockSize;
+    /// <summary>Tokens the KV cache holds over all requests of a data parallel group; where the groups differ, of the smallest.</summary>
+    public long KvCacheTokens { get; }
 
-    /// <summary>What was done since it was loaded: steps, tokens, preemptions; from any thread.</summary>
-    public EngineStatistics Statistics => _engine.Statistics;
+    /// <summary>What was done since it was loaded, by all groups: steps, tokens, preemptions; from any thread.</summary>
+    public EngineStatistics Statistics => _engines.Statistics;
 
     /// <summary>The checkpoint's tokenizer: tokenizer.json, read when first used.</summary>
     /// <exception cref="ModelFormatException">The file is missing, damaged or of a kind that is not supported.</exception>
     public ModelTokenizer Tokenizer => _tokenizer.Value;
 
-    /// <summary>The layers.</summary>
-    internal IModel Model { get; }
+    /// <summary>The layers on the first device.</summary>
+    internal IModel Model => _replicas[0].Model;
 
-    /// <summary>The recorded steps; null: every step runs eagerly.</summary>
-    internal DecodeGraphs? Graphs { get; }
+    /// <summary>The data parallel groups.</summary>
+    internal IReadOnlyList<Replica> Replicas => _replicas;
+
+    /// <summary>The recorded steps of the first group; null: every step runs eagerly.</summary>
+    internal DecodeGraphs? Graphs => _replicas[0].Graphs;
 
     /// <summary>Loads a checkpoint folder in the Hugging Face layout: FP8 block weights, or BF16 (quantised on load).</summary>
     /// <param name="directory">Holds config.json and model.safetensors, or shards with or without their index.</param>
@@ -108,7 +114,26 @@ public sealed class LanguageModel : IDisposable
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
         ArgumentNullException.ThrowIfNull(device);
-        return new LanguageModel(directory, device, options ?? new(), progress, cancellation);
+        return Load(directory, DeviceGroup.Of(device), options, progress, cancellation);
+    }
+
+    /// <summary>
+    /// Loads a checkpoint folder on the devices of a group, as <see cref="LanguageModelOptions.DataParallel"/>,
+    /// <see cref="LanguageModelOptions.TensorParallel"/> and <see cref="LanguageModelOptions.ExpertParallel"/> divide them.
+    /// </summary>
+    /// <param name="directory">Holds config.json and model.safetensors, or shards with or without their index.</param>
+    /// <param name="devices">Where the model runs; they must outlive the model.</param>
+    /// <param name="options">How it is run; null: the defaults.</param>
+    /// <param name="progress">Told of every chunk that is loaded, of all that the devices take.</param>
+    /// <param name="cancellation">Stops loading; nothing is left behind.</param>
+    /// <inheritdoc cref="Load(string, Device, LanguageModelOptions?, IProgress{LoadProgress}?, CancellationToken)" path="/exception"/>
+    public static LanguageModel Load(
+        string directory, DeviceGroup devices, LanguageModelOptions? options = null, IProgress<LoadProgress>? progress = null,
+        CancellationToken cancellation = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(directory);
+        ArgumentNullException.ThrowIfNull(devices);
+        return new LanguageModel(directory, devices, options ?? new(), progress, cancellation);
     }
 
     /// <summary>
@@ -143,7 +168,7 @@ public sealed class LanguageModel : IDisposable
 
         // What is wrong shows here and not at the first token; each enumeration then is a request of its own.
         CreateRequests(ids, options);
-        return TokenStream.RunAsync(_engine, Create, cancellation);
+        return TokenStream.RunAsync(_engines, Create, cancellation);
 
         GenerationRequest[] Create()
         {
@@ -208,7 +233,7 @@ public sealed class LanguageModel : IDisposable
     public TextSession OpenSession()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        return new TextSession(_engine, () => Interlocked.Increment(ref _ids), Config.VocabularySize, (int)Math.Min(MaxContext, KvCacheTokens));
+        return new TextSession(_engines, () => Interlocked.Increment(ref _ids), Config.VocabularySize, (int)Math.Min(MaxContext, KvCacheTokens));
     }
 
     /// <summary>The logits of every token of a text: what the model expects next after each.</summary>
@@ -230,7 +255,7 @@ public sealed class LanguageModel : IDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(chunk ?? 1, 1, nameof(chunk));
         Evaluate(ids, (first, logits) =>
         {
-            FiniteLogits.Check(logits, Config.VocabularySize, start + first, Device);
+            FiniteLogits.Check(logits, Config.VocabularySize, start + first, Devices.Name);
             rows(first, logits);
         }, chunk, cancellation);
     }
@@ -241,7 +266,7 @@ public sealed class LanguageModel : IDisposable
         CheckIds(ids);
         var sequence = new Sequence(Interlocked.Increment(ref _ids), ids, ids.Length) { IsEvaluation = true, MaxChunk = chunk ?? int.MaxValue };
         var request = new EvaluationRequest(sequence, rows);
-        _engine.Submit(request);
+        _engines.Submit(request);
         using var registration = cancellation.Register(() => request.End(new OperationCanceledException(cancellation)));
         request.Done.GetAwaiter().GetResult();
     }
@@ -256,7 +281,7 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<TokenLogprobs?> LogProbabilities(ReadOnlySpan<int> ids, int alternatives = 0, CancellationToken cancellation = default)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(alternatives);
-        var logprobs = new PromptLogprobs(ids.ToArray(), Config.VocabularySize, alternatives, Device);
+        var logprobs = new PromptLogprobs(ids.ToArray(), Config.VocabularySize, alternatives, Devices.Name);
         Evaluate(ids, logprobs.Add, null, cancellation);
         return logprobs.All;
     }
@@ -299,7 +324,6 @@ public sealed class LanguageModel : IDisposable
             return;
         }
 
-        _engine.Dispose();
         Release();
     }
 
@@ -334,7 +358,7 @@ public sealed class LanguageModel : IDisposable
             limit <= KvCacheTokens,
             $"prompt and continuation may take {limit} tokens, the KV cache holds {KvCacheTokens}: raise KvCacheTokens or lower MaxTokens");
 
-        var logprobs = options.PromptLogprobs is { } alternatives ? new PromptLogprobs(prompt, Config.VocabularySize, alternatives, Device) : null;
+        var logprobs = options.PromptLogprobs is { } alternatives ? new PromptLogprobs(prompt, Config.VocabularySize, alternatives, Devices.Name) : null;
         var output = new GenerationOutput(options.Choices, logprobs);
         var requests = new GenerationRequest[options.Choices];
         for (var choice = 0; choice < requests.Length; choice++)

@@ -35,6 +35,19 @@ public sealed record LanguageModelOptions
     /// <summary>Most tokens of a step: one of every text that is continued, the rest of prompts; longer prompts are read in chunks.</summary>
     public int TokenBudget { get; init; } = 512;
 
+    /// <summary>
+    /// Data parallel groups, 1, 2, 4 or 8: copies of the model on devices of their own. A text goes to the group that was given the longest
+    /// beginning of its prompt, or has the least to do, and stays there. <see cref="MaxSequences"/>, <see cref="TokenBudget"/> and
+    /// <see cref="KvCacheTokens"/> are of each group, <see cref="MaxQueue"/> of all.
+    /// </summary>
+    public int DataParallel { get; init; } = 1;
+
+    /// <summary>Devices that run one copy of the model together, 1, 2, 4 or 8.</summary>
+    public int TensorParallel { get; init; } = 1;
+
+    /// <summary>Groups among which the experts of a copy are divided, a divisor of <see cref="TensorParallel"/>.</summary>
+    public int ExpertParallel { get; init; } = 1;
+
     /// <summary>Texts that run together.</summary>
     public int MaxSequences { get; init; } = 32;
 

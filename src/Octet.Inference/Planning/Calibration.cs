@@ -177,7 +177,7 @@ public sealed class Calibration
     {
         EngineCalibration engine = With(logs);
         double[] residuals = new double[2 * points.Count];
-        Parallel.For(0, points.Count, i =>
+        System.Threading.Tasks.Parallel.For(0, points.Count, i =>
         {
             (double ttft, double tpot) = Predict(engine, points[i]);
             residuals[2 * i] = TtftWeight * Math.Log(ttft / points[i].TtftMs);

@@ -9,13 +9,17 @@ public sealed class DeviceGroup : IDisposable
 {
     private readonly bool _owns;
 
-    private DeviceGroup(Device[] devices, bool owns) => (Devices, _owns) = (devices, owns);
+    private DeviceGroup(Device[] devices, bool owns)
+    {
+        (Devices, _owns) = (devices, owns);
+        Name = DeviceGroupNames.Of(Array.ConvertAll(devices, device => device.Name));
+    }
 
     /// <summary>The devices, in order.</summary>
     public IReadOnlyList<Device> Devices { get; }
 
     /// <summary>The name that opens these devices: "hip:0,2,5", "cpu*4".</summary>
-    public string Name => DeviceGroupNames.Of([.. Devices.Select(device => device.Name)]);
+    public string Name { get; }
 
     /// <summary>Bytes in buffers of the devices that are not disposed.</summary>
     public long LiveBytes => Devices.Sum(device => device.LiveBytes);

@@ -186,6 +186,15 @@ public sealed class QueueTests : IDisposable
         Assert.Throws<ArgumentException>(() => Load(queue: -1));
     }
 
+    [Fact]
+    public async Task The_meter_counts_the_tokens_of_all_groups()
+    {
+        using var devices = DeviceGroup.Open("cpu*2");
+        using var model = LanguageModel.Load(TinyModel.Directory, devices, new() { DataParallel = 2, TokenBudget = Chunk, MaxSequences = 8, KvCacheTokens = 1024 });
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(i => model.CompleteAsync([i, 1, 2, 3, 4, 5, 6], new() { MaxTokens = 2 }, Cancellation)));
+        Assert.Equal(8 * 7, _promptTokens);
+    }
+
     private static async Task Text(LanguageModel model, int prompt, CancellationToken cancellation, int tokens = 4)
     {
         await foreach (var _ in model.GenerateAsync(new int[prompt], new() { MaxTokens = tokens }, cancellation))
