@@ -46,8 +46,8 @@ internal static class GenerateCommand
             // Before the weights are read, which may take minutes.
             var ids = Encode(chat, parsed, text, model.Directory(parsed));
             var options = sampling.Options(parsed);
-            using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, (long)ids.Length + options.MaxTokens, cancellation, options.Choices, parsed.GetValue(speculate), parsed.GetValue(kvTokens));
+            using var devices = model.OpenDevices(parsed);
+            using var loaded = model.Load(parsed, devices, (long)ids.Length + options.MaxTokens, cancellation, options.Choices, parsed.GetValue(speculate), parsed.GetValue(kvTokens));
             model.NoteNotApplied(parsed, loaded.GenerationConfig);
             await RunAsync(loaded, ids, options, parsed.GetValue(json), cancellation);
             return CommandLine.Success;
@@ -98,7 +98,7 @@ internal static class GenerateCommand
             JsonOutput.Write(writer =>
             {
                 choices[0].Write(writer);
-                writer.WriteString("device", model.Device.Name);
+                writer.WriteString("device", model.Devices.Name);
                 writer.WriteNumber("prompt_tokens", ids.Length);
                 writer.WriteNumber("cached_tokens", cached);
                 writer.WriteNumber("preemptions", statistics.Preemptions);
@@ -125,7 +125,7 @@ internal static class GenerateCommand
 
         Console.Out.WriteLine(choices.Length == 1 ? "" : string.Join($"{Environment.NewLine}{Environment.NewLine}", choices.Select(choice => choice.Text)));
         CommandLine.Note(
-            $"{model.Device}: {ids.Length} prompt tokens, {generated} generated ({reason}), TTFT {first.TotalMilliseconds:f1} ms, "
+            $"{model.Devices}: {ids.Length} prompt tokens, {generated} generated ({reason}), TTFT {first.TotalMilliseconds:f1} ms, "
             + $"TPOT {timePerToken:f2} ms, {rate:f1} tokens/s"
             + (statistics.Preemptions > 0 ? $", {statistics.Preemptions} preemptions, {statistics.RecomputedTokens} tokens computed again" : ""));
     }

@@ -26,8 +26,8 @@ internal static class LogitsCommand
             var path = parsed.GetValue(output)!;
             CheckOutput(path, parsed.GetValue(ids)!, model.Directory(parsed));
             var tokens = TokenIds.Parse(parsed.GetValue(ids)!);
-            using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, tokens.Length, cancellation);
+            using var devices = model.OpenDevices(parsed);
+            using var loaded = model.Load(parsed, devices, tokens.Length, cancellation);
             using var bar = new ProgressBar("logits");
             var progress = bar.Report<long>(done => (done, tokens.Length));
             SafeTensorsWriter? writer = null;

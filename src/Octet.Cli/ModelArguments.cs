@@ -17,6 +17,15 @@ internal sealed class ModelArguments
         DefaultValueFactory = _ => "fp8",
     };
 
+    private readonly Option<string?> _device = new("--device")
+    {
+        Description = "hip:0, hip:0-3, cuda:0, sim, sim:gfx950, sim:sm_90, cpu, cpu:fnuz, cpu*4; default: OCTET_DEVICE, else the best one present",
+    };
+
+    private readonly Option<int> _dataParallel = CreateSize("--dp", "Copies of the model, on a part of the devices each: 1, 2, 4 or 8");
+    private readonly Option<int> _tensorParallel = CreateSize("--tp", "Devices that run one copy together: 1, 2, 4 or 8");
+    private readonly Option<int> _expertParallel = CreateSize("--ep", "Groups of them that divide the experts: 1, 2, 4 or 8, at most --tp");
+
     public ModelArguments(Command command)
     {
         _kv.HelpName = "fp8|bf16";
@@ -35,34 +44,35 @@ internal sealed class ModelArguments
             }
         });
         command.Add(_model);
-        command.Add(Device);
-        command.Add(_kv);
+        foreach (Option option in (Option[])[_device, _dataParallel, _tensorParallel, _expertParallel, _kv])
+        {
+            command.Add(option);
+        }
     }
 
-    /// <summary>--device, for commands with and without a model.</summary>
+    /// <summary>--device of commands that take one device, and no model.</summary>
     public static Option<string?> CreateDevice() => new("--device")
     {
         Description = "hip:0, cuda:0, sim, sim:gfx950, sim:sm_90, cpu, cpu:fnuz; default: OCTET_DEVICE, else the best one present",
     };
 
-    private Option<string?> Device { get; } = CreateDevice();
-
     /// <summary>The folder that was named, or the built-in model's.</summary>
     public string Directory(ParseResult parsed) =>
         parsed.GetValue(_model) ?? Path.Combine(AppContext.BaseDirectory, "models", "tiny-shakespeare");
 
-    /// <summary>Opens the device of --device.</summary>
-    public Device OpenDevice(ParseResult parsed) => OpenDevice(parsed.GetValue(Device));
+    /// <summary>Opens the devices of --device, else those of OCTET_DEVICE, else the best one, and says on stderr why it is not a better one.</summary>
+    public DeviceGroup OpenDevices(ParseResult parsed)
+    {
+        var group = DeviceGroup.Open(parsed.GetValue(_device));
+        Complain(group.Devices[0]);
+        return group;
+    }
 
     /// <summary>Opens the named device, else that of OCTET_DEVICE, else the best one, and says on stderr why it is not a better one.</summary>
     public static Device OpenDevice(string? name)
     {
-        var device = Octet.Device.Open(name);
-        if (device.FallbackReason is { } reason)
-        {
-            CommandLine.Complain($"running on {device.Name}: {reason}");
-        }
-
+        var device = Device.Open(name);
+        Complain(device);
         return device;
     }
 
@@ -70,7 +80,7 @@ internal sealed class ModelArguments
     /// Loads the model with a bar on stderr, with room for one or several texts of so many tokens, as far as its context reaches, or for as
     /// many tokens as given.
     /// </summary>
-    public LanguageModel Load(ParseResult parsed, Device device, long tokens, CancellationToken cancellation, int texts = 1, int speculate = 0, long? kvTokens = null)
+    public LanguageModel Load(ParseResult parsed, DeviceGroup devices, long tokens, CancellationToken cancellation, int texts = 1, int speculate = 0, long? kvTokens = null)
     {
         var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
         var blockSize = new LanguageModelOptions().KvBlockSize;
@@ -80,11 +90,14 @@ internal sealed class ModelArguments
             MaxContext = context,
             KvCacheTokens = kvTokens ?? (context + blockSize - 1L) / blockSize * blockSize * texts,
             Speculate = speculate,
+            DataParallel = parsed.GetValue(_dataParallel),
+            TensorParallel = parsed.GetValue(_tensorParallel),
+            ExpertParallel = parsed.GetValue(_expertParallel),
             MaxSequences = Math.Max(texts, new LanguageModelOptions().MaxSequences),
         };
         using var bar = new ProgressBar("loading");
         return LanguageModel.Load(
-            Directory(parsed), device, options,
+            Directory(parsed), devices, options,
             bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
     }
 
@@ -96,6 +109,17 @@ internal sealed class ModelArguments
             var file = Path.Combine(Directory(parsed), GenerationConfig.FileName);
             file = Path.Exists(file) ? file : Path.Combine(Directory(parsed), ModelConfig.FileName);
             CommandLine.Complain($"not applied, from {file}: {string.Join(", ", config.NotApplied)}");
+        }
+    }
+
+    private static Option<int> CreateSize(string name, string description) =>
+        NumberOption.Create(name, description, 1, "1, 2, 4 or 8", x => x is 1 or 2 or 4 or 8);
+
+    private static void Complain(Device device)
+    {
+        if (device.FallbackReason is { } reason)
+        {
+            CommandLine.Complain($"running on {device.Name}: {reason}");
         }
     }
 }

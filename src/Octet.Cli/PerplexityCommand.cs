@@ -22,8 +22,8 @@ internal static class PerplexityCommand
             CommandLine.StopWithoutReader();
             var tokens = TokenIds.Parse(parsed.GetValue(ids)!);
             var size = parsed.GetValue(window);
-            using var device = model.OpenDevice(parsed);
-            using var loaded = model.Load(parsed, device, size, cancellation);
+            using var devices = model.OpenDevices(parsed);
+            using var loaded = model.Load(parsed, devices, size, cancellation);
             double perplexity;
             using (var bar = new ProgressBar("perplexity"))
             {
@@ -44,12 +44,12 @@ internal static class PerplexityCommand
                     writer.WriteNumber("perplexity", perplexity);
                     writer.WriteNumber("tokens", windows * size);
                     writer.WriteNumber("windows", windows);
-                    writer.WriteString("device", device.Name);
+                    writer.WriteString("device", devices.Name);
                 });
             }
             else
             {
-                Console.Out.WriteLine($"perplexity {perplexity:f4} over {windows} windows of {size} tokens on {device.Name}");
+                Console.Out.WriteLine($"perplexity {perplexity:f4} over {windows} windows of {size} tokens on {devices.Name}");
             }
 
             return Task.FromResult(CommandLine.Success);

@@ -71,6 +71,18 @@ public sealed partial class SnippetTests
     }
 
     [Fact]
+    public async Task The_snippet_of_parallel_writes_sixteen_texts_on_two_devices()
+    {
+        // snippet
+        using var group = DeviceGroup.Open("cpu*2");            // GPUs: "hip:0-1"
+        using var copies = LanguageModel.Load(TinyModel.Directory, group, new() { DataParallel = 2 });
+        var texts = await Task.WhenAll(Enumerable.Range(0, 16).Select(i => copies.CompleteAsync($"Scene {i}.", new() { MaxTokens = 8 })));
+        // end
+
+        Assert.All(texts, text => Assert.Equal(8, text.Ids.Count));
+    }
+
+    [Fact]
     public void Every_snippet_of_the_documents_is_one_that_is_compiled_and_run_here()
     {
         Assert.Equal(Path.GetFullPath("tests/models/tiny-shakespeare", TinyModel.Root), TinyModel.Directory);

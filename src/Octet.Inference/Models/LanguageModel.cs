@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 using Octet.Inference.Parallel;
@@ -304,16 +305,29 @@ public sealed class LanguageModel : IDisposable
         Require(window <= ids.Length, $"the window of {window} tokens is longer than the text of {ids.Length}");
         Require(window <= MaxContext, $"the window of {window} tokens is longer than the context of {MaxContext}");
 
-        var windows = ids.Length / window;
-        double sum = 0;
-        for (var i = 0; i < windows; i++)
+        // As many windows at a time as there are groups; each has a sum of its own, so that the result is the same for any number.
+        int[] text = [.. ids];
+        var sums = new double[ids.Length / window];
+        var (done, reporting) = (0, new Lock());
+        var parallel = new ParallelOptions { MaxDegreeOfParallelism = _replicas.Count, CancellationToken = cancellation };
+        try
         {
-            var tokens = ids.Slice(i * window, window).ToArray();
-            Logits(tokens, i * window, (first, logits) => sum += NegativeLogLikelihood(tokens, first, logits), null, cancellation);
-            progress?.Report((i + 1, windows));
+            System.Threading.Tasks.Parallel.For(0, sums.Length, parallel, i =>
+            {
+                var tokens = text[(i * window)..((i + 1) * window)];
+                Logits(tokens, i * window, (first, logits) => AddNegativeLogLikelihoods(tokens, first, logits, ref sums[i]), null, cancellation);
+                lock (reporting)
+                {
+                    progress?.Report((++done, sums.Length));
+                }
+            });
+        }
+        catch (AggregateException error)
+        {
+            ExceptionDispatchInfo.Throw(error.InnerExceptions[0]);
         }
 
-        return Math.Exp(sum / windows / (window - 1));
+        return Math.Exp(sums.Sum() / sums.Length / (window - 1));
     }
 
     /// <summary>Ends all generation and frees the model's memory; enumerations in progress throw ObjectDisposedException.</summary>
@@ -412,9 +426,9 @@ public sealed class LanguageModel : IDisposable
         }
     }
 
-    private double NegativeLogLikelihood(int[] tokens, int first, ReadOnlySpan<float> logits)
+    // One by one: the sum does not depend on how many rows come at a time.
+    private void AddNegativeLogLikelihoods(int[] tokens, int first, ReadOnlySpan<float> logits, ref double sum)
     {
-        double sum = 0;
         var width = Config.VocabularySize;
         for (var row = 0; row < logits.Length / width; row++)
         {
@@ -425,8 +439,6 @@ public sealed class LanguageModel : IDisposable
                 sum += LogSoftmax.LogSum(line) - line[tokens[next]];
             }
         }
-
-        return sum;
     }
 
     private T Own<T>(T part) where T : IDisposable

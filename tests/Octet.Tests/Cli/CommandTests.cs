@@ -17,6 +17,24 @@ public sealed class CommandTests
     }
 
     [Fact]
+    public async Task Copies_of_a_model_on_several_devices_give_what_one_gives()
+    {
+        string[] text = ["generate", "--prompt", "ROMEO:", "--max-tokens", "8", "--n", "4", "--seed", "3", "--json"];
+        var (_, alone, _) = await Run([.. text, "--device", "cpu"]);
+        var (code, output, _) = await Run([.. text, "--device", "cpu*2", "--dp", "2"]);
+        Assert.Equal(0, code);
+        using var expected = JsonDocument.Parse(alone);
+        using var json = JsonDocument.Parse(output);
+        Assert.Equal("cpu*2", json.RootElement.GetProperty("device").GetString());
+        Assert.Equal(expected.RootElement.GetProperty("choices").GetRawText(), json.RootElement.GetProperty("choices").GetRawText());
+
+        string[] perplexity = ["perplexity", "--ids", string.Join(',', Enumerable.Range(0, 60)), "--window", "10", "--json"];
+        (_, alone, _) = await Run([.. perplexity, "--device", "cpu"]);
+        (code, output, _) = await Run([.. perplexity, "--device", "cpu*4", "--dp", "4"]);
+        Assert.Equal((0, alone.Replace("\"cpu\"", "\"cpu*4\"", StringComparison.Ordinal)), (code, output));
+    }
+
+    [Fact]
     public async Task Generate_as_json_has_the_promised_fields()
     {
         var (code, output, _) = await Run("generate", "--prompt", "KING", "--max-tokens", "5", "--seed", "7", "--device", "cpu", "--json");
@@ -277,6 +295,11 @@ public sealed class CommandTests
     [InlineData("generate", "--prompt", "x", "--kv", "fp4")]
     [InlineData("generate", "--prompt", "x", "--device", "tpu:0")]
     [InlineData("generate", "--prompt", "x", "--device", "hip:99")]
+    [InlineData("generate", "--prompt", "x", "--device", "hip:0,0")]
+    [InlineData("generate", "--prompt", "x", "--device", "cpu*2")]
+    [InlineData("generate", "--prompt", "x", "--device", "cpu", "--dp", "2")]
+    [InlineData("generate", "--prompt", "x", "--device", "cpu*3", "--dp", "3")]
+    [InlineData("generate", "--prompt", "x", "--device", "cpu*2", "--tp", "2", "--ep", "4")]
     [InlineData("generate", "--prompt", "", "--device", "cpu")]
     [InlineData("generate", "--prompt", "x", "--model", "/nonexistent", "--device", "cpu")]
     [InlineData("generate", "--prompt", "x", "--model", "", "--device", "cpu")]
