@@ -56,9 +56,12 @@ internal sealed class ModelArguments
         Description = "hip:0, cuda:0, sim, sim:gfx950, sim:sm_90, cpu, cpu:fnuz; default: OCTET_DEVICE, else the best one present",
     };
 
+    /// <summary>The folder of the built-in model.</summary>
+    public static string BuiltIn => Path.Combine(AppContext.BaseDirectory, "models", "tiny-shakespeare");
+
     /// <summary>The folder that was named, or the built-in model's.</summary>
     public string Directory(ParseResult parsed) =>
-        parsed.GetValue(_model) ?? Path.Combine(AppContext.BaseDirectory, "models", "tiny-shakespeare");
+        parsed.GetValue(_model) ?? BuiltIn;
 
     /// <summary>Opens the devices of --device, else those of OCTET_DEVICE, else the best one, and says on stderr why it is not a better one.</summary>
     public DeviceGroup OpenDevices(ParseResult parsed)

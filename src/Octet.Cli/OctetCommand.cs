@@ -15,6 +15,7 @@ internal static class OctetCommand
         GenerateCommand.Create(),
         LogitsCommand.Create(),
         PerplexityCommand.Create(),
+        LoadCommand.Create(),
         DevicesCommand.Create(),
         CheckCommand.Create(),
         InspectCommand.Create(),

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Octet.Inference.Loading;
 
 namespace Octet.Cli;
@@ -29,11 +30,13 @@ internal static class TokenIds
 
         using var file = SafeTensorsFile.Open(text[..colon]);
         var tensor = file[text[(colon + 1)..]];
+        var bytes = new byte[checked((int)tensor.SizeInBytes)];
+        tensor.Read(0, bytes);
         return tensor.Type switch
         {
-            SafeTensorType.Int32 => tensor.As<int>().ToArray(),
+            SafeTensorType.Int32 => MemoryMarshal.Cast<byte, int>(bytes).ToArray(),
             SafeTensorType.Int64 => Array.ConvertAll(
-                tensor.As<long>().ToArray(),
+                MemoryMarshal.Cast<byte, long>(bytes).ToArray(),
                 id => id is >= int.MinValue and <= int.MaxValue ? (int)id : throw new ArgumentException($"--ids: {id} in {tensor} is not a token id")),
             _ => throw new ArgumentException($"--ids: {tensor} must be I32 or I64"),
         };

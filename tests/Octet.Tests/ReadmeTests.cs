@@ -33,6 +33,7 @@ public sealed partial class ReadmeTests
         ["LD_LIBRARY_PATH=build/native/gfx942_emulator octet check --device hip:0"] = Check.Runs("0 failed, 0 skipped", " --op norm"),
         ["eng/gpu-report.py"] = Check.At("eng/gpu-report.py"),
         ["octet devices"] = Check.Runs("without --device: "),
+        ["octet load"] = Check.Runs("tp 1, ep 1: checkpoint 8.95 MB, read "),
         ["octet check"] = Check.By(typeof(CommandTests)),
         ["octet plan"] = Check.Runs("* DP2/TP4/EP4"),
         ["octet topology"] = Check.RunsOr("no KFD topology", "group"),

@@ -12,13 +12,15 @@ public sealed class CheckpointFiles : IDisposable
     /// <summary>The name of the index of a checkpoint in several files.</summary>
     public const string IndexFileName = "model.safetensors.index.json";
 
+    private readonly IFileSource _files;
     private readonly List<SafeTensorsFile> _shards = [];
     private readonly Dictionary<string, SafeTensor> _tensors = [];
     private bool _disposed;
 
-    private CheckpointFiles(string directory)
+    private CheckpointFiles(string directory, IFileSource files)
     {
         Directory = directory;
+        _files = files;
     }
 
     /// <summary>The directory the checkpoint was opened from.</summary>
@@ -32,6 +34,15 @@ public sealed class CheckpointFiles : IDisposable
 
     /// <summary>The sum of the sizes of all tensors in bytes.</summary>
     public long SizeInBytes => _tensors.Values.Sum(tensor => tensor.SizeInBytes);
+
+    /// <summary>Whether weights may be used where they lie in the mapped files: no file is on a network file system.</summary>
+    internal bool MayBeMapped => _shards.TrueForAll(shard => !shard.Content.IsRemote);
+
+    /// <summary>Whether a file is mapped.</summary>
+    internal bool IsMapped => _shards.Exists(shard => shard.IsMapped);
+
+    /// <summary>Bytes read from the files so far, their headers among them.</summary>
+    internal long BytesRead => _shards.Sum(shard => shard.Content.BytesRead);
 
     /// <summary>The tensor called <paramref name="name"/>, in whichever file it lies.</summary>
     /// <exception cref="ModelFormatException">The checkpoint has no such tensor; the message has the names nearest to it.</exception>
@@ -49,14 +60,17 @@ public sealed class CheckpointFiles : IDisposable
 
     /// <summary>Opens and validates every file of the checkpoint in <paramref name="directory"/>.</summary>
     /// <exception cref="ModelFormatException">The directory or a file is missing or not well-formed, or the index names a tensor its shard does not have.</exception>
-    public static CheckpointFiles Open(string directory)
+    public static CheckpointFiles Open(string directory) => Open(directory, DiskFiles.Instance);
+
+    /// <summary>As <see cref="Open(string)"/>, from other files than the disk's.</summary>
+    internal static CheckpointFiles Open(string directory, IFileSource files)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
         if (!System.IO.Directory.Exists(directory))
         {
             throw new ModelFormatException($"{directory}: is not a directory; give the folder that holds config.json and the weights");
         }
-        var checkpoint = new CheckpointFiles(directory);
+        var checkpoint = new CheckpointFiles(directory, files);
         try
         {
             checkpoint.OpenAll();
@@ -173,7 +187,7 @@ public sealed class CheckpointFiles : IDisposable
 
     private SafeTensorsFile OpenShard(string fileName)
     {
-        SafeTensorsFile shard = SafeTensorsFile.Open(Path.Combine(Directory, fileName));
+        SafeTensorsFile shard = SafeTensorsFile.Open(Path.Combine(Directory, fileName), _files);
         _shards.Add(shard);
         return shard;
     }

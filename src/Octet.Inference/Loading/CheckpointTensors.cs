@@ -12,9 +12,6 @@ internal sealed class CheckpointTensors(CheckpointFiles files)
     /// <summary>Where they are from.</summary>
     public CheckpointFiles Files => files;
 
-    /// <summary>The bytes of everything taken.</summary>
-    public long SizeInBytes => _taken.Sum(name => files[name].SizeInBytes);
-
     /// <summary>The names of all that was not taken, in order.</summary>
     public string[] Left => [.. files.Names.Where(name => !_taken.Contains(name)).Order(StringComparer.Ordinal)];
 

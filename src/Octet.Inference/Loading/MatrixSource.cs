@@ -6,6 +6,8 @@ namespace Octet.Inference.Loading;
 /// </summary>
 internal sealed record MatrixSource
 {
+    private const int Sixteen = 16;
+
     /// <summary>The tensor with the elements: FP8 E4M3, BF16, F16 or F32.</summary>
     public required SafeTensor Values { get; init; }
 
@@ -110,72 +112,58 @@ internal sealed record MatrixSource
         ScaleColumnOffset = 0,
     };
 
-    /// <summary>Reads whole rows, packed, each element one that it may be.</summary>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">Their number.</param>
-    /// <param name="destination">rows * K elements, as they are stored.</param>
-    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
-    public void Read(long row, int rows, Span<byte> destination)
+    /// <summary>Where some of its rows lie in the file.</summary>
+    public ReadRange RangeOf(long row, long rows) => RangeOf(Values, First + (row * RowStride), rows, K, RowStride, ColumnStride);
+
+    /// <summary>Where its scales lie in the file.</summary>
+    public ReadRange ScaleRange => RangeOf(Scales!, FirstScale, ScaleRows, ScaleColumns, ScaleRowStride, ScaleColumnStride);
+
+    /// <summary>
+    /// Its rows in pieces that a window holds, of sixteens of rows where it holds so many: each then begins where an op can.
+    /// </summary>
+    public IEnumerable<(long Row, int Rows)> Pieces()
     {
         var size = Values.Type.SizeInBytes();
-        if (ColumnStride == 1)
-        {
-            var (runs, length) = IsContiguous ? (1, rows * K) : (rows, K);
-            for (var run = 0; run < runs; run++)
-            {
-                Checked(First + ((row + run) * RowStride), length).CopyTo(destination[(int)(run * length * size)..]);
-            }
+        var isReadThrough = ColumnStride == 1 && (RowStride - K) * size < ReadPlan.MergedGap;
+        var most = Math.Max(ReadPlan.WindowBytes / Math.Max((isReadThrough ? RowStride : K) * size, 1), 1);
+        return Pieces(most > Sixteen ? most / Sixteen * Sixteen : most);
+    }
 
+    /// <summary>Its rows in pieces that a window holds, of whole blocks.</summary>
+    public IEnumerable<(long Row, int Rows)> Bands() =>
+        Pieces(Math.Max(ReadPlan.WindowBytes / Math.Max(K * Values.Type.SizeInBytes(), 1) / Float8.Block, 1) * Float8.Block);
+
+    /// <summary>Rows that were read, in row-major order without gaps.</summary>
+    /// <param name="bytes">What <see cref="RangeOf(long, long)"/> gave.</param>
+    /// <param name="rows">Rows of it.</param>
+    /// <param name="destination">rows * K elements, as they are stored.</param>
+    public void Pack(in WindowBytes bytes, int rows, Span<byte> destination) =>
+        Pack(bytes, Values.Type.SizeInBytes(), rows, checked((int)K), RowStride, ColumnStride, destination);
+
+    /// <summary>Scales that were read, in row-major order.</summary>
+    public float[] PackScales(in WindowBytes bytes)
+    {
+        var size = Scales!.Type.SizeInBytes();
+        var (rows, columns) = (checked((int)ScaleRows), checked((int)ScaleColumns));
+        var packed = new byte[checked(rows * columns * size)];
+        Pack(bytes, size, rows, columns, ScaleRowStride, ScaleColumnStride, packed);
+        return TensorValues.ToSingles(Scales, packed);
+    }
+
+    /// <summary>Refuses elements that no weight may be.</summary>
+    /// <param name="row">The first row of them.</param>
+    /// <param name="packed">Whole rows, without gaps.</param>
+    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
+    public void CheckElements(long row, ReadOnlySpan<byte> packed)
+    {
+        if (TensorValues.IndexOfUnusable(Values.Type, packed) is not (var bad and >= 0))
+        {
             return;
         }
 
-        // By squares, so that a cache line is used up while it is there.
-        var pitch = (int)(K * size);
-        for (long left = 0; left < K; left += Float8.Block)
-        {
-            for (var top = 0; top < rows; top += Float8.Block)
-            {
-                var count = Math.Min(Float8.Block, rows - top);
-                for (var column = left; column < Math.Min(left + Float8.Block, K); column++)
-                {
-                    var lying = Checked(First + ((row + top) * RowStride) + (column * ColumnStride), count);
-                    var place = (top * pitch) + (int)(column * size);
-                    for (var i = 0; i < count; i++, place += pitch)
-                    {
-                        lying.Slice(i * size, size).CopyTo(destination[place..]);
-                    }
-                }
-            }
-        }
-    }
-
-    /// <summary>The scales in row-major order, each one that it may be.</summary>
-    /// <exception cref="ModelFormatException">A scale is negative, not finite or too large, or is 0 over codes that are not.</exception>
-    public float[] ReadScales()
-    {
-        var (rows, columns) = (ScaleRows, ScaleColumns);
-        var size = Scales!.Type.SizeInBytes();
-        var extent = ((rows - 1) * ScaleRowStride) + ((columns - 1) * ScaleColumnStride) + 1;
-        var lying = TensorValues.ToSingles(Scales, Scales.Slice(FirstScale * size, checked((int)(extent * size))));
-        var scales = new float[rows * columns];
-        for (long row = 0; row < rows; row++)
-        {
-            for (long column = 0; column < columns; column++)
-            {
-                var place = (row * ScaleRowStride) + (column * ScaleColumnStride);
-                var scale = lying[place];
-                TensorValues.CheckScale(Scales, FirstScale + place, scale);
-                if (scale == 0 && BlockHoldsOtherThanZero(row, column))
-                {
-                    throw new ModelFormatException(
-                        $"{Scales.File}: tensor {Scales} holds 0 at position {FirstScale + place}, but the block of '{Values.Name}' it belongs to has codes other than 0; compare the file's checksum with its publisher's");
-                }
-
-                scales[(row * columns) + column] = scale;
-            }
-        }
-
-        return scales;
+        var size = Values.Type.SizeInBytes();
+        var position = First + ((row + (bad / K)) * RowStride) + (bad % K * ColumnStride);
+        TensorValues.CheckWeights(Values, position, packed.Slice(bad * size, size));
     }
 
     /// <summary>128-wide blocks that hold a number of elements.</summary>
@@ -189,31 +177,57 @@ internal sealed record MatrixSource
         }
     }
 
-    // Elements that lie side by side.
-    private ReadOnlySpan<byte> Checked(long first, long count)
+    private static ReadRange RangeOf(SafeTensor tensor, long first, long rows, long columns, long rowStride, long columnStride)
     {
-        var size = Values.Type.SizeInBytes();
-        var bytes = Values.Slice(first * size, checked((int)(count * size)));
-        TensorValues.CheckWeights(Values, first, bytes);
-        return bytes;
+        var size = tensor.Type.SizeInBytes();
+        var (length, runs, stride) = columnStride == 1 ? (columns, rows, rowStride) : (rows, columns, columnStride);
+        if (stride == length || runs == 1)
+        {
+            (length, runs, stride) = (length * runs, 1, length * runs);
+        }
+
+        return new(tensor.Source.Content, tensor.FileOffset + (first * size), length * size, runs, stride * size);
     }
 
-    private bool BlockHoldsOtherThanZero(long scaleRow, long scaleColumn)
+    private static void Pack(
+        in WindowBytes bytes, int size, int rows, int columns, long rowStride, long columnStride, Span<byte> destination)
     {
-        var top = (scaleRow * Float8.Block) - ScaleRowOffset;
-        var left = (scaleColumn * Float8.Block) - ScaleColumnOffset;
-        var (bottom, right) = (Math.Min(top + Float8.Block, N), Math.Min(left + Float8.Block, K));
-        for (var row = Math.Max(top, 0); row < bottom; row++)
+        if (columnStride == 1)
         {
-            for (var column = Math.Max(left, 0); column < right; column++)
+            var length = columns * size;
+            for (var row = 0; row < rows; row++)
             {
-                if ((Values.Slice(First + (row * RowStride) + (column * ColumnStride), 1)[0] & 0x7F) != 0)
+                bytes.At(row * rowStride * size, length).CopyTo(destination[(row * length)..]);
+            }
+
+            return;
+        }
+
+        // By squares, so that a cache line is used up while it is there.
+        var pitch = columns * size;
+        for (var left = 0; left < columns; left += Float8.Block)
+        {
+            for (var top = 0; top < rows; top += Float8.Block)
+            {
+                var count = Math.Min(Float8.Block, rows - top);
+                for (var column = left; column < Math.Min(left + Float8.Block, columns); column++)
                 {
-                    return true;
+                    var lying = bytes.At(((column * columnStride) + top) * size, count * size);
+                    var place = (top * pitch) + (column * size);
+                    for (var i = 0; i < count; i++, place += pitch)
+                    {
+                        lying.Slice(i * size, size).CopyTo(destination[place..]);
+                    }
                 }
             }
         }
+    }
 
-        return false;
+    private IEnumerable<(long Row, int Rows)> Pieces(long most)
+    {
+        for (long row = 0; row < N; row += most)
+        {
+            yield return (row, (int)Math.Min(most, N - row));
+        }
     }
 }

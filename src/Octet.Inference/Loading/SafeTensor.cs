@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace Octet.Inference.Loading;
 
-/// <summary>One tensor of an open <see cref="SafeTensorsFile"/>: row-major, little-endian bytes in the mapped file, never copied.</summary>
+/// <summary>One tensor of an open <see cref="SafeTensorsFile"/>: row-major, little-endian bytes, read or where the mapped file has them.</summary>
 /// <remarks>Spans and addresses taken from it are valid until the file is disposed; the data may start at any byte address.</remarks>
 public sealed class SafeTensor
 {
@@ -39,6 +39,12 @@ public sealed class SafeTensor
     /// <summary>The size in bytes; may exceed 2^31.</summary>
     public long SizeInBytes { get; }
 
+    /// <summary>The file it lies in.</summary>
+    internal SafeTensorsFile Source => _file;
+
+    /// <summary>Where its first byte lies in the file.</summary>
+    internal long FileOffset => _file.DataOffset + _offset;
+
     /// <summary>The address of the first byte, in memory that may only be read.</summary>
     /// <exception cref="ObjectDisposedException">The file was disposed.</exception>
     public unsafe nint Address => (nint)(_file.Data + _offset);
@@ -60,6 +66,27 @@ public sealed class SafeTensor
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, SizeInBytes - length);
         return new ReadOnlySpan<byte>(data + _offset + offset, length);
+    }
+
+    /// <summary>Reads the bytes from <paramref name="offset"/> on; the file is not mapped for it.</summary>
+    /// <param name="offset">The first byte, from the beginning of the tensor.</param>
+    /// <param name="destination">As many are read as it has.</param>
+    /// <exception cref="ObjectDisposedException">The file was disposed.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The range is not inside the tensor.</exception>
+    /// <exception cref="ModelFormatException">The file has become shorter, or cannot be read.</exception>
+    public void Read(long offset, Span<byte> destination)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, SizeInBytes - destination.Length);
+        _file.Content.Read(destination, FileOffset + offset, CancellationToken.None);
+    }
+
+    /// <summary>All bytes of a small tensor, read.</summary>
+    internal byte[] ReadAll()
+    {
+        var bytes = new byte[checked((int)SizeInBytes)];
+        Read(0, bytes);
+        return bytes;
     }
 
     /// <summary>All elements as <typeparamref name="T"/>, whose size must be the element size of <see cref="Type"/>.</summary>

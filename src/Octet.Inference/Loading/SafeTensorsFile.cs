@@ -3,52 +3,42 @@ using System.IO.MemoryMappedFiles;
 
 namespace Octet.Inference.Loading;
 
-/// <summary>A .safetensors file mapped read-only into memory: <c>u64 header length, JSON header, data</c>, all little-endian.</summary>
+/// <summary>A .safetensors file: <c>u64 header length, JSON header, data</c>, all little-endian.</summary>
 /// <remarks>
-/// The whole header is validated when the file is opened; opening reads nothing else, and tensors of any size are read in place.
-/// The file must not be shortened by another process while it is open. Reading is thread-safe; <see cref="Dispose"/> must not run
+/// The whole header is validated when the file is opened; opening reads nothing else. Data are read by position
+/// (<see cref="SafeTensor.Read"/>), or in place: with the first span or address that is asked for, the file is mapped read-only into memory,
+/// and must then not be shortened by another process. Reading is thread-safe; <see cref="Dispose"/> must not run
 /// while a span or an address from the file is in use. A file that is never disposed stays mapped until the process ends.
 /// </remarks>
 public sealed unsafe class SafeTensorsFile : IDisposable
 {
     private const int LengthField = 8;
-    private readonly MemoryMappedFile _mapping;
-    private readonly MemoryMappedViewAccessor _view;
-    private nint _data;
+    private readonly Lock _lock = new();
+    private MemoryMappedFile? _mapping;
+    private MemoryMappedViewAccessor? _view;
+    private nint _data; // 0: not mapped
+    private bool _disposed;
 
-    private SafeTensorsFile(string path, MemoryMappedFile mapping, long sizeInBytes)
+    private SafeTensorsFile(CheckpointFile content)
     {
-        Path = path;
-        SizeInBytes = sizeInBytes;
-        _mapping = mapping;
-        _view = mapping.CreateViewAccessor(0, sizeInBytes, MemoryMappedFileAccess.Read);
-        try
-        {
-            byte* start = null;
-            _view.SafeMemoryMappedViewHandle.AcquirePointer(ref start);
-            start += _view.PointerOffset;
-            _data = (nint)start;
-            long header = HeaderLength(path, new ReadOnlySpan<byte>(start, (int)Math.Min(sizeInBytes, FileKind.Bytes)), sizeInBytes);
-            _data += LengthField + (nint)header;
-            long dataLength = sizeInBytes - LengthField - header;
-            var (entries, metadata) = SafeTensorsHeader.Parse(path, new ReadOnlySpan<byte>(start + LengthField, (int)header), dataLength);
-            Metadata = metadata;
-            Tensors = entries.ToDictionary(
-                entry => entry.Name,
-                entry => new SafeTensor(this, entry.Name, entry.Type, entry.Shape, entry.Begin, entry.End - entry.Begin));
-        }
-        catch
-        {
-            Dispose();
-            throw;
-        }
+        Content = content;
+        var start = new byte[(int)Math.Min(SizeInBytes, FileKind.Bytes)];
+        content.Read(start, 0, CancellationToken.None);
+        var header = new byte[HeaderLength(Path, start, SizeInBytes)];
+        content.Read(header, LengthField, CancellationToken.None);
+        DataOffset = LengthField + header.Length;
+        var (entries, metadata) = SafeTensorsHeader.Parse(Path, header, SizeInBytes - DataOffset);
+        Metadata = metadata;
+        Tensors = entries.ToDictionary(
+            entry => entry.Name,
+            entry => new SafeTensor(this, entry.Name, entry.Type, entry.Shape, entry.Begin, entry.End - entry.Begin));
     }
 
     /// <summary>The path the file was opened with.</summary>
-    public string Path { get; }
+    public string Path => Content.Path;
 
     /// <summary>The size of the file in bytes.</summary>
-    public long SizeInBytes { get; }
+    public long SizeInBytes => Content.Length;
 
     /// <summary>The tensors by name.</summary>
     public IReadOnlyDictionary<string, SafeTensor> Tensors { get; }
@@ -62,19 +52,31 @@ public sealed unsafe class SafeTensorsFile : IDisposable
         ? tensor
         : throw new ModelFormatException($"{Path}: has no tensor '{name}' among its {Tensors.Count}");
 
+    /// <summary>The file itself.</summary>
+    internal CheckpointFile Content { get; }
+
+    /// <summary>Where the data begin in it.</summary>
+    internal long DataOffset { get; }
+
+    /// <summary>Whether the file is mapped.</summary>
+    internal bool IsMapped => Volatile.Read(ref _data) != 0;
+
+    /// <summary>Where the data lie in memory; the file is mapped with the first call.</summary>
     internal byte* Data
     {
         get
         {
-            nint data = _data;
-            ObjectDisposedException.ThrowIf(data == 0, this);
-            return (byte*)data;
+            nint data = Volatile.Read(ref _data);
+            return (byte*)(data != 0 ? data : Map());
         }
     }
 
     /// <summary>Opens and validates the file at <paramref name="path"/>.</summary>
     /// <exception cref="ModelFormatException">The file cannot be read, or is not a well-formed .safetensors file.</exception>
-    public static SafeTensorsFile Open(string path)
+    public static SafeTensorsFile Open(string path) => Open(path, DiskFiles.Instance);
+
+    /// <summary>As <see cref="Open(string)"/>, from other files than the disk's.</summary>
+    internal static SafeTensorsFile Open(string path, IFileSource files)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         try
@@ -84,25 +86,14 @@ public sealed unsafe class SafeTensorsFile : IDisposable
             {
                 throw new ModelFormatException($"{path}: has {sizeInBytes} bytes, too few for a .safetensors file; fetch it again");
             }
-            var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
-            MemoryMappedFile mapping;
+            CheckpointFile content = CheckpointFile.Open(files, path);
             try
             {
-                sizeInBytes = stream.Length;
-                mapping = MemoryMappedFile.CreateFromFile(stream, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: false);
+                return new SafeTensorsFile(content);
             }
             catch
             {
-                stream.Dispose();
-                throw;
-            }
-            try
-            {
-                return new SafeTensorsFile(path, mapping, sizeInBytes);
-            }
-            catch
-            {
-                mapping.Dispose();
+                content.Dispose();
                 throw;
             }
         }
@@ -112,15 +103,40 @@ public sealed unsafe class SafeTensorsFile : IDisposable
         }
     }
 
-    /// <summary>Unmaps the file: every span and address taken from it becomes invalid, every later access throws.</summary>
+    /// <summary>Closes the file: every span and address taken from it becomes invalid, every later access throws.</summary>
     public void Dispose()
     {
-        if (Interlocked.Exchange(ref _data, 0) != 0)
+        lock (_lock)
         {
-            _view.SafeMemoryMappedViewHandle.ReleasePointer();
+            _disposed = true;
+            if (Interlocked.Exchange(ref _data, 0) != 0)
+            {
+                _view!.SafeMemoryMappedViewHandle.ReleasePointer();
+            }
+            _view?.Dispose();
+            _mapping?.Dispose();
+            Content.Dispose();
         }
-        _view.Dispose();
-        _mapping.Dispose();
+    }
+
+    private nint Map()
+    {
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (_data != 0)
+            {
+                return _data;
+            }
+            Content.RequireUnchanged();
+            _mapping ??= Content.Map();
+            _view ??= _mapping.CreateViewAccessor(0, SizeInBytes, MemoryMappedFileAccess.Read);
+            byte* start = null;
+            _view.SafeMemoryMappedViewHandle.AcquirePointer(ref start);
+            nint data = (nint)(start + _view.PointerOffset + DataOffset);
+            Volatile.Write(ref _data, data);
+            return data;
+        }
     }
 
     // From the first bytes of the file: the length, and then the first of the header, which is '{'.

@@ -3,9 +3,15 @@ using System.Runtime.InteropServices;
 namespace Octet.Inference.Loading;
 
 /// <summary>How far loading has come.</summary>
-/// <param name="LoadedBytes">Checkpoint bytes on the device so far.</param>
-/// <param name="TotalBytes">Checkpoint bytes in all.</param>
+/// <param name="LoadedBytes">Checkpoint bytes on the devices so far.</param>
+/// <param name="TotalBytes">Checkpoint bytes in all: those this process needs.</param>
 public readonly record struct LoadProgress(long LoadedBytes, long TotalBytes);
+
+/// <summary>What loading came to.</summary>
+/// <param name="BytesRead">Bytes read from the files for weights.</param>
+/// <param name="BytesKept">Bytes of the weights, in the device's memory or in mapped files.</param>
+/// <param name="BytesMapped">Those of them that stay in mapped files.</param>
+internal readonly record struct LoadedBytes(long BytesRead, long BytesKept, long BytesMapped);
 
 /// <summary>
 /// Brings tensors of a checkpoint, or ranges of them, onto a device: FP8 block weights in the device's encoding (OCP codes are repacked to
@@ -14,73 +20,90 @@ public readonly record struct LoadProgress(long LoadedBytes, long TotalBytes);
 /// Every element is looked at once (<see cref="TensorValues"/>), wherever it stays.
 /// </summary>
 /// <remarks>
-/// Files go through two pinned buffers, and codes that change through one buffer on the device: a weight is allocated once, its matrices
-/// are written straight into their places, and nothing waits for them.
+/// First every weight is asked for and its memory allocated, in whichever order the model has them; <see cref="Complete"/> then reads all of
+/// it, in the order of the files (<see cref="LoadRun"/>). Scales come first, so that codes can be checked against them as they pass.
 /// </remarks>
 /// <param name="device">Where to.</param>
 /// <param name="weights">Every tensor is allocated there: whoever made it frees them.</param>
-/// <param name="total">Bytes there are to load, for the progress.</param>
-/// <param name="progress">Told of every chunk.</param>
-/// <param name="cancellation">Stops between chunks.</param>
-internal sealed class WeightLoader(
-    Device device, TensorSet weights, long total, IProgress<LoadProgress>? progress, CancellationToken cancellation) : IDisposable
+/// <param name="options">How.</param>
+internal sealed class WeightLoader(Device device, TensorSet weights, LoadOptions options)
 {
     // Ops want tensors to begin at a multiple of it.
     private const int Alignment = 16;
 
-    // How much of a mapped tensor is looked at between two reports.
-    private const int LookedAtBytes = 64 << 20;
+    // Of the parts of scratch memory.
+    private const int ScratchAlignment = 256;
 
-    private readonly StagingBuffers _staging = new(device);
-    private byte[] _stored = [];
-    private Tensor? _scratch;
-    private Tensor? _codes;
-    private Tensor? _factors;
-    private long _loaded;
+    private readonly List<LoadPiece> _scales = [];
+    private readonly List<LoadPiece> _elements = [];
+    private readonly HashSet<CheckpointFile> _files = [];
+    private long _mappedBytes;
 
-    /// <summary>A norm weight, bias, embedding, router or head, as BF16.</summary>
-    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
-    public TensorView LoadBFloat16(SafeTensor source) => LoadBFloat16(source, 0, source.Shape[0]);
-
-    /// <summary>Some rows of such a tensor; some elements of a vector.</summary>
+    /// <summary>Some rows of a norm weight, bias, embedding, router or head, as BF16; some elements of a vector.</summary>
     /// <param name="source">The tensor.</param>
     /// <param name="first">The first row.</param>
     /// <param name="count">Rows.</param>
-    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
     public TensorView LoadBFloat16(SafeTensor source, long first, long count)
     {
         var rows = RowsOf(source).Rows(first, count);
         long[] shape = [count, .. source.Shape[1..]];
         if (CanMap(source, SafeTensorType.BFloat16))
         {
-            LookAt(rows);
+            AddMapped(new(rows));
             return TensorView.BorrowUnaligned(device, AddressOf(rows), DType.BFloat16, shape);
         }
 
         var tensor = weights.Create(DType.BFloat16, shape);
-        WriteBFloat16(rows, tensor);
+        AddBFloat16(rows, tensor.Address);
+        return tensor;
+    }
+
+    /// <summary>All of such a tensor.</summary>
+    public TensorView LoadBFloat16(SafeTensor source) => LoadBFloat16(source, 0, source.Shape[0]);
+
+    /// <summary>Ranges of vectors, one after the other in one.</summary>
+    public TensorView LoadBFloat16(IReadOnlyList<(SafeTensor Source, long First, long Count)> parts)
+    {
+        if (parts.Count == 1)
+        {
+            return LoadBFloat16(parts[0].Source, parts[0].First, parts[0].Count);
+        }
+
+        var tensor = weights.Create(DType.BFloat16, parts.Sum(part => part.Count));
+        var place = tensor.Address;
+        foreach (var (source, first, count) in parts)
+        {
+            AddBFloat16(RowsOf(source).Rows(first, count), place);
+            place += (nint)(2 * count);
+        }
+
         return tensor;
     }
 
     /// <summary>A vector as f32.</summary>
-    /// <exception cref="ModelFormatException">An element is not finite or too large.</exception>
     public TensorView LoadFloat32(SafeTensor source)
     {
-        TensorValues.CheckWeights(source, 0, source.Bytes);
         var tensor = weights.Create(DType.Float32, source.Shape);
-        device.Stream.Write<float>(tensor, TensorValues.ToSingles(source, source.Bytes));
-        Advance(source.SizeInBytes);
+        var (matrix, place) = (RowsOf(source), tensor.Address);
+        var count = source.ElementCount;
+        Add(_elements, matrix, 0, checked((int)matrix.N), outputBytes: sizeof(float) * count, scratchBytes: 0, (in WindowBytes bytes, LoadWorker worker) =>
+        {
+            var stored = new byte[matrix.SizeInBytes];
+            matrix.Pack(bytes, (int)matrix.N, stored);
+            matrix.CheckElements(0, stored);
+            var output = worker.Output(sizeof(float) * count);
+            MemoryMarshal.AsBytes(TensorValues.ToSingles(source, stored).AsSpan()).CopyTo(output.Span);
+            Copy(worker, place, output);
+        });
         return tensor;
     }
 
     /// <summary>Projections with the same input, one under the other: [sum of rows, k]; but for the last, of multiples of 128 rows.</summary>
-    /// <exception cref="ModelFormatException">An element or a scale is not one that may be.</exception>
     public Weight LoadProjection(params MatrixSource[] parts) => parts.Length == 1 && Maps(parts)
         ? Map(parts, [])
         : Load([parts], []);
 
     /// <summary>The same projection of every expert: [experts, n, k].</summary>
-    /// <exception cref="ModelFormatException">An element or a scale is not one that may be.</exception>
     public Weight LoadExperts(MatrixSource[] experts) => Maps(experts)
         ? Map(experts, [experts.Length])
         : Load([.. experts.Select(expert => new[] { expert })], [experts.Length]);
@@ -89,34 +112,26 @@ internal sealed class WeightLoader(
     public bool Maps(params MatrixSource[] sources) =>
         sources.All(source => source.IsContiguous && CanMap(source.Values, SafeTensorType.Float8E4M3));
 
-    /// <summary>Vectors one after the other in one.</summary>
-    public TensorView Join(IReadOnlyList<TensorView> parts)
+    /// <summary>Reads all that was asked for and waits until it is on the device; what loading alone needs is freed, whatever happens.</summary>
+    /// <exception cref="ModelFormatException">A file cannot be read, ends early or was changed; or an element or a scale is not one that may be.</exception>
+    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    public LoadedBytes Complete()
     {
-        var all = weights.Create(DType.BFloat16, parts.Sum(part => part.ElementCount));
-        long start = 0;
-        foreach (var part in parts)
+        using var run = new LoadRun(device, [_scales, _elements], options);
+        run.Run();
+        foreach (var file in _files)
         {
-            device.Stream.Copy(all.Slice(0, start, part.ElementCount), part);
-            start += part.ElementCount;
+            file.RequireUnchanged();
         }
 
-        return all;
+        return BytesOf(run);
     }
 
-    /// <summary>Waits until everything is on the device and reports it.</summary>
-    public void Complete()
+    /// <summary>What loading would come to; nothing is read.</summary>
+    public LoadedBytes Measure()
     {
-        device.Stream.Synchronize();
-        Advance(total - _loaded);
-    }
-
-    /// <summary>Frees what loading alone needs.</summary>
-    public void Dispose()
-    {
-        _staging.Dispose();
-        _scratch?.Dispose();
-        _codes?.Dispose();
-        _factors?.Dispose();
+        using var run = new LoadRun(device, [_scales, _elements], options);
+        return BytesOf(run);
     }
 
     private static MatrixSource RowsOf(SafeTensor tensor) => new()
@@ -126,10 +141,14 @@ internal sealed class WeightLoader(
 
     private static nint AddressOf(MatrixSource source) => source.Values.Address + (nint)(source.First * source.Values.Type.SizeInBytes());
 
+    private static long Aligned(long bytes) => (bytes + ScratchAlignment - 1) / ScratchAlignment * ScratchAlignment;
+
+    private LoadedBytes BytesOf(LoadRun run) => new(run.BytesToRead, weights.SizeInBytes + _mappedBytes, _mappedBytes);
+
     // What the device reads must be what the file holds, where it holds it.
     private bool CanMap(SafeTensor source, SafeTensorType type) =>
-        device.Properties.SharesHostMemory && device.Float8 == DType.Float8E4M3 && source.Type == type && source.SizeInBytes > 0
-        && source.Address % type.SizeInBytes() == 0;
+        options.MayMap && !options.Drops && device.Properties.SharesHostMemory && device.Float8 == DType.Float8E4M3 && source.Type == type && source.SizeInBytes > 0
+        && !source.Source.Content.IsRemote && source.FileOffset % type.SizeInBytes() == 0;
 
     // Stacks of matrices, each of them parts under each other.
     private Weight Load(MatrixSource[][] matrices, long[] leading)
@@ -138,19 +157,21 @@ internal sealed class WeightLoader(
         var scaleRows = MatrixSource.Blocks(first.ScaleRowOffset + n);
         var values = weights.Create(device.Float8, [.. leading, n, k]);
         var scales = weights.Create(DType.Float32, [.. leading, scaleRows, first.ScaleColumns]);
-        WriteScales(scales, [.. matrices.SelectMany(parts => parts)]);
         for (var i = 0; i < matrices.Length; i++)
         {
             var (row, scaleRow) = (i * n, i * scaleRows);
             foreach (var part in matrices[i])
             {
+                var (place, scalePlace) = (values.Address + (nint)(row * k), scales.Address + (nint)(sizeof(float) * scaleRow * part.ScaleColumns));
                 if (part.Values.Type == SafeTensorType.Float8E4M3)
                 {
-                    WriteCodes(part, values.Address + (nint)(row * k));
+                    var matrix = new ScaledMatrix(part);
+                    AddScales(matrix, scalePlace);
+                    AddCodes(matrix, place);
                 }
                 else
                 {
-                    Quantize(part, values.Address + (nint)(row * k), Floats(scales.Address, scaleRow * part.ScaleColumns, part.ScaleRows * part.ScaleColumns));
+                    AddQuantized(part, place, scalePlace);
                 }
 
                 row += part.N;
@@ -166,10 +187,13 @@ internal sealed class WeightLoader(
     {
         var first = sources[0];
         var scales = weights.Create(DType.Float32, [.. leading, first.ScaleRows, first.ScaleColumns]);
-        WriteScales(scales, sources);
+        var place = scales.Address;
         foreach (var source in sources)
         {
-            LookAt(source);
+            var matrix = new ScaledMatrix(source);
+            AddScales(matrix, place);
+            AddMapped(matrix);
+            place += (nint)(sizeof(float) * source.ScaleRows * source.ScaleColumns);
         }
 
         var addresses = weights.Create(DType.Int64, sources.Length);
@@ -184,161 +208,210 @@ internal sealed class WeightLoader(
         };
     }
 
-    // The scales of all matrices of a weight, doubled for FNUZ as their codes are halved; those that are quantised here write theirs later.
-    private void WriteScales(TensorView scales, MatrixSource[] sources)
+    private void Add(
+        List<LoadPiece> pieces, MatrixSource source, long row, int rows, long outputBytes, long scratchBytes, LoadPiece.Taker take)
     {
-        var all = new float[scales.ElementCount];
-        long start = 0;
-        foreach (var source in sources)
+        _files.Add(source.Values.Source.Content);
+        if (rows > 0 && source.K > 0)
         {
-            if (source.Scales is not null)
+            pieces.Add(new()
             {
-                var own = source.ReadScales();
-                own.CopyTo(all, start);
-                Advance((long)source.Scales.Type.SizeInBytes() * own.Length);
-            }
-
-            start += source.ScaleRows * source.ScaleColumns;
+                Range = source.RangeOf(row, rows),
+                SizeInBytes = rows * source.K * source.Values.Type.SizeInBytes(),
+                OutputBytes = outputBytes,
+                ScratchBytes = scratchBytes,
+                Take = take,
+            });
         }
-
-        if (device.Float8 == DType.Float8E4M3Fnuz)
-        {
-            for (var i = 0; i < all.Length; i++)
-            {
-                all[i] *= 2;
-            }
-        }
-
-        device.Stream.Write<float>(scales, all);
     }
 
-    // FP8 codes into their place.
-    private void WriteCodes(MatrixSource source, nint place) => ReadRows(source, (row, rows) =>
+    // The scales of a matrix, doubled for FNUZ as its codes are halved.
+    private void AddScales(ScaledMatrix matrix, nint place)
     {
-        var count = rows * source.K;
-        var address = place + (nint)(row * source.K);
-        source.Read(row, rows, _staging.Take());
-        if (device.Float8 != DType.Float8E4M3Fnuz)
+        var source = matrix.Source;
+        var count = source.ScaleRows * source.ScaleColumns;
+        _files.Add(source.Scales!.Source.Content);
+        if (count == 0)
         {
-            _staging.Copy(Bytes(address, count));
             return;
         }
 
-        // Matrices of a stack may begin anywhere: what is not aligned is repacked where it waits.
-        var waiting = Grow(ref _scratch, DType.Byte, count).Address;
-        var isAligned = address % Alignment == 0;
-        var none = Floats(waiting, 0, 0);
-        _staging.Copy(Bytes(waiting, count));
-        Ops.Repack(device.Stream, new()
+        _scales.Add(new()
         {
-            Values = TensorView.Borrow(device, waiting, DType.Float8E4M3, count),
+            Range = source.ScaleRange,
+            SizeInBytes = count * source.Scales.Type.SizeInBytes(),
+            OutputBytes = sizeof(float) * count,
+            Take = (in WindowBytes bytes, LoadWorker worker) =>
+            {
+                var output = worker.Output(sizeof(float) * count);
+                var scales = MemoryMarshal.Cast<byte, float>(output.Span);
+                matrix.ReadScales(bytes, scales);
+                if (device.Float8 == DType.Float8E4M3Fnuz)
+                {
+                    foreach (ref var scale in scales)
+                    {
+                        scale *= 2;
+                    }
+                }
+
+                Copy(worker, place, output);
+            },
+        });
+    }
+
+    // FP8 codes into their place.
+    private void AddCodes(ScaledMatrix matrix, nint place)
+    {
+        var source = matrix.Source;
+        var isFnuz = device.Float8 == DType.Float8E4M3Fnuz;
+        foreach (var (row, rows) in source.Pieces())
+        {
+            var count = rows * source.K;
+            Add(_elements, source, row, rows, source.IsContiguous ? 0 : count, isFnuz ? count : 0, (in WindowBytes bytes, LoadWorker worker) =>
+            {
+                var codes = Packed(source, rows, bytes, worker);
+                matrix.Check(row, codes.Span);
+                var address = place + (nint)(row * source.K);
+                if (isFnuz)
+                {
+                    worker.Enqueue(stream => Repack(stream, worker.Scratch, codes, address));
+                }
+                else
+                {
+                    Copy(worker, address, codes);
+                }
+            });
+        }
+    }
+
+    // Matrices of a stack may begin anywhere: what is not aligned is repacked where it waits.
+    private void Repack(DeviceStream stream, nint waiting, PinnedBytes codes, nint address)
+    {
+        var isAligned = address % Alignment == 0;
+        var none = TensorView.Borrow(device, waiting, DType.Float32, 0);
+        stream.CopyAsync(Bytes(waiting, codes.Length), codes.Buffer, codes.Position);
+        Ops.Repack(stream, new()
+        {
+            Values = TensorView.Borrow(device, waiting, DType.Float8E4M3, codes.Length),
             Scales = none,
-            OutputValues = TensorView.Borrow(device, isAligned ? address : waiting, DType.Float8E4M3Fnuz, count),
+            OutputValues = TensorView.Borrow(device, isAligned ? address : waiting, DType.Float8E4M3Fnuz, codes.Length),
             OutputScales = none,
         });
         if (!isAligned)
         {
-            device.Stream.Copy(Bytes(address, count), Bytes(waiting, count));
-        }
-    });
-
-    // Quantises the whole blocks a matrix lies in, and takes the matrix out of them.
-    private void Quantize(MatrixSource source, nint place, TensorView scales)
-    {
-        var whole = source.WholeBlocks();
-        var elements = Grow(ref _scratch, DType.Byte, 2 * whole.N * whole.K);
-        var plain = TensorView.Borrow(device, elements.Address, DType.BFloat16, whole.N, whole.K);
-        WriteBFloat16(whole, plain);
-        var codes = Grow(ref _codes, device.Float8, whole.N * whole.K).Address;
-        var factors = TensorView.Borrow(device, Grow(ref _factors, DType.Float32, scales.ElementCount).Address, DType.Float32, source.ScaleRows, source.ScaleColumns);
-        Ops.QuantizeWeight(device.Stream, new()
-        {
-            X = plain,
-            Output = new Weight { Values = TensorView.Borrow(device, codes, device.Float8, whole.N, whole.K), Scales = factors },
-        });
-        device.Stream.Copy(scales, factors);
-        var first = codes + (nint)((source.ScaleRowOffset * whole.K) + source.ScaleColumnOffset);
-        var (runs, length) = whole.K == source.K ? (1, source.N * source.K) : (source.N, source.K);
-        for (var run = 0; run < runs; run++)
-        {
-            device.Stream.Copy(Bytes(place + (nint)(run * source.K), length), Bytes(first + (nint)(run * whole.K), length));
+            stream.Copy(Bytes(address, codes.Length), Bytes(waiting, codes.Length));
         }
     }
 
-    private void WriteBFloat16(MatrixSource source, TensorView destination) => ReadRows(source, (row, rows) =>
+    // Quantises the whole blocks a matrix lies in, and takes the matrix out of them; blocks know nothing of each other, so some rows at a time.
+    private void AddQuantized(MatrixSource source, nint place, nint scalePlace)
     {
-        var count = rows * source.K;
-        var host = _staging.Take();
-        if (source.Values.Type == SafeTensorType.BFloat16)
+        var whole = source.WholeBlocks();
+        foreach (var (row, rows) in whole.Bands())
         {
-            source.Read(row, rows, host);
-        }
-        else
-        {
-            var sizeInBytes = (int)(count * source.Values.Type.SizeInBytes());
-            _stored = _stored.Length < sizeInBytes ? new byte[sizeInBytes] : _stored;
-            source.Read(row, rows, _stored);
-            var singles = TensorValues.ToSingles(source.Values, _stored.AsSpan(0, sizeInBytes));
-            var rounded = MemoryMarshal.Cast<byte, BFloat16>(host);
-            for (var i = 0; i < singles.Length; i++)
+            var count = rows * whole.K;
+            var (codesAt, factorsAt) = (Aligned(2 * count), Aligned(2 * count) + Aligned(count));
+            var factors = MatrixSource.Blocks(rows) * whole.ScaleColumns;
+            Add(_elements, whole, row, rows, OutputOf(whole, count), factorsAt + (sizeof(float) * factors), (in WindowBytes bytes, LoadWorker worker) =>
             {
-                rounded[i] = (BFloat16)singles[i];
-            }
+                var plain = BFloat16Of(whole, row, rows, bytes, worker);
+                worker.Enqueue(stream =>
+                {
+                    var elements = TensorView.Borrow(device, worker.Scratch, DType.BFloat16, rows, whole.K);
+                    var codes = TensorView.Borrow(device, worker.Scratch + (nint)codesAt, device.Float8, rows, whole.K);
+                    var scales = TensorView.Borrow(
+                        device, worker.Scratch + (nint)factorsAt, DType.Float32, MatrixSource.Blocks(rows), whole.ScaleColumns);
+                    stream.CopyAsync(Bytes(elements.Address, plain.Length), plain.Buffer, plain.Position);
+                    Ops.QuantizeWeight(stream, new() { X = elements, Output = new Weight { Values = codes, Scales = scales } });
+                    var scaleRow = row / Float8.Block * whole.ScaleColumns;
+                    stream.Copy(
+                        Bytes(scalePlace + (nint)(sizeof(float) * scaleRow), sizeof(float) * factors), Bytes(scales.Address, sizeof(float) * factors));
+
+                    // The rows of the band that are the matrix's.
+                    var (first, end) = (Math.Max(row, source.ScaleRowOffset), Math.Min(row + rows, source.ScaleRowOffset + source.N));
+                    var from = codes.Address + (nint)(((first - row) * whole.K) + source.ScaleColumnOffset);
+                    var to = place + (nint)((first - source.ScaleRowOffset) * source.K);
+                    var (runs, length) = whole.K == source.K ? (1, (end - first) * source.K) : (end - first, source.K);
+                    for (var run = 0; run < runs; run++)
+                    {
+                        stream.Copy(Bytes(to + (nint)(run * source.K), length), Bytes(from + (nint)(run * whole.K), length));
+                    }
+                });
+            });
         }
+    }
 
-        _staging.Copy(Bytes(destination.Address + (nint)(2 * row * source.K), 2 * count));
-    });
-
-    // As many rows at a time as a staging buffer holds, by sixteens where it holds so many: each then begins where an op can.
-    private void ReadRows(MatrixSource source, Action<long, int> take)
+    private void AddBFloat16(MatrixSource source, nint place)
     {
-        var bytesPerRow = source.K * source.Values.Type.SizeInBytes();
-        var most = Math.Max(StagingBuffers.SizeInBytes / Math.Max(bytesPerRow, 1), 1);
-        most = most > Alignment ? most / Alignment * Alignment : most;
-        for (long row = 0; row < source.N; row += most)
+        foreach (var (row, rows) in source.Pieces())
         {
-            cancellation.ThrowIfCancellationRequested();
-            var rows = (int)Math.Min(most, source.N - row);
-            take(row, rows);
-            Advance(rows * bytesPerRow);
+            var address = place + (nint)(2 * row * source.K);
+            Add(_elements, source, row, rows, OutputOf(source, rows * source.K), scratchBytes: 0, (in WindowBytes bytes, LoadWorker worker) =>
+                Copy(worker, address, BFloat16Of(source, row, rows, bytes, worker)));
         }
     }
 
     // What stays in the mapped file.
-    private void LookAt(MatrixSource source)
+    private void AddMapped(ScaledMatrix matrix)
     {
-        var size = source.Values.Type.SizeInBytes();
-        for (long offset = 0; offset < source.SizeInBytes; offset += LookedAtBytes)
+        var source = matrix.Source;
+        _files.Add(source.Values.Source.Content);
+        _mappedBytes += source.SizeInBytes;
+        foreach (var (row, rows) in source.Pieces())
         {
-            cancellation.ThrowIfCancellationRequested();
-            var chunk = source.Values.Slice((source.First * size) + offset, (int)Math.Min(LookedAtBytes, source.SizeInBytes - offset));
-            TensorValues.CheckWeights(source.Values, source.First + (offset / size), chunk);
-            Advance(chunk.Length);
+            var size = source.K * source.Values.Type.SizeInBytes();
+            _elements.Add(new()
+            {
+                SizeInBytes = rows * size,
+                Take = (in WindowBytes _, LoadWorker _) =>
+                    matrix.Check(row, source.Values.Slice(((source.First * source.Values.Type.SizeInBytes()) + (row * size)), checked((int)(rows * size)))),
+            });
         }
     }
 
-    private void Advance(long bytes)
-    {
-        cancellation.ThrowIfCancellationRequested();
-        _loaded += bytes;
-        progress?.Report(new LoadProgress(_loaded, total));
-    }
+    // Bytes that BFloat16Of makes: none where the elements are taken from the window.
+    private static long OutputOf(MatrixSource source, long count) =>
+        source.Values.Type == SafeTensorType.BFloat16 && source.IsContiguous ? 0 : 2 * count;
 
-    // One buffer for all matrices; what is enqueued on the smaller one is waited for.
-    private Tensor Grow(ref Tensor? buffer, DType type, long elements)
+    // Elements as they are stored, in row-major order: in the window, where they lie there so.
+    private static PinnedBytes Packed(MatrixSource source, int rows, in WindowBytes bytes, LoadWorker worker)
     {
-        if (buffer is null || buffer.ElementCount < elements)
+        var length = rows * source.K * source.Values.Type.SizeInBytes();
+        if (source.ColumnStride == 1 && bytes.PackedPosition is { } position)
         {
-            device.Stream.Synchronize();
-            buffer?.Dispose();
-            buffer = null;
-            buffer = Tensor.Create(device, type, elements);
+            return worker.Window(position, length);
         }
 
-        return buffer;
+        var output = worker.Output(length);
+        source.Pack(bytes, rows, output.Span);
+        return output;
     }
+
+    private static PinnedBytes BFloat16Of(MatrixSource source, long row, int rows, in WindowBytes bytes, LoadWorker worker)
+    {
+        if (source.Values.Type == SafeTensorType.BFloat16)
+        {
+            var packed = Packed(source, rows, bytes, worker);
+            source.CheckElements(row, packed.Span);
+            return packed;
+        }
+
+        var stored = new byte[checked((int)(rows * source.K * source.Values.Type.SizeInBytes()))];
+        source.Pack(bytes, rows, stored);
+        source.CheckElements(row, stored);
+        var singles = TensorValues.ToSingles(source.Values, stored);
+        var output = worker.Output(2L * singles.Length);
+        var rounded = MemoryMarshal.Cast<byte, BFloat16>(output.Span);
+        for (var i = 0; i < singles.Length; i++)
+        {
+            rounded[i] = (BFloat16)singles[i];
+        }
+
+        return output;
+    }
+
+    private void Copy(LoadWorker worker, nint address, PinnedBytes bytes) =>
+        worker.Enqueue(stream => stream.CopyAsync(Bytes(address, bytes.Length), bytes.Buffer, bytes.Position));
 
     private TensorView Bytes(nint address, long count) => TensorView.Borrow(device, address, DType.Byte, count);
-
-    private TensorView Floats(nint address, long offset, long count) => TensorView.Borrow(device, address + (nint)(4 * offset), DType.Float32, count);
 }

@@ -57,7 +57,7 @@ internal sealed record KvScales(float[] K, float[] V)
                 $"{tensor.File}: tensor {tensor} must be one KV cache scale, or one for each of the {kvHeads} KV heads: [], [1] or [{kvHeads}]");
         }
 
-        var scales = TensorValues.ToSingles(tensor, tensor.Bytes);
+        var scales = TensorValues.ToSingles(tensor, tensor.ReadAll());
         for (var i = 0; i < scales.Length; i++)
         {
             TensorValues.CheckScale(tensor, i, scales[i], Least, Most);

@@ -38,7 +38,7 @@ public sealed class LanguageModel : IDisposable
             int SharersFrom(int group) => devices.Devices[0].Properties.UsesHostMemory ? groups.Count - group : 1;
             foreach (var group in groups)
             {
-                Replica.CheckMemory(Config, group.Devices[0], options, SharersFrom(0));
+                Replica.CheckMemory(files, Config, group.Devices[0], options, SharersFrom(0));
             }
 
             // One after the other: what the first has read, the others find in the system's page cache.
@@ -48,9 +48,9 @@ public sealed class LanguageModel : IDisposable
                 _replicas.Add(Own(new Replica(files, Config, groups[i].Devices[0], options, SharersFrom(i), part, cancellation)));
             }
 
-            if (!devices.Devices[0].Properties.SharesHostMemory)
+            if (!files.IsMapped)
             {
-                files.Dispose(); // nothing stays in the mapped files
+                files.Dispose();
             }
 
             KvCacheTokens = _replicas.Min(replica => (long)replica.Blocks) * options.KvBlockSize;

@@ -7,7 +7,7 @@ namespace Octet.Inference.Models;
 internal static class ModelMemory
 {
     /// <summary>The question how large the KV cache may be, for a model that is not loaded yet.</summary>
-    public static KvMemory Ask(Device device, ModelConfig config, LanguageModelOptions options, int maxContext, int maxTokens, int maxRows)
+    public static KvMemory Ask(Device device, ModelConfig config, LanguageModelOptions options, int maxContext, int maxTokens, int maxRows, bool mayMap = true)
     {
         var properties = device.Properties;
         using var memory = new TensorSet(device, isMeasured: true);
@@ -16,7 +16,7 @@ internal static class ModelMemory
         {
             Device = device.Name,
             FreeBytes = device.FreeMemory,
-            WeightBytes = Weights(config, isMapped: properties.SharesHostMemory && device.Float8 == DType.Float8E4M3),
+            WeightBytes = Weights(config, isMapped: mayMap && properties.SharesHostMemory && device.Float8 == DType.Float8E4M3),
             BufferBytes = memory.SizeInBytes + Tables(config, options, maxContext, maxRows),
             WorkspaceBytes = Workspace(device, config, options, buffers, maxContext),
             UsesHostMemory = properties.UsesHostMemory,
@@ -56,9 +56,7 @@ internal static class ModelMemory
             sum += Plain(2 * hidden + norms) + Matrices(1, queries, hidden) + Matrices(2, keys, hidden) + Matrices(1, hidden, queries);
             if (config.AttentionBias)
             {
-                // Those of q, k and v also as one, where their weights are.
-                var copies = queries % Float8.Block == 0 && keys % Float8.Block == 0 ? 2 : 1;
-                sum += Plain(copies * (queries + 2 * keys) + hidden);
+                sum += Plain(queries + 2 * keys + hidden);
             }
 
             long experts = config.IsMoeLayer(layer) ? config.ExpertCount : 1;

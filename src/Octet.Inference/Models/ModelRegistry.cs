@@ -1,4 +1,5 @@
 using System.Collections.Frozen;
+using System.Diagnostics;
 using Octet.Inference.Loading;
 using Octet.Inference.Models.Architectures;
 using Octet.Inference.Models.Layers;
@@ -66,17 +67,15 @@ internal static class ModelRegistry
     /// <param name="files">The checkpoint.</param>
     /// <param name="config">Its config.json.</param>
     /// <param name="sharding">The rank it is for.</param>
-    /// <param name="sizeInBytes">The bytes of all its weights in the checkpoint.</param>
     /// <exception cref="ModelFormatException">A tensor is missing, of another type or shape, or left over.</exception>
     /// <exception cref="ArgumentException">The model cannot be divided so.</exception>
-    public static IModel Create(CheckpointFiles files, ModelConfig config, Sharding sharding, out long sizeInBytes)
+    public static IModel Create(CheckpointFiles files, ModelConfig config, Sharding sharding)
     {
         sharding.Check(config);
         var tensors = new CheckpointTensors(files);
         UnusedTensors.RefuseUnsupported(tensors, config);
         var model = Get(config.Architecture).Create(new LayerSource(tensors, config, sharding));
         UnusedTensors.RefuseLeft(tensors, config);
-        sizeInBytes = tensors.SizeInBytes;
         return model;
     }
 
@@ -88,29 +87,55 @@ internal static class ModelRegistry
     /// <param name="cancellation">Stops between chunks.</param>
     /// <exception cref="ModelFormatException">A tensor is missing, of another type or shape, left over or damaged.</exception>
     public static LoadedModel Load(
-        CheckpointFiles files, ModelConfig config, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+        CheckpointFiles files, ModelConfig config, Device device, IProgress<LoadProgress>? progress, CancellationToken cancellation) =>
+        Load(files, config, Sharding.One, device, new() { Progress = progress, Cancellation = cancellation });
+
+    /// <summary>One rank's part of the model that config.json describes, on the rank's device.</summary>
+    /// <param name="files">The checkpoint.</param>
+    /// <param name="config">Its config.json.</param>
+    /// <param name="sharding">The rank.</param>
+    /// <param name="device">Where to.</param>
+    /// <param name="options">How.</param>
+    /// <exception cref="ModelFormatException">A tensor is missing, of another type or shape, left over or damaged, or a file was changed meanwhile.</exception>
+    /// <exception cref="ArgumentException">The model cannot be divided so.</exception>
+    /// <exception cref="OperationCanceledException">It was stopped; nothing is left on the device.</exception>
+    public static LoadedModel Load(CheckpointFiles files, ModelConfig config, Sharding sharding, Device device, LoadOptions options)
     {
-        var model = Create(files, config, Sharding.One, out var sizeInBytes);
-        var weights = new TensorSet(device);
+        var start = Stopwatch.GetTimestamp();
+        var model = Create(files, config, sharding);
+        var weights = new TensorSet(device, isMeasured: options.Drops);
         try
         {
-            using var loader = new WeightLoader(device, weights, sizeInBytes, progress, cancellation);
+            // Of a part of a model the ranges alone are read, not all the pages they lie in.
+            var loader = new WeightLoader(device, weights, options with { MayMap = options.MayMap && sharding.TensorParallel == 1 });
             model.Load(loader);
-            loader.Complete();
-            return new LoadedModel(model, weights);
+            return new LoadedModel(model, weights, loader.Complete(), Stopwatch.GetElapsedTime(start));
         }
         catch
         {
-            new LoadedModel(model, weights).Dispose();
+            model.Dispose();
+            weights.Dispose();
             throw;
         }
+    }
+
+    /// <summary>What <see cref="Load(CheckpointFiles, ModelConfig, Sharding, Device, LoadOptions)"/> would come to; no weight is read.</summary>
+    public static LoadedBytes Measure(CheckpointFiles files, ModelConfig config, Sharding sharding, Device device)
+    {
+        using var model = Create(files, config, sharding);
+        using var weights = new TensorSet(device, isMeasured: true);
+        var loader = new WeightLoader(device, weights, new() { MayMap = sharding.TensorParallel == 1, Drops = true });
+        model.Load(loader);
+        return loader.Measure();
     }
 }
 
 /// <summary>A model and the memory of its weights.</summary>
 /// <param name="Model">The model.</param>
 /// <param name="Weights">All tensors that were allocated for it.</param>
-internal sealed record LoadedModel(IModel Model, TensorSet Weights) : IDisposable
+/// <param name="Loaded">What was read and kept.</param>
+/// <param name="LoadTime">How long it took.</param>
+internal sealed record LoadedModel(IModel Model, TensorSet Weights, LoadedBytes Loaded, TimeSpan LoadTime) : IDisposable
 {
     public void Dispose()
     {

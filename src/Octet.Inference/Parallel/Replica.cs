@@ -24,7 +24,7 @@ internal sealed class Replica : IDisposable
         try
         {
             // What they took is known once they are read.
-            var memory = Ask(config, device, options, sharers);
+            var memory = Ask(files, config, device, options, sharers);
             Model = Own(ModelRegistry.Load(files, config, device, progress, cancellation)).Model;
             Blocks = (memory with { WeightBytes = Math.Max(memory.FreeBytes - device.FreeMemory, 0) }).Blocks();
             var cache = Own(new PagedKvCache(device, Model.Kv, options.KvEncoding, options.KvBlockSize, Blocks, Model.KvScales));
@@ -64,7 +64,8 @@ internal sealed class Replica : IDisposable
 
     /// <summary>Refuses what cannot fit, before a weight is read.</summary>
     /// <exception cref="OctetException">There is too little memory; the message has all the numbers.</exception>
-    public static void CheckMemory(ModelConfig config, Device device, LanguageModelOptions options, int sharers) => _ = Ask(config, device, options, sharers).Blocks();
+    public static void CheckMemory(CheckpointFiles files, ModelConfig config, Device device, LanguageModelOptions options, int sharers) =>
+        _ = Ask(files, config, device, options, sharers).Blocks();
 
     public void Dispose()
     {
@@ -80,10 +81,10 @@ internal sealed class Replica : IDisposable
         return StepBounds.Of(Math.Min(options.TokenBudget, maxContext), options.MaxSequences, options.Speculate, maxContext, options.KvBlockSize);
     }
 
-    private static KvMemory Ask(ModelConfig config, Device device, LanguageModelOptions options, int sharers)
+    private static KvMemory Ask(CheckpointFiles files, ModelConfig config, Device device, LanguageModelOptions options, int sharers)
     {
         var bounds = BoundsOf(config, options);
-        return ModelMemory.Ask(device, config, options, bounds.MaxContext, bounds.MaxTokens, bounds.MaxOutputs) with { Sharers = sharers };
+        return ModelMemory.Ask(device, config, options, bounds.MaxContext, bounds.MaxTokens, bounds.MaxOutputs, files.MayBeMapped) with { Sharers = sharers };
     }
 
     private T Own<T>(T part) where T : IDisposable

@@ -13,6 +13,9 @@ internal sealed class TensorSet(Device device, bool isMeasured = false) : IDispo
     /// <summary>Bytes of all; a tensor of no elements takes one.</summary>
     public long SizeInBytes { get; private set; }
 
+    /// <summary>Those that have memory, in the order they were made.</summary>
+    public IReadOnlyList<Tensor> Tensors => _tensors;
+
     /// <summary>Undefined elements.</summary>
     public TensorView Create(DType type, params ReadOnlySpan<long> shape)
     {

@@ -9,7 +9,7 @@ namespace Octet.Inference.Models.Layers;
 internal sealed class Head
 {
     // Of a tied head that is stored too, as much is compared at a time.
-    private const int ComparedBytes = 64 << 20;
+    private const int ComparedBytes = 16 << 20;
 
     private readonly SafeTensor _embeddingSource;
     private readonly SafeTensor? _headSource;
@@ -32,7 +32,7 @@ internal sealed class Head
         }
         else if (tensors.Find($"{head}.weight") is { } stored)
         {
-            RequireSame(stored, _embeddingSource);
+            RequireSame(stored, _embeddingSource, _range);
         }
     }
 
@@ -50,14 +50,22 @@ internal sealed class Head
     /// <summary>Enqueues the logits [rows, vocabulary] f32 of normed rows [rows, hidden] BF16.</summary>
     public void Run(ForwardStep step, TensorView rows, TensorView logits) => step.Gemm(new() { A = rows, B = _head, Output = logits });
 
-    // A head that is stored although it is tied may be ignored only where that changes nothing.
-    private static void RequireSame(SafeTensor head, SafeTensor embedding)
+    // A head that is stored although it is tied may be ignored only where that changes nothing. Each rank looks at its rows.
+    private static void RequireSame(SafeTensor head, SafeTensor embedding, (long First, long Count) rows)
     {
         var same = head.Type == embedding.Type && head.Shape.SequenceEqual(embedding.Shape);
-        for (long offset = 0; same && offset < head.SizeInBytes; offset += ComparedBytes)
+        if (same)
         {
-            var length = (int)Math.Min(ComparedBytes, head.SizeInBytes - offset);
-            same = head.Slice(offset, length).SequenceEqual(embedding.Slice(offset, length));
+            var bytesPerRow = head.SizeInBytes / head.Shape[0];
+            var (first, end) = (rows.First * bytesPerRow, (rows.First + rows.Count) * bytesPerRow);
+            var (one, other) = (new byte[Math.Min(ComparedBytes, end - first)], new byte[Math.Min(ComparedBytes, end - first)]);
+            for (var offset = first; same && offset < end; offset += ComparedBytes)
+            {
+                var length = (int)Math.Min(ComparedBytes, end - offset);
+                head.Read(offset, one.AsSpan(0, length));
+                embedding.Read(offset, other.AsSpan(0, length));
+                same = one.AsSpan(0, length).SequenceEqual(other.AsSpan(0, length));
+            }
         }
 
         if (!same)

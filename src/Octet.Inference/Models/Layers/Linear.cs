@@ -33,8 +33,9 @@ internal sealed class Linear
         var isOne = _sources.Length == 1
             || _sources.All(part => part.N % Float8.Block == 0 && part.ScaleRowOffset == 0) && !loader.Maps(_sources);
         _weights = isOne ? [loader.LoadProjection(_sources)] : [.. _sources.Select(part => loader.LoadProjection(part))];
-        TensorView[] biases = [.. _biasSources.Select(bias => loader.LoadBFloat16(bias.Tensor, bias.First, bias.Count))];
-        _biases = biases.Length == 0 ? new TensorView[_weights.Length] : isOne && biases.Length > 1 ? [loader.Join(biases)] : biases;
+        _biases = _biasSources.Length == 0 ? new TensorView[_weights.Length]
+            : isOne ? [loader.LoadBFloat16(_biasSources)]
+            : [.. _biasSources.Select(bias => loader.LoadBFloat16(bias.Tensor, bias.First, bias.Count))];
     }
 
     /// <summary>Enqueues the product of an FP8 input.</summary>

@@ -63,35 +63,41 @@ public sealed class WeightLoaderTests
         WriteMatrix(Path.Combine(directory.Path, "model.safetensors"), type, N, K);
         using var device = Device.Open(name);
         using var files = CheckpointFiles.Open(directory.Path);
-        using var weights = new TensorSet(device);
-        using (var loader = new WeightLoader(device, weights, 0, null, TestContext.Current.CancellationToken))
+        using var owned = new TensorSet(device);
+        var source = new CheckpointTensors(files).TakeProjection("w", N, K);
+        Weight[] Load(Func<WeightLoader, Weight[]> ask)
         {
-            var source = new CheckpointTensors(files).TakeProjection("w", N, K);
-            var whole = Values(loader.LoadProjection(source));
-            foreach (var (row, rows, column, columns) in ((int, int, int, int)[])[
-                (0, 300, 0, 392), (128, 128, 0, 392), (40, 200, 0, 392), (0, 300, 128, 256), (0, 300, 196, 196), (299, 1, 391, 1), (7, 250, 100, 93)])
-            {
-                var part = source.Rows(row, rows).Columns(column, columns);
-                double[] expected = [.. Enumerable.Range(row, rows).SelectMany(i => whole[((i * K) + column)..((i * K) + column + columns)])];
-                Assert.Equal(expected, Values(loader.LoadProjection(part)));
-                Assert.Equal(expected.Concat(expected), Values(loader.LoadExperts([part, part])));
-            }
-
-            // The parts of four ranks, either way.
-            foreach (var kind in (ShardKind[])[ShardKind.Column, ShardKind.Row])
-            {
-                var parts = Enumerable.Range(0, 4).Select(rank => Values(loader.LoadProjection(new ShardSpec(kind, rank, 4).Of(source)))).ToArray();
-                var joined = kind == ShardKind.Column
-                    ? parts.SelectMany(part => part)
-                    : Enumerable.Range(0, N).SelectMany(i => parts.SelectMany(part => part[(i * K / 4)..((i + 1) * K / 4)]));
-                Assert.Equal(whole, joined);
-            }
-
-            Assert.Throws<ArgumentException>(() => new ShardSpec(ShardKind.Row, 0, 5, 128).Of(source));
-            Assert.Throws<ArgumentOutOfRangeException>(() => source.Rows(200, 101));
+            var loader = new WeightLoader(device, owned, new());
+            var weights = ask(loader);
+            loader.Complete();
+            return weights;
         }
 
-        weights.Dispose();
+        double[] ValuesOf(MatrixSource part) => Values(Load(loader => [loader.LoadProjection(part)])[0]);
+        var whole = ValuesOf(source);
+        foreach (var (row, rows, column, columns) in ((int, int, int, int)[])[
+            (0, 300, 0, 392), (128, 128, 0, 392), (40, 200, 0, 392), (0, 300, 128, 256), (0, 300, 196, 196), (299, 1, 391, 1), (7, 250, 100, 93)])
+        {
+            var part = source.Rows(row, rows).Columns(column, columns);
+            double[] expected = [.. Enumerable.Range(row, rows).SelectMany(i => whole[((i * K) + column)..((i * K) + column + columns)])];
+            var weights = Load(loader => [loader.LoadProjection(part), loader.LoadExperts([part, part])]);
+            Assert.Equal(expected, Values(weights[0]));
+            Assert.Equal(expected.Concat(expected), Values(weights[1]));
+        }
+
+        // The parts of four ranks, either way.
+        foreach (var kind in (ShardKind[])[ShardKind.Column, ShardKind.Row])
+        {
+            var parts = Enumerable.Range(0, 4).Select(rank => ValuesOf(new ShardSpec(kind, rank, 4).Of(source))).ToArray();
+            var joined = kind == ShardKind.Column
+                ? parts.SelectMany(part => part)
+                : Enumerable.Range(0, N).SelectMany(i => parts.SelectMany(part => part[(i * K / 4)..((i + 1) * K / 4)]));
+            Assert.Equal(whole, joined);
+        }
+
+        Assert.Throws<ArgumentException>(() => new ShardSpec(ShardKind.Row, 0, 5, 128).Of(source));
+        Assert.Throws<ArgumentOutOfRangeException>(() => source.Rows(200, 101));
+        owned.Dispose();
         Assert.Equal(0, device.LiveBytes);
     }
 
