@@ -3,11 +3,17 @@ namespace Octet;
 /// <summary>FP8 rows with one scale per row and 128 columns: value = code * scale.</summary>
 /// <param name="Values">[rows, columns] FP8.</param>
 /// <param name="Scales">[rows, ceil(columns/128)] f32.</param>
-public readonly record struct QuantizedTensor(TensorView Values, TensorView Scales)
+public record struct QuantizedTensor(TensorView Values, TensorView Scales)
 {
+    /// <summary>[rows, columns] FP8.</summary>
+    public TensorView Values = Values;
+
+    /// <summary>[rows, ceil(columns/128)] f32.</summary>
+    public TensorView Scales = Scales;
+
     /// <summary><paramref name="count"/> rows from <paramref name="first"/>; the memory is shared.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There are fewer.</exception>
-    public QuantizedTensor Rows(long first, long count) => new(Values.Slice(0, first, count), Scales.Slice(0, first, count));
+    public readonly QuantizedTensor Rows(long first, long count) => new(Values.Slice(0, first, count), Scales.Slice(0, first, count));
 }
 
 /// <summary>How a weight's elements are ordered; the values are those of <c>octet_layout</c>.</summary>

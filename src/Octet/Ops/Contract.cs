@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 
 namespace Octet;
 
@@ -57,7 +58,7 @@ internal readonly ref partial struct Contract
     {
         if (!condition)
         {
-            throw new ArgumentException($"{_op}: {text.ToStringAndClear()}");
+            throw new ArgumentException($"{_op}: {text.ToString()}");
         }
     }
 
@@ -150,24 +151,24 @@ internal readonly ref partial struct Contract
         stride >= least && stride <= MaxStride,
         $"{name} {tensor}: rows lie {stride} elements apart, must be {least}..{MaxStride}");
 
-    /// <summary>Formats only where the condition fails: a passing check costs no allocation.</summary>
+    /// <summary>Formats only where the condition fails: a passing check costs no allocation, and one word of the stack.</summary>
     [InterpolatedStringHandler]
-    public ref struct FailureText
+    public readonly ref struct FailureText
     {
-        private DefaultInterpolatedStringHandler _text;
+        private readonly StringBuilder? _text;
 
         public FailureText(int literalLength, int formattedCount, bool condition, out bool enabled)
         {
             enabled = !condition;
-            _text = enabled ? new(literalLength, formattedCount) : default;
+            _text = enabled ? new(literalLength + 16 * formattedCount) : null;
         }
 
-        public void AppendLiteral(string text) => _text.AppendLiteral(text);
+        public void AppendLiteral(string text) => _text!.Append(text);
 
-        public void AppendFormatted<T>(T value) => _text.AppendFormatted(value);
+        public void AppendFormatted<T>(in T value) => _text!.Append(value?.ToString());
 
-        public void AppendFormatted<T>(T value, string? format) => _text.AppendFormatted(value, format);
+        public void AppendFormatted<T>(in T value, string? format) where T : IFormattable => _text!.Append(value.ToString(format, null));
 
-        public string ToStringAndClear() => _text.ToStringAndClear();
+        public override string ToString() => _text!.ToString();
     }
 }

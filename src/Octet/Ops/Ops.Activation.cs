@@ -1,19 +1,19 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Activation"/>.</summary>
-public readonly struct ActivationArgs
+public struct ActivationArgs
 {
     /// <summary>[rows, columns] BF16.</summary>
-    public required TensorView Gate { get; init; }
+    public required TensorView Gate;
 
     /// <summary>[rows, columns] BF16.</summary>
-    public required TensorView Up { get; init; }
+    public required TensorView Up;
 
     /// <summary>[rows, columns] BF16 or FP8 of the device.</summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 
     /// <summary>[rows, ceil(columns/128)] f32 with FP8; left out with BF16.</summary>
-    public TensorView Scales { get; init; }
+    public TensorView Scales;
 }
 
 public static partial class Ops

@@ -1,47 +1,47 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.AttentionPrefill"/>; rows are tokens.</summary>
-public readonly struct AttentionPrefillArgs
+public struct AttentionPrefillArgs
 {
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView Q { get; init; }
+    public required TensorView Q;
 
     /// <summary>Holds K and V of the whole context, those of the queries included.</summary>
-    public required KvCache Cache { get; init; }
+    public required KvCache Cache;
 
     /// <summary>[sequences, blocks] i32 block numbers; blocks contiguous.</summary>
-    public required TensorView BlockTable { get; init; }
+    public required TensorView BlockTable;
 
     /// <summary>[sequences + 1] i32, ascending: the rows of each sequence.</summary>
-    public required TensorView QueryStarts { get; init; }
+    public required TensorView QueryStarts;
 
     /// <summary>[sequences] i32: tokens in the cache, those of this chunk included.</summary>
-    public required TensorView ContextLengths { get; init; }
+    public required TensorView ContextLengths;
 
     /// <summary>Upper bound of the queries of one sequence.</summary>
-    public required long MaxQueries { get; init; }
+    public required long MaxQueries;
 
     /// <summary>Upper bound of the context lengths.</summary>
-    public required long MaxContext { get; init; }
+    public required long MaxContext;
 
     /// <summary>Of the scores, usually 1/sqrt(head_dim).</summary>
-    public required float Scale { get; init; }
+    public required float Scale;
 
     /// <summary>Sliding window in tokens; 0: none.</summary>
-    public int Window { get; init; }
+    public int Window;
 
     /// <summary>[q_heads] f32; left out: none.</summary>
-    public TensorView Sinks { get; init; }
+    public TensorView Sinks;
 
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 /// <summary>Arguments of <see cref="Ops.AttentionDecode"/>; row s*QueryLength + i is query i of sequence s.</summary>
-public readonly struct AttentionDecodeArgs
+public struct AttentionDecodeArgs
 {
     /// <summary>Arguments with their defaults.</summary>
     public AttentionDecodeArgs()
@@ -49,40 +49,40 @@ public readonly struct AttentionDecodeArgs
     }
 
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView Q { get; init; }
+    public required TensorView Q;
 
     /// <summary>Holds K and V of the whole context, those of the queries included.</summary>
-    public required KvCache Cache { get; init; }
+    public required KvCache Cache;
 
     /// <summary>[sequences, blocks] i32 block numbers; blocks contiguous.</summary>
-    public required TensorView BlockTable { get; init; }
+    public required TensorView BlockTable;
 
     /// <summary>[sequences] i32: tokens in the cache, those of the queries included; 0: padding, its rows become zeros.</summary>
-    public required TensorView ContextLengths { get; init; }
+    public required TensorView ContextLengths;
 
     /// <summary>Queries of each sequence, 1 to 4.</summary>
-    public int QueryLength { get; init; } = 1;
+    public int QueryLength = 1;
 
     /// <summary>Upper bound of the context lengths.</summary>
-    public required long MaxContext { get; init; }
+    public required long MaxContext;
 
     /// <summary>Of the scores, usually 1/sqrt(head_dim).</summary>
-    public required float Scale { get; init; }
+    public required float Scale;
 
     /// <summary>Sliding window in tokens; 0: none.</summary>
-    public int Window { get; init; }
+    public int Window;
 
     /// <summary>[q_heads] f32; left out: none.</summary>
-    public TensorView Sinks { get; init; }
+    public TensorView Sinks;
 
     /// <summary>[rows, q_heads, head_dim] BF16; heads contiguous within a token; left out: not wanted.</summary>
-    public TensorView Output { get; init; }
+    public TensorView Output;
 
     /// <summary>[rows, q_heads*head_dim] FP8 of the device, scales [rows, ceil(q_heads*head_dim/128)]; left out: not wanted.</summary>
-    public QuantizedTensor? Quantized { get; init; }
+    public QuantizedTensor? Quantized;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 public static partial class Ops

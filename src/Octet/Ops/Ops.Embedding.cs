@@ -1,16 +1,16 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Embedding"/>.</summary>
-public readonly struct EmbeddingArgs
+public struct EmbeddingArgs
 {
     /// <summary>[vocabulary, hidden] BF16, contiguous.</summary>
-    public required TensorView Table { get; init; }
+    public required TensorView Table;
 
     /// <summary>[tokens] i32.</summary>
-    public required TensorView Ids { get; init; }
+    public required TensorView Ids;
 
     /// <summary>[tokens, hidden] BF16.</summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 }
 
 public static partial class Ops

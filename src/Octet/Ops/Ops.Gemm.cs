@@ -1,28 +1,28 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Gemm"/>.</summary>
-public readonly struct GemmArgs
+public struct GemmArgs
 {
     /// <summary>[m, k] of B's element type; k contiguous.</summary>
-    public required TensorView A { get; init; }
+    public required TensorView A;
 
     /// <summary>[m, ceil(k/128)] f32; left out for BF16.</summary>
-    public TensorView AScales { get; init; }
+    public TensorView AScales;
 
     /// <summary>[n, k].</summary>
-    public required Weight B { get; init; }
+    public required Weight B;
 
     /// <summary>[n] BF16; left out: none.</summary>
-    public TensorView Bias { get; init; }
+    public TensorView Bias;
 
     /// <summary>
     /// [m, n] BF16 or f32; n contiguous. Or [segments, m, n] f32 for the <see cref="Ops.GemmSegments"/> partial sums, which the next
     /// op adds in order (<see cref="NormArgs.X"/>, <see cref="MoeRouteArgs.Logits"/>); without bias.
     /// </summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 public static partial class Ops

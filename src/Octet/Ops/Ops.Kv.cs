@@ -1,29 +1,29 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.KvWrite"/>.</summary>
-public readonly struct KvWriteArgs
+public struct KvWriteArgs
 {
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView K { get; init; }
+    public required TensorView K;
 
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView V { get; init; }
+    public required TensorView V;
 
     /// <summary>[tokens] i64; a slot outside the cache writes nothing.</summary>
-    public required TensorView Slots { get; init; }
+    public required TensorView Slots;
 
     /// <summary>Where K and V go.</summary>
-    public required KvCache Cache { get; init; }
+    public required KvCache Cache;
 }
 
 /// <summary>Arguments of <see cref="Ops.KvCopy"/>.</summary>
-public readonly struct KvCopyArgs
+public struct KvCopyArgs
 {
     /// <summary>[count, 2] i64: source and destination block.</summary>
-    public required TensorView Pairs { get; init; }
+    public required TensorView Pairs;
 
     /// <summary>The cache.</summary>
-    public required KvCache Cache { get; init; }
+    public required KvCache Cache;
 }
 
 public static partial class Ops

@@ -11,137 +11,137 @@ public enum MoeScoring
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeRoute"/>.</summary>
-public readonly struct MoeRouteArgs
+public struct MoeRouteArgs
 {
     /// <summary>[tokens, experts] f32, at most 512 experts; or [segments, tokens, experts]: partial sums, added in order.</summary>
-    public required TensorView Logits { get; init; }
+    public required TensorView Logits;
 
     /// <summary>[tokens, top_k] i32, contiguous; top_k at most 16.</summary>
-    public required TensorView Ids { get; init; }
+    public required TensorView Ids;
 
     /// <summary>[tokens, top_k] f32, contiguous.</summary>
-    public required TensorView Weights { get; init; }
+    public required TensorView Weights;
 
     /// <summary>Whether the chosen weights are divided by their sum.</summary>
-    public required bool Renormalize { get; init; }
+    public required bool Renormalize;
 
     /// <summary>What scores an expert.</summary>
-    public MoeScoring Scoring { get; init; }
+    public MoeScoring Scoring;
 
     /// <summary>[experts] f32, added to the scores where they choose, not where they weigh (a checkpoint's e_score_correction_bias); left out: the logits choose.</summary>
-    public TensorView ScoreBias { get; init; }
+    public TensorView ScoreBias;
 
     /// <summary>[local_experts + 1] i32, with <see cref="SlotPairs"/> and <see cref="PairSlots"/>; left out: the pairs are not sorted.</summary>
-    public TensorView ExpertOffsets { get; init; }
+    public TensorView ExpertOffsets;
 
     /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
-    public TensorView SlotPairs { get; init; }
+    public TensorView SlotPairs;
 
     /// <summary>[tokens*top_k] i32, as in <see cref="MoeSortArgs"/>.</summary>
-    public TensorView PairSlots { get; init; }
+    public TensorView PairSlots;
 
     /// <summary>The first expert on this device, where the pairs are sorted.</summary>
-    public int FirstExpert { get; init; }
+    public int FirstExpert;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeSort"/>.</summary>
-public readonly struct MoeSortArgs
+public struct MoeSortArgs
 {
     /// <summary>[tokens, top_k] i32, contiguous.</summary>
-    public required TensorView Ids { get; init; }
+    public required TensorView Ids;
 
     /// <summary>[local_experts + 1] i32.</summary>
-    public required TensorView ExpertOffsets { get; init; }
+    public required TensorView ExpertOffsets;
 
     /// <summary>[tokens*top_k] i32: pair of each slot, -1 for none.</summary>
-    public required TensorView SlotPairs { get; init; }
+    public required TensorView SlotPairs;
 
     /// <summary>[tokens*top_k] i32: slot of each pair, -1 where its expert lives elsewhere.</summary>
-    public required TensorView PairSlots { get; init; }
+    public required TensorView PairSlots;
 
     /// <summary>Experts of the layer.</summary>
-    public required int Experts { get; init; }
+    public required int Experts;
 
     /// <summary>The first expert on this device.</summary>
-    public int FirstExpert { get; init; }
+    public int FirstExpert;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeGateUp"/>.</summary>
-public readonly struct MoeGateUpArgs
+public struct MoeGateUpArgs
 {
     /// <summary>[tokens, hidden] FP8, scales [tokens, ceil(hidden/128)].</summary>
-    public required QuantizedTensor X { get; init; }
+    public required QuantizedTensor X;
 
     /// <summary>[local_experts, intermediate, hidden].</summary>
-    public required Weight Gate { get; init; }
+    public required Weight Gate;
 
     /// <summary>[local_experts, intermediate, hidden].</summary>
-    public required Weight Up { get; init; }
+    public required Weight Up;
 
     /// <summary>[local_experts + 1] i32.</summary>
-    public required TensorView ExpertOffsets { get; init; }
+    public required TensorView ExpertOffsets;
 
     /// <summary>[tokens*top_k] i32.</summary>
-    public required TensorView SlotPairs { get; init; }
+    public required TensorView SlotPairs;
 
     /// <summary>Choices per token.</summary>
-    public required int TopK { get; init; }
+    public required int TopK;
 
     /// <summary>Experts of the layer on all devices, for the load to be expected on this one; 0: those here are all.</summary>
-    public int LayerExperts { get; init; }
+    public int LayerExperts;
 
     /// <summary>[tokens*top_k, intermediate] FP8, scales [tokens*top_k, ceil(intermediate/128)].</summary>
-    public required QuantizedTensor Output { get; init; }
+    public required QuantizedTensor Output;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeDown"/>.</summary>
-public readonly struct MoeDownArgs
+public struct MoeDownArgs
 {
     /// <summary>[tokens*top_k, intermediate] FP8, scales [tokens*top_k, ceil(intermediate/128)].</summary>
-    public required QuantizedTensor X { get; init; }
+    public required QuantizedTensor X;
 
     /// <summary>[local_experts, hidden, intermediate].</summary>
-    public required Weight Down { get; init; }
+    public required Weight Down;
 
     /// <summary>[local_experts + 1] i32.</summary>
-    public required TensorView ExpertOffsets { get; init; }
+    public required TensorView ExpertOffsets;
 
     /// <summary>Choices per token.</summary>
-    public required int TopK { get; init; }
+    public required int TopK;
 
     /// <summary>Experts of the layer on all devices, for the load to be expected on this one; 0: those here are all.</summary>
-    public int LayerExperts { get; init; }
+    public int LayerExperts;
 
     /// <summary>[tokens*top_k, hidden] BF16.</summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 /// <summary>Arguments of <see cref="Ops.MoeCombine"/>.</summary>
-public readonly struct MoeCombineArgs
+public struct MoeCombineArgs
 {
     /// <summary>[tokens*top_k, hidden] BF16.</summary>
-    public required TensorView Y { get; init; }
+    public required TensorView Y;
 
     /// <summary>[tokens*top_k] i32.</summary>
-    public required TensorView PairSlots { get; init; }
+    public required TensorView PairSlots;
 
     /// <summary>[tokens, top_k] f32, contiguous.</summary>
-    public required TensorView Weights { get; init; }
+    public required TensorView Weights;
 
     /// <summary>[tokens, hidden] BF16.</summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 }
 
 public static partial class Ops

@@ -1,36 +1,36 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Norm"/>.</summary>
-public readonly struct NormArgs
+public struct NormArgs
 {
     /// <summary>
     /// [tokens, hidden] BF16. Or what x is the BF16 of: [segments, tokens, hidden] f32 partial sums, added in order; or, with
     /// <see cref="PairSlots"/>, [tokens*top_k, hidden] BF16 slots, combined as by <see cref="Ops.MoeCombine"/>.
     /// </summary>
-    public required TensorView X { get; init; }
+    public required TensorView X;
 
     /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; left out: x is not slots.</summary>
-    public TensorView PairSlots { get; init; }
+    public TensorView PairSlots;
 
     /// <summary>[tokens, top_k] f32, contiguous; with <see cref="PairSlots"/>.</summary>
-    public TensorView PairWeights { get; init; }
+    public TensorView PairWeights;
 
     /// <summary>[tokens, hidden] BF16, read and written; left out: none.</summary>
-    public TensorView Residual { get; init; }
+    public TensorView Residual;
 
     /// <summary>[hidden] BF16.</summary>
-    public required TensorView Weight { get; init; }
+    public required TensorView Weight;
 
     /// <summary>Added to the mean square.</summary>
-    public required float Eps { get; init; }
+    public required float Eps;
 
     /// <summary>[tokens, hidden] BF16; left out: not wanted.</summary>
-    public TensorView Output { get; init; }
+    public TensorView Output;
 
     /// <summary>[tokens, hidden] FP8 of the device, scales [tokens, ceil(hidden/128)]; left out: not wanted.</summary>
-    public QuantizedTensor? Quantized { get; init; }
+    public QuantizedTensor? Quantized;
 
-    internal long Tokens => PairWeights.IsNull ? X.Shape[^2] : PairWeights.Shape[0];
+    internal readonly long Tokens => PairWeights.IsNull ? X.Shape[^2] : PairWeights.Shape[0];
 }
 
 public static partial class Ops

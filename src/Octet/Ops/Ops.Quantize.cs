@@ -1,39 +1,39 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Quantize"/>.</summary>
-public readonly struct QuantizeArgs
+public struct QuantizeArgs
 {
     /// <summary>[rows, columns] BF16 or f32; columns contiguous.</summary>
-    public required TensorView X { get; init; }
+    public required TensorView X;
 
     /// <summary>[rows, columns] FP8 of the device, scales [rows, ceil(columns/128)].</summary>
-    public required QuantizedTensor Output { get; init; }
+    public required QuantizedTensor Output;
 }
 
 /// <summary>Arguments of <see cref="Ops.QuantizeWeight"/>.</summary>
-public readonly struct QuantizeWeightArgs
+public struct QuantizeWeightArgs
 {
     /// <summary>[n, k] BF16 or f32; k contiguous.</summary>
-    public required TensorView X { get; init; }
+    public required TensorView X;
 
     /// <summary>[n, k] FP8 of the device, scale offsets 0.</summary>
-    public required Weight Output { get; init; }
+    public required Weight Output;
 }
 
 /// <summary>Arguments of <see cref="Ops.Repack"/>.</summary>
-public readonly struct RepackArgs
+public struct RepackArgs
 {
     /// <summary>FP8 OCP codes, contiguous.</summary>
-    public required TensorView Values { get; init; }
+    public required TensorView Values;
 
     /// <summary>f32, contiguous.</summary>
-    public required TensorView Scales { get; init; }
+    public required TensorView Scales;
 
     /// <summary>As many FNUZ codes; may share the memory of Values.</summary>
-    public required TensorView OutputValues { get; init; }
+    public required TensorView OutputValues;
 
     /// <summary>As many scales; may be Scales.</summary>
-    public required TensorView OutputScales { get; init; }
+    public required TensorView OutputScales;
 }
 
 public static partial class Ops

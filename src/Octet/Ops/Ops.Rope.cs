@@ -1,44 +1,44 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Rope"/>.</summary>
-public readonly struct RopeArgs
+public struct RopeArgs
 {
     /// <summary>[tokens, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView Q { get; init; }
+    public required TensorView Q;
 
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView K { get; init; }
+    public required TensorView K;
 
     /// <summary>[tokens, kv_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView V { get; init; }
+    public required TensorView V;
 
     /// <summary>BF16, [head_dim]: each q head is normed by itself; or [q_heads*head_dim]: all of them together; left out: no norm.</summary>
-    public TensorView QNorm { get; init; }
+    public TensorView QNorm;
 
     /// <summary>BF16, [head_dim]: each k head is normed by itself; or [kv_heads*head_dim]: all of them together; left out: no norm.</summary>
     /// <remarks>Where both are there, both are of one kind.</remarks>
-    public TensorView KNorm { get; init; }
+    public TensorView KNorm;
 
     /// <summary>Of the norms.</summary>
-    public float Eps { get; init; }
+    public float Eps;
 
     /// <summary>[max_position, rotary_dim] f32: rotary_dim/2 cosines, then rotary_dim/2 sines. rotary_dim: a multiple of 16 up to head_dim.</summary>
-    public required TensorView CosSin { get; init; }
+    public required TensorView CosSin;
 
     /// <summary>[tokens] i32.</summary>
-    public required TensorView Positions { get; init; }
+    public required TensorView Positions;
 
     /// <summary>[tokens] i64: slot of each token in the cache; outside it nothing is written.</summary>
-    public required TensorView Slots { get; init; }
+    public required TensorView Slots;
 
     /// <summary>[tokens, q_heads, head_dim] BF16; heads contiguous within a token.</summary>
-    public required TensorView QOutput { get; init; }
+    public required TensorView QOutput;
 
     /// <summary>K and V are rounded into it.</summary>
-    public required KvCache Cache { get; init; }
+    public required KvCache Cache;
 
     /// <summary>Whether the norms are over all heads of a token together, by the lengths of their weights; with one head it is the same.</summary>
-    public bool NormsProjection => QNorm.ElementCount > Cache.HeadDim || KNorm.ElementCount > Cache.HeadDim;
+    public readonly bool NormsProjection => QNorm.ElementCount > Cache.HeadDim || KNorm.ElementCount > Cache.HeadDim;
 }
 
 public static partial class Ops

@@ -1,90 +1,90 @@
 namespace Octet;
 
 /// <summary>Arguments of <see cref="Ops.Sampling"/>.</summary>
-public readonly struct SamplingArgs
+public struct SamplingArgs
 {
     /// <summary>[rows, vocabulary] f32: as they came when the op is done, adjusted while it runs.</summary>
-    public required TensorView Logits { get; init; }
+    public required TensorView Logits;
 
     /// <summary>[rows] f32; 0: arg max.</summary>
-    public required TensorView Temperatures { get; init; }
+    public required TensorView Temperatures;
 
     /// <summary>[rows] i32; 0: all.</summary>
-    public required TensorView TopK { get; init; }
+    public required TensorView TopK;
 
     /// <summary>[rows] f32; 1 and more: all.</summary>
-    public required TensorView TopP { get; init; }
+    public required TensorView TopP;
 
     /// <summary>[rows] f32: tokens must be this many times as likely as the most likely one; 0, or left out: all.</summary>
-    public TensorView MinP { get; init; }
+    public TensorView MinP;
 
     /// <summary>[rows] i64.</summary>
-    public required TensorView Seeds { get; init; }
+    public required TensorView Seeds;
 
     /// <summary>[rows] i64, usually the position being sampled.</summary>
-    public required TensorView Counters { get; init; }
+    public required TensorView Counters;
 
     /// <summary>[rows] i32: the tokens chosen; -1 for a row with a logit that is not finite, or with no token allowed.</summary>
-    public required TensorView Ids { get; init; }
+    public required TensorView Ids;
 
     /// <summary>Changes of single logits before tokens are drawn; left out: none.</summary>
-    public LogitAdjustments? Adjustments { get; init; }
+    public LogitAdjustments? Adjustments;
 
     /// <summary>The tokens that may be drawn; left out: all.</summary>
-    public TokenMasks? Masks { get; init; }
+    public TokenMasks? Masks;
 
     /// <summary>Where the logarithms of the probabilities go; left out: they are not wanted.</summary>
-    public LogprobOutputs? Logprobs { get; init; }
+    public LogprobOutputs? Logprobs;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
-    public TensorView Workspace { get; init; }
+    public TensorView Workspace;
 }
 
 /// <summary>
 /// Single logits of <see cref="Ops.Sampling"/> to change before tokens are drawn: x / penalty where x is positive, else x * penalty; + bias.
 /// What lies beyond the finite floats becomes the nearest of them; a bias of -infinity so excludes a token.
 /// </summary>
-public readonly struct LogitAdjustments
+public struct LogitAdjustments
 {
     /// <summary>[rows + 1] i32, ascending from 0: where the adjustments of each row begin.</summary>
-    public required TensorView Starts { get; init; }
+    public required TensorView Starts;
 
     /// <summary>[room] i32: no token twice in one row; those outside the vocabulary are skipped.</summary>
-    public required TensorView Tokens { get; init; }
+    public required TensorView Tokens;
 
     /// <summary>[room] f32, positive; 1: none.</summary>
-    public required TensorView Penalties { get; init; }
+    public required TensorView Penalties;
 
     /// <summary>[room] f32; 0: none.</summary>
-    public required TensorView Biases { get; init; }
+    public required TensorView Biases;
 }
 
 /// <summary>Bit masks of the tokens that <see cref="Ops.Sampling"/> may draw.</summary>
-public readonly struct TokenMasks
+public struct TokenMasks
 {
     /// <summary>[rows] i32: the number of a mask; -1: all tokens are allowed.</summary>
-    public required TensorView Rows { get; init; }
+    public required TensorView Rows;
 
     /// <summary>[masks, ceil(vocabulary/32)] i32: bit index % 32 of word index / 32 is 1 where a token is allowed.</summary>
-    public required TensorView Words { get; init; }
+    public required TensorView Words;
 }
 
 /// <summary>
 /// Where <see cref="Ops.Sampling"/> writes log(softmax(logits)): of the logits as they came, before adjustments, masks and temperature.
 /// </summary>
-public readonly struct LogprobOutputs
+public struct LogprobOutputs
 {
     /// <summary>[rows] i32: how many of the most likely tokens are wanted; 0: only that of the token drawn; -1: nothing, and nothing is written.</summary>
-    public required TensorView Counts { get; init; }
+    public required TensorView Counts;
 
     /// <summary>[rows] f32: of the token drawn; NaN where there is none.</summary>
-    public required TensorView Drawn { get; init; }
+    public required TensorView Drawn;
 
     /// <summary>[rows, alternatives] i32: the most likely tokens, in order (ties: the lowest id first); -1 beyond the vocabulary, and in rows that are not finite.</summary>
-    public required TensorView Ids { get; init; }
+    public required TensorView Ids;
 
     /// <summary>[rows, alternatives] f32: theirs; -infinity, and NaN, where there is no token.</summary>
-    public required TensorView Values { get; init; }
+    public required TensorView Values;
 }
 
 public static partial class Ops

@@ -17,18 +17,18 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
 
     private static IEnumerable<ArgumentVariation> Walk(object owner, string prefix, bool required, Func<object, object> rebuild, Device other)
     {
-        foreach (var property in owner.GetType().GetProperties().Where(p => p.CanWrite))
+        foreach (var member in Members(owner.GetType()))
         {
             object With(object? value)
             {
                 var copy = s_clone.Invoke(owner, null)!;
-                property.SetValue(copy, value);
+                member.Set(copy, value);
                 return rebuild(copy);
             }
 
-            var (path, value) = (prefix + property.Name, property.GetValue(owner));
-            var isRequired = required && MustBeGiven(property);
-            foreach (var (change, changed) in Changes(property.PropertyType, value, other))
+            var (path, value) = (prefix + member.Info.Name, member.Get(owner));
+            var isRequired = required && member.MustBeGiven;
+            foreach (var (change, changed) in Changes(member.Type, value, other))
             {
                 yield return new(path, change, isRequired, With(changed));
             }
@@ -43,10 +43,14 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
         }
     }
 
-    // Parts of a pair cannot be left out one by one.
-    private static bool MustBeGiven(PropertyInfo property) => property.PropertyType == typeof(TensorView)
-        ? property.IsDefined(typeof(RequiredMemberAttribute)) || property.DeclaringType == typeof(QuantizedTensor)
-        : new NullabilityInfoContext().Create(property).WriteState == NullabilityState.NotNull;
+    // Fields of arguments, properties of what has identity: weights and caches.
+    private static IEnumerable<Member> Members(Type type) =>
+    [
+        .. type.GetFields().Where(f => !f.IsStatic).Select(f => new Member(
+            f, f.FieldType, new NullabilityInfoContext().Create(f).WriteState, f.GetValue, f.SetValue)),
+        .. type.GetProperties().Where(p => p.CanWrite).Select(p => new Member(
+            p, p.PropertyType, new NullabilityInfoContext().Create(p).WriteState, p.GetValue, p.SetValue)),
+    ];
 
     private static IEnumerable<(string Change, object? Value)> Changes(Type type, object? value, Device other) => value switch
     {
@@ -106,5 +110,14 @@ internal sealed record ArgumentVariation(string Path, string Change, bool IsRequ
     {
         using var tensor = Tensor.Create(like.Device, like.DType, like.Shape);
         return tensor;
+    }
+
+    private sealed record Member(
+        MemberInfo Info, Type Type, NullabilityState Nullability, Func<object, object?> Get, Action<object, object?> Set)
+    {
+        // Parts of a pair cannot be left out one by one.
+        public bool MustBeGiven => Type == typeof(TensorView)
+            ? Info.IsDefined(typeof(RequiredMemberAttribute)) || Info.DeclaringType == typeof(QuantizedTensor)
+            : Nullability == NullabilityState.NotNull;
     }
 }
