@@ -100,12 +100,19 @@ typedef struct octet_device_properties {
                               major * 1000 + minor * 10; 0: none */
 } octet_device_properties;
 OCTET_API octet_status octet_device_get_properties(octet_device* device, octet_device_properties* properties);
+/* Kernels of `device` may read and write buffers of `peer` from now on, those not made yet too. Both belong to one driver (hip,
+ * cuda or sim); one direction a call; repeating is fine. OCTET_UNSUPPORTED, with both names, where they do not reach each other. */
+OCTET_API octet_status octet_device_enable_peer(octet_device* device, octet_device* peer);
 /* bytes: memory of the device that nobody holds, other processes included; at this moment. */
 OCTET_API octet_status octet_device_free_memory(octet_device* device, int64_t* bytes);
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 
-typedef enum octet_memory_kind { OCTET_DEVICE_MEMORY = 0, OCTET_PINNED_MEMORY = 1 } octet_memory_kind;
+typedef enum octet_memory_kind {
+  OCTET_DEVICE_MEMORY = 0,
+  OCTET_PINNED_MEMORY = 1,
+  OCTET_SIGNAL_MEMORY = 2 /* of the device, uncached, all zeros: what ranks signal one another through */
+} octet_memory_kind;
 
 OCTET_API octet_status octet_buffer_create(octet_device* device, int64_t size, octet_memory_kind kind,
                                            octet_buffer** buffer);
@@ -575,6 +582,57 @@ typedef struct octet_sampling_args {
   int32_t alternatives;
 } octet_sampling_args;
 OCTET_OP_WITH_WORKSPACE(sampling);
+
+/* ---- ops of a group of devices --------------------------------------------------------------------------------------- */
+
+/* The ranks of a group are devices that reach each other (octet_device_enable_peer), each driven by a host thread of its own. */
+#define OCTET_MAX_RANKS 8
+#define OCTET_SIGNAL_STRIDE 16           /* words between the counters of a rank: 64 bytes, so that no two share a line */
+#define OCTET_SIGNAL_POISON 0xFFFFFFFFu  /* no count */
+
+typedef enum octet_group_status {
+  OCTET_GROUP_RUNNING = 0,
+  OCTET_GROUP_POISONED = 1, /* a peer or the host stopped the group */
+  OCTET_GROUP_TIMED_OUT = 2 /* bit 8 + r is set for each rank r that had not come by the deadline */
+} octet_group_status;
+
+/* group_sync: tells every peer that all work before it on this stream is done, and waits until every peer has said so. What the
+ * peers' kernels wrote before their sync is then seen by the kernels behind this one, and what they read before it may be
+ * overwritten. Counters only grow (they wrap, poison left out) and nothing is reset, so that a graph can be replayed.
+ * A group stops where a rank does not come within timeout_ms, or where somebody writes OCTET_SIGNAL_POISON to counter r of
+ * signals[r]: the sync writes its status, poisons its peers and ends; so does every later one, at once. To go on the host zeroes
+ * signals, epoch and status of all ranks. */
+typedef struct octet_group_sync_args {
+  size_t struct_size;
+  uint32_t* signals[OCTET_MAX_RANKS]; /* signals[r]: signal memory of rank r, OCTET_MAX_RANKS counters OCTET_SIGNAL_STRIDE apart;
+                                         counter s is written by rank s, counter r by who poisons r */
+  uint32_t* epoch;                    /* [1] own memory: the syncs so far */
+  uint32_t* status;                   /* [1] own memory: an octet_group_status; stays once it is not 0 */
+  int32_t rank, ranks;                /* 0 <= rank < ranks, 1..OCTET_MAX_RANKS */
+  int32_t timeout_ms;                 /* 1..3,600,000 */
+  int32_t reserved;
+} octet_group_sync_args;
+OCTET_OP(group_sync);
+
+/* gather: output[i] = sources[r][i] for the rows i = starts[r] .. starts[r+1]-1 that rank r owns, of every r. Behind a group_sync
+ * that all ranks passed after they wrote; the sources may be written again behind the next one. */
+typedef struct octet_gather_array {
+  const void* sources[OCTET_MAX_RANKS]; /* [rows, row_bytes]; where sources[rank] is output, the own rows are in place */
+  void* output;                         /* [rows, row_bytes] own memory; touches no peer's source */
+  int64_t row_bytes;
+  int64_t source_stride, output_stride; /* bytes */
+} octet_gather_array;
+
+#define OCTET_MAX_GATHER_ARRAYS 4
+typedef struct octet_gather_args {
+  size_t struct_size;
+  octet_gather_array arrays[OCTET_MAX_GATHER_ARRAYS];
+  int64_t starts[OCTET_MAX_RANKS + 1]; /* [ranks + 1] ascending from 0 */
+  int32_t array_count;                 /* 1..OCTET_MAX_GATHER_ARRAYS */
+  int32_t rank, ranks;
+  int32_t reserved;
+} octet_gather_args;
+OCTET_OP(gather);
 
 /* noop: checks its arguments and returns; what a call through the ABI costs. */
 OCTET_API octet_status octet_noop(octet_stream* stream);

@@ -102,6 +102,28 @@ OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
   return __hip_atomic_fetch_add(address, value, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
 
+// What orders the memory of several devices, in three parts: a release, a relaxed store of a counter; relaxed loads of it, an
+// acquire. Release and acquire are of whole waves: of what its lanes did before, and what a barrier ordered before that.
+// They order the wave's lanes as wave_sync does. NOTE: the empty scope is the system's. The release writes the L2 back
+// (buffer_wbl2), which the compiler does not wait for where no store of this wave is under way: vmcnt(0) by hand.
+OCTET_INLINE void system_release() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");
+  __builtin_amdgcn_s_waitcnt(0x0F70);
+}
+OCTET_INLINE void system_acquire() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, ""); }
+OCTET_INLINE void signal_store(uint32_t* counter, uint32_t value) {
+  __scoped_atomic_store_n(counter, value, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+OCTET_INLINE uint32_t signal_load(const uint32_t* counter) {
+  return __scoped_atomic_load_n(counter, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+// Between two looks at a counter: 64 clocks. has_to_wait: whether it is this lane's counter that has not come; the simulator
+// asks.
+OCTET_INLINE void signal_pause([[maybe_unused]] bool has_to_wait) { __builtin_amdgcn_s_sleep(1); }
+// A clock that runs on: 100 MHz.
+constexpr uint64_t clock_ticks_per_ms = 100'000;
+OCTET_INLINE uint64_t clock_ticks() { return __builtin_amdgcn_s_memrealtime(); }
+
 // A load of global memory at a base that is the same in every lane and a lane's own distance from it in bytes: the
 // instruction takes the one from scalar registers, the other from one vector register.
 template <class T>

@@ -93,6 +93,27 @@ OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
   return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
 }
 
+// What orders the memory of several devices: see device_gfx9.h. NOTE: a fence is that of its own lane; bar.warp.sync orders the
+// other lanes' accesses before it, or behind it.
+OCTET_INLINE void system_release() {
+  wave_sync();
+  __scoped_atomic_thread_fence(__ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
+}
+OCTET_INLINE void system_acquire() {
+  __scoped_atomic_thread_fence(__ATOMIC_ACQUIRE, __MEMORY_SCOPE_SYSTEM);
+  wave_sync();
+}
+OCTET_INLINE void signal_store(uint32_t* counter, uint32_t value) {
+  __scoped_atomic_store_n(counter, value, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+OCTET_INLINE uint32_t signal_load(const uint32_t* counter) {
+  return __scoped_atomic_load_n(counter, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+OCTET_INLINE void signal_pause([[maybe_unused]] bool has_to_wait) { __nvvm_nanosleep(50); }
+// Nanoseconds.
+constexpr uint64_t clock_ticks_per_ms = 1'000'000;
+OCTET_INLINE uint64_t clock_ticks() { return static_cast<uint64_t>(__nvvm_read_ptx_sreg_globaltimer()); }
+
 // The matrix instructions, D = A B + D on one warp; registers as in the PTX ISA, the layouts are in mma_sm90.h.
 OCTET_INLINE void mma_m16n8k32_e4m3(f32x4& d, u32x4 a, u32x2 b) {
   float d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];

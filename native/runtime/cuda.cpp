@@ -18,7 +18,7 @@ namespace octet {
 namespace {
 
 using CUresult = int;
-constexpr CUresult cuda_error_out_of_memory = 2, cuda_error_no_device = 100;
+constexpr CUresult cuda_error_out_of_memory = 2, cuda_error_no_device = 100, cuda_error_peer_access_already_enabled = 704;
 
 // cuda.h: CUdevice_attribute, CUfunction_attribute, CUjit_option, CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_RELAXED.
 constexpr int attribute_multiprocessor_count = 16, attribute_compute_capability_major = 75,
@@ -41,6 +41,8 @@ constexpr int capture_relaxed = 2;
   F(cuDevicePrimaryCtxRetain, (void** context, int device))                                                       \
   F(cuDevicePrimaryCtxRelease_v2, (int device))                                                                   \
   F(cuCtxSetCurrent, (void* context))                                                                             \
+  F(cuDeviceCanAccessPeer, (int* can, int device, int peer))                                                      \
+  F(cuCtxEnablePeerAccess, (void* peer, unsigned flags))                                                          \
   F(cuMemGetInfo_v2, (size_t * available, size_t* total))                                                         \
   F(cuMemAlloc_v2, (void** pointer, size_t size))                                                                 \
   F(cuMemFree_v2, (void* pointer))                                                                                \
@@ -137,6 +139,19 @@ class CudaDriver final : public Driver {
     cuda().cuDevicePrimaryCtxRelease_v2(device_);
   }
 
+  bool enable_peer(Driver& other) override {
+    const auto* cuda_device = dynamic_cast<const CudaDriver*>(&other);
+    if (cuda_device == nullptr) return false;
+    if (cuda_device->context_ == context_) return true;  // one GPU, opened twice
+    int can = 0;
+    CALL(cuDeviceCanAccessPeer, &can, device_, cuda_device->device_);
+    if (can == 0) return false;
+    select();
+    const CUresult error = cuda().cuCtxEnablePeerAccess(cuda_device->context_, 0);
+    if (error != 0 && error != cuda_error_peer_access_already_enabled) fail_with("cuCtxEnablePeerAccess", error);
+    return true;
+  }
+
   int64_t free_memory(int64_t) override {
     select();
     size_t available = 0, total = 0;
@@ -148,18 +163,28 @@ class CudaDriver final : public Driver {
     void* pointer = nullptr;
     // An empty buffer still has an address of its own.
     const size_t bytes = size == 0 ? 1 : static_cast<size_t>(size);
-    if (kind == OCTET_DEVICE_MEMORY)
-      CALL(cuMemAlloc_v2, &pointer, bytes);
-    else
+    if (kind == OCTET_PINNED_MEMORY) {
       CALL(cuMemHostAlloc, &pointer, bytes, 0);
+      return pointer;
+    }
+    CALL(cuMemAlloc_v2, &pointer, bytes);
+    if (kind == OCTET_DEVICE_MEMORY) return pointer;
+    // Signals lie in ordinary memory: loads and stores at system scope pass the caches here.
+    try {
+      CALL(cuMemsetD8Async, pointer, 0, bytes, nullptr);
+      CALL(cuStreamSynchronize, nullptr);
+    } catch (...) {
+      cuda().cuMemFree_v2(pointer);
+      throw;
+    }
     return pointer;
   }
   void release(void* pointer, octet_memory_kind kind) noexcept override {
     cuda().cuCtxSetCurrent(context_);
-    if (kind == OCTET_DEVICE_MEMORY)
-      cuda().cuMemFree_v2(pointer);
-    else
+    if (kind == OCTET_PINNED_MEMORY)
       cuda().cuMemFreeHost(pointer);
+    else
+      cuda().cuMemFree_v2(pointer);
   }
 
   void* stream_create() override {

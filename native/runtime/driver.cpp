@@ -7,6 +7,8 @@ namespace octet {
 
 int64_t Driver::free_memory(int64_t live_bytes) { return facts.total_memory - live_bytes; }
 
+bool Driver::enable_peer(Driver&) { return false; }
+
 std::vector<octet_kernel_counters> Driver::counters() {
   fail(OCTET_UNSUPPORTED, "octet_sim_counters: %s is not a simulated device", facts.name.c_str());
 }

@@ -13,6 +13,9 @@
 namespace octet {
 
 enum class Target { gfx942, gfx950, sm_90 };
+constexpr const char* target_name(Target target) {
+  return target == Target::gfx942 ? "gfx942" : target == Target::gfx950 ? "gfx950" : "sm_90";
+}
 
 struct DeviceFacts {
   std::string name;           // "AMD Instinct MI325X"
@@ -54,6 +57,8 @@ class Driver {
 
   // Bytes nobody holds. A device that this process has for itself has all but the live ones.
   virtual int64_t free_memory(int64_t live_bytes);
+  // Lets kernels of this device access the other's memory; false where they do not reach each other.
+  virtual bool enable_peer(Driver& other);
   virtual void* allocate(int64_t size, octet_memory_kind kind) = 0;
   virtual void release(void* pointer, octet_memory_kind kind) noexcept = 0;
 

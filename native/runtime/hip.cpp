@@ -18,12 +18,13 @@ namespace {
 
 using hipError_t = int;
 constexpr hipError_t hipErrorOutOfMemory = 2, hipErrorNoDevice = 100, hipErrorInvalidImage = 200, hipErrorNoBinaryForGpu = 209,
-                     hipErrorInvalidKernelFile = 218;
+                     hipErrorInvalidKernelFile = 218, hipErrorPeerAccessAlreadyEnabled = 704;
 
 // hip_runtime_api.h: hipDeviceAttribute_t, hipMemcpyKind, hipStreamNonBlocking, hipStreamCaptureModeRelaxed.
 constexpr int attribute_multiprocessor_count = 63, attribute_max_shared_memory_per_block = 74;
 constexpr int memcpy_kinds[] = {1, 2, 3};  // by octet_copy_kind
 constexpr unsigned stream_non_blocking = 1;
+constexpr unsigned malloc_uncached = 3;  // hipDeviceMallocUncached
 // NOTE: relaxed, so that other threads and a first use of a module may call the runtime while a stream records.
 constexpr int capture_relaxed = 2;
 
@@ -33,8 +34,11 @@ constexpr int capture_relaxed = 2;
   F(hipSetDevice, (int device))                                                                                     \
   F(hipDeviceGetName, (char* name, int size, int device))                                                           \
   F(hipDeviceGetAttribute, (int* value, int attribute, int device))                                                 \
+  F(hipDeviceCanAccessPeer, (int* can, int device, int peer))                                                       \
+  F(hipDeviceEnablePeerAccess, (int peer, unsigned flags))                                                          \
   F(hipMemGetInfo, (size_t * available, size_t* total))                                                             \
   F(hipMalloc, (void** pointer, size_t size))                                                                       \
+  F(hipExtMallocWithFlags, (void** pointer, size_t size, unsigned flags))                                           \
   F(hipFree, (void* pointer))                                                                                       \
   F(hipHostMalloc, (void** pointer, size_t size, unsigned flags))                                                   \
   F(hipHostFree, (void* pointer))                                                                                   \
@@ -114,6 +118,19 @@ class HipDriver final : public Driver {
   }
   ~HipDriver() override { unload_modules(); }
 
+  bool enable_peer(Driver& other) override {
+    const auto* hip_device = dynamic_cast<const HipDriver*>(&other);
+    if (hip_device == nullptr) return false;
+    if (hip_device->ordinal_ == ordinal_) return true;  // one GPU, opened twice
+    int can = 0;
+    CALL(hipDeviceCanAccessPeer, &can, ordinal_, hip_device->ordinal_);
+    if (can == 0) return false;
+    select();
+    const hipError_t error = hip().hipDeviceEnablePeerAccess(hip_device->ordinal_, 0);
+    if (error != 0 && error != hipErrorPeerAccessAlreadyEnabled) fail_with("hipDeviceEnablePeerAccess", error);
+    return true;
+  }
+
   int64_t free_memory(int64_t) override {
     select();
     size_t available = 0, total = 0;
@@ -125,18 +142,28 @@ class HipDriver final : public Driver {
     void* pointer = nullptr;
     // An empty buffer still has an address of its own.
     const size_t bytes = size == 0 ? 1 : static_cast<size_t>(size);
-    if (kind == OCTET_DEVICE_MEMORY)
+    if (kind == OCTET_DEVICE_MEMORY) {
       CALL(hipMalloc, &pointer, bytes);
-    else
+    } else if (kind == OCTET_PINNED_MEMORY) {
       CALL(hipHostMalloc, &pointer, bytes, 0);
+    } else {
+      CALL(hipExtMallocWithFlags, &pointer, bytes, malloc_uncached);
+      try {
+        CALL(hipMemsetAsync, pointer, 0, bytes, nullptr);
+        CALL(hipStreamSynchronize, nullptr);
+      } catch (...) {
+        hip().hipFree(pointer);
+        throw;
+      }
+    }
     return pointer;
   }
   void release(void* pointer, octet_memory_kind kind) noexcept override {
     hip().hipSetDevice(ordinal_);
-    if (kind == OCTET_DEVICE_MEMORY)
-      hip().hipFree(pointer);
-    else
+    if (kind == OCTET_PINNED_MEMORY)
       hip().hipHostFree(pointer);
+    else
+      hip().hipFree(pointer);
   }
 
   void* stream_create() override {

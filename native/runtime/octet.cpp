@@ -125,10 +125,6 @@ std::unique_ptr<Driver> open_driver(const char* name) {
        name);
 }
 
-const char* target_name(Target target) {
-  return target == Target::gfx942 ? "gfx942" : target == Target::gfx950 ? "gfx950" : "sm_90";
-}
-
 }  // namespace
 
 // ---- library ----
@@ -200,6 +196,17 @@ octet_status octet_device_get_properties(octet_device* device, octet_device_prop
   });
 }
 
+octet_status octet_device_enable_peer(octet_device* device, octet_device* peer) {
+  return guarded([&] {
+    given("octet_device_enable_peer", "device", device);
+    given("octet_device_enable_peer", "peer", peer);
+    const char *name = device->driver->facts.name.c_str(), *peer_name = peer->driver->facts.name.c_str();
+    require(device != peer, "octet_device_enable_peer: device and peer are one, %s", name);
+    if (!device->driver->enable_peer(*peer->driver))
+      fail(OCTET_UNSUPPORTED, "octet_device_enable_peer: %s cannot reach the memory of %s", name, peer_name);
+  });
+}
+
 octet_status octet_device_free_memory(octet_device* device, int64_t* bytes) {
   return guarded([&] {
     given("octet_device_free_memory", "device", device);
@@ -216,7 +223,7 @@ octet_status octet_buffer_create(octet_device* device, int64_t size, octet_memor
     given("octet_buffer_create", "buffer", buffer);
     *buffer = nullptr;
     require(size >= 0, "octet_buffer_create: size = %lld must not be negative", static_cast<long long>(size));
-    require(kind == OCTET_DEVICE_MEMORY || kind == OCTET_PINNED_MEMORY, "octet_buffer_create: kind = %d is unknown",
+    require(kind >= OCTET_DEVICE_MEMORY && kind <= OCTET_SIGNAL_MEMORY, "octet_buffer_create: kind = %d is unknown",
             static_cast<int>(kind));
     auto made = std::make_unique<octet_buffer>(octet_buffer{device, nullptr, size, kind});
     made->pointer = device->driver->allocate(size, kind);

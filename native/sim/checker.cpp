@@ -93,7 +93,8 @@ inline void check(const void* pointer, size_t size, Access kind, uintptr_t site)
   const bool in_lds = lds_offset < launch.lds_bytes && lds_offset + size <= launch.lds_bytes;
   if (in_lds)
     address = lds_offset;
-  else if (!launch.memory->contains(address, size))
+  else if (!launch.memory->contains(address, size) &&
+           (launch.peer == nullptr || launch.peer->owner(address, size) == nullptr))
     return check_elsewhere(*lane, address, size, write, site);
   LogEntry* entry = lane->log_end;
   *entry = {address, make_key(site, in_lds, kind), static_cast<uint32_t>(size)};

@@ -1,6 +1,9 @@
 // What kernels call (device_sim.h): a lane's place in the launch, barriers, and the collectives that gather a wave.
+#include <chrono>
 #include <cstring>
 
+#include "memory.h"
+#include "peers.h"
 #include "runner.h"
 
 using namespace octet::sim;
@@ -47,6 +50,47 @@ uint64_t octet_sim_ballot(bool predicate) {
   uint64_t bits = 0;
   for (int i = 0; i < wave.size; i++) bits |= uint64_t{exchange.words[i]} << i;
   return bits;
+}
+
+void octet_sim_system_release(void) { current_runner->meet(*current_lane, Meeting::release, SITE); }
+void octet_sim_system_acquire(void) { current_runner->meet(*current_lane, Meeting::acquire, SITE); }
+
+// A counter lies in memory for signals, of this device or of one that it reaches: elsewhere a GPU may keep it in a cache.
+static void require_counter(const uint32_t* counter, uintptr_t site) {
+  const Launch& launch = *current_runner->launch;
+  if (!launch.checks) return;
+  const auto address = reinterpret_cast<uintptr_t>(counter);
+  const Peer* owner = launch.peer == nullptr ? nullptr : launch.peer->owner(address, sizeof(*counter));
+  const Memory& memory = owner == nullptr ? *launch.memory : *owner->memory;
+  if (address % sizeof(*counter) == 0 && memory.contains(address, sizeof(*counter)) && memory.for_signals(address)) return;
+  char text[128];
+  std::snprintf(text, sizeof(text), "signal at %p, which is no counter in signal memory that this device reaches",
+                static_cast<const void*>(counter));
+  current_runner->stop(*current_lane, site, text);
+}
+
+void octet_sim_signal_store(uint32_t* counter, uint32_t value) {
+  require_counter(counter, SITE);
+  Runner& runner = *current_runner;
+  Peers::all().store(runner.place_of(*current_lane, SITE),
+                     runner.is_ordered() ? runner.order_of(*current_lane).released : nullptr, counter, value);
+}
+uint32_t octet_sim_signal_load(const uint32_t* counter) {
+  require_counter(counter, SITE);
+  current_lane->counter = counter;
+  current_lane->counter_site = SITE;
+  Knowledge none;
+  Runner& runner = *current_runner;
+  return Peers::all().load(counter, runner.is_ordered() ? runner.order_of(*current_lane).seen : none);
+}
+void octet_sim_signal_pause(bool has_to_wait) {
+  Lane& lane = *current_lane;
+  lane.has_to_wait = has_to_wait;
+  current_runner->pause(lane);
+  lane.has_to_wait = false;
+}
+uint64_t octet_sim_clock(void) {
+  return static_cast<uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
 
 static void mma(Meeting kind, uintptr_t site, const uint32_t* a, const uint32_t* b, float* d) {

@@ -35,6 +35,8 @@ constexpr int wave_size = 64;
 // convergent: the compiler must not copy a call into the arms of a branch, since the call site tells where a lane
 // waits.
 #define OCTET_SIM_COLLECTIVE __attribute__((convergent, nothrow))
+// Comes back into the kernel, even as its last call: the return address is the source line.
+#define OCTET_SIM_RETURNS __attribute__((not_tail_called))
 extern "C" {
 __attribute__((const, nothrow)) unsigned octet_sim_thread_index(void);
 __attribute__((const, nothrow)) unsigned octet_sim_block_index(int axis);
@@ -45,6 +47,12 @@ OCTET_SIM_COLLECTIVE void octet_sim_block_barrier(void);
 OCTET_SIM_COLLECTIVE void octet_sim_wave_barrier(void);
 OCTET_SIM_COLLECTIVE uint32_t octet_sim_shuffle(uint32_t value, int lane);
 OCTET_SIM_COLLECTIVE uint64_t octet_sim_ballot(bool predicate);
+OCTET_SIM_COLLECTIVE OCTET_SIM_RETURNS void octet_sim_system_release(void);
+OCTET_SIM_COLLECTIVE OCTET_SIM_RETURNS void octet_sim_system_acquire(void);
+__attribute__((nothrow)) OCTET_SIM_RETURNS void octet_sim_signal_store(uint32_t* counter, uint32_t value);
+__attribute__((nothrow)) OCTET_SIM_RETURNS uint32_t octet_sim_signal_load(const uint32_t* counter);
+__attribute__((nothrow)) OCTET_SIM_RETURNS void octet_sim_signal_pause(bool has_to_wait);
+__attribute__((nothrow)) uint64_t octet_sim_clock(void);
 // D = A B + C in the registers of one lane; words and floats of each as the instruction has them.
 OCTET_SIM_COLLECTIVE void octet_sim_mma_fp8(const uint32_t* a, const uint32_t* b, float* d);
 OCTET_SIM_COLLECTIVE void octet_sim_mma_bf16(const uint32_t* a, const uint32_t* b, float* d);
@@ -131,6 +139,15 @@ OCTET_INLINE int atomic_add(int* address, int value) { return __atomic_fetch_add
 OCTET_INLINE uint64_t atomic_add(uint64_t* address, uint64_t value) {
   return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
 }
+
+OCTET_INLINE void system_release() { octet_sim_system_release(); }
+OCTET_INLINE void system_acquire() { octet_sim_system_acquire(); }
+OCTET_INLINE void signal_store(uint32_t* counter, uint32_t value) { octet_sim_signal_store(counter, value); }
+OCTET_INLINE uint32_t signal_load(const uint32_t* counter) { return octet_sim_signal_load(counter); }
+OCTET_INLINE void signal_pause(bool has_to_wait) { octet_sim_signal_pause(has_to_wait); }
+// Nanoseconds.
+constexpr uint64_t clock_ticks_per_ms = 1'000'000;
+OCTET_INLINE uint64_t clock_ticks() { return octet_sim_clock(); }
 
 #if defined(OCTET_TARGET_SM_90)
 // The pair of instructions mma_sm90.h is made of; registers as PTX names them.

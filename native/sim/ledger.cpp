@@ -19,6 +19,7 @@ constexpr size_t kept_pages = 1 << 14;
 void Ledger::begin(uint64_t blocks) {
   next_ = 0;
   limit_ = blocks;
+  is_bounded_ = true;
   pages_.clear();
   used_ = 0;
   if (all_.size() > kept_pages) all_.resize(kept_pages);
@@ -26,7 +27,7 @@ void Ledger::begin(uint64_t blocks) {
 
 bool Ledger::enter(uint64_t block, std::vector<ShadowPage*> pages, PagePool& pool, Fault& fault) {
   std::unique_lock lock(mutex_);
-  advanced_.wait(lock, [&] { return block < next_ + max_ahead || block >= limit_; });
+  advanced_.wait(lock, [&] { return !is_bounded_ || block < next_ + max_ahead || block >= limit_; });
   pending_[block] = {std::move(pages), &pool};
   bool right = true;
   for (auto first = pending_.begin(); first != pending_.end() && (first->first == next_ || first->first >= limit_);
@@ -42,6 +43,12 @@ bool Ledger::enter(uint64_t block, std::vector<ShadowPage*> pages, PagePool& poo
   }
   advanced_.notify_all();
   return right;
+}
+
+void Ledger::let_all_run_ahead() {
+  const std::lock_guard lock(mutex_);
+  is_bounded_ = false;
+  advanced_.notify_all();
 }
 
 void Ledger::stop_at(uint64_t block, const std::vector<ShadowPage*>& pages, PagePool& pool) {
@@ -121,14 +128,19 @@ bool Ledger::merge(uint64_t block, const ShadowPage& from, Page& to, Fault& faul
   return right;
 }
 
-void Ledger::end(Memory& memory) {
+void Ledger::end(Memory& memory, const Peer* peer) {
   for (const auto& [block, pending] : pending_)
     for (ShadowPage* page : pending.pages) pending.pool->give_back(page);
   pending_.clear();
-  for (const auto& [base, page] : pages_)
+  for (const auto& [base, page] : pages_) {
+    Memory* owner = &memory;
+    if (!memory.in_range(base))
+      for (const auto& other : peer->reached)
+        if (other->memory->in_range(base)) owner = other->memory.get();
     for (uint32_t line = 0; line < 64; line++)
       if (const uint64_t changed = page->written[line] | page->updated[line]; changed != 0)
-        memory.mark_line_written(base + line * 64, changed);
+        owner->mark_line_written(base + line * 64, changed);
+  }
 }
 
 }  // namespace octet::sim

@@ -17,6 +17,7 @@
 namespace octet::sim {
 
 struct Fault;
+struct Peer;
 
 class Ledger {
  public:
@@ -25,10 +26,12 @@ class Ledger {
   // A block that ran to its end, with the pages it took from `pool`. Waits where it is far ahead of the block that is
   // next. False, with the fault filled in, if a block now entered races with one before it: that one is fault.block.
   bool enter(uint64_t block, std::vector<ShadowPage*> pages, PagePool& pool, Fault& fault);
+  // A block waits for a signal: from now on nobody waits for the block that is next, which may wait for those behind it.
+  void let_all_run_ahead();
   // A block that broke a rule: neither it nor what comes after it is entered.
   void stop_at(uint64_t block, const std::vector<ShadowPage*>& pages, PagePool& pool);
-  // Marks as written what the blocks that were entered wrote.
-  void end(Memory& memory);
+  // Marks as written what the blocks that were entered wrote, in the device's memory and in that of its peers.
+  void end(Memory& memory, const Peer* peer);
 
  private:
   struct Owner {
@@ -52,6 +55,7 @@ class Ledger {
   std::mutex mutex_;
   std::condition_variable advanced_;
   uint64_t next_ = 0, limit_ = 0;
+  bool is_bounded_ = true;
   std::map<uint64_t, Pending> pending_;
   std::unordered_map<uintptr_t, Page*> pages_;
   std::vector<std::unique_ptr<Page>> all_;

@@ -51,7 +51,7 @@ Memory::~Memory() {
   munmap(written_, size / 8);
 }
 
-void* Memory::allocate(int64_t size) {
+void* Memory::allocate(int64_t size, bool for_signals) {
   if (size > capacity)
     fail(OCTET_OUT_OF_MEMORY, "sim: %lld bytes asked for, the device has %lld", static_cast<long long>(size),
          static_cast<long long>(capacity));
@@ -69,18 +69,21 @@ void* Memory::allocate(int64_t size) {
   holes_.erase(hole);
   if (rest > 0) holes_[offset + span + page] = rest;
   buffers_[offset] = size;
+  if (for_signals) signals_.insert(offset);
   const uintptr_t end = offset + static_cast<uintptr_t>(size);
   std::fill(page_ends_ + offset / page, page_ends_ + (offset + span) / page, size == 0 ? 0 : end);
   return reinterpret_cast<void*>(base_ + offset);
 }
 
-void Memory::release(void* pointer) noexcept {
+int64_t Memory::release(void* pointer) noexcept {
   const std::lock_guard lock(mutex_);
   uintptr_t offset = reinterpret_cast<uintptr_t>(pointer) - base_;
   const auto found = buffers_.find(offset);
-  if (found == buffers_.end()) return;
-  uintptr_t span = std::max<uintptr_t>((static_cast<uintptr_t>(found->second) + page - 1) / page * page, page);
+  if (found == buffers_.end()) return 0;
+  const int64_t size = found->second;
+  uintptr_t span = std::max<uintptr_t>((static_cast<uintptr_t>(size) + page - 1) / page * page, page);
   buffers_.erase(found);
+  signals_.erase(offset);
   std::fill(page_ends_ + offset / page, page_ends_ + (offset + span) / page, 0);
   // Gives the pages back to the system, and with the bitmap's the memory of what was written.
   for_bits(offset, span, [&](uint64_t word, uint64_t) { return written_[word] = 0, true; });
@@ -97,6 +100,21 @@ void Memory::release(void* pointer) noexcept {
   } else {
     holes_[offset] = span;
   }
+  return size;
+}
+
+bool Memory::for_signals(uintptr_t address) const {
+  const std::lock_guard lock(mutex_);
+  const auto next = buffers_.upper_bound(address - base_);
+  return next != buffers_.begin() && signals_.contains(std::prev(next)->first) && contains(address, 1);
+}
+
+std::string Memory::place_of(uintptr_t address) const {
+  const std::lock_guard lock(mutex_);
+  const auto next = buffers_.upper_bound(address - base_);
+  if (next == buffers_.begin()) return "no buffer";
+  const auto& [start, size] = *std::prev(next);
+  return "byte " + std::to_string(address - base_ - start) + " of a buffer of " + std::to_string(size) + " bytes";
 }
 
 std::string Memory::describe(uintptr_t address) const {

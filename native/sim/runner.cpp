@@ -46,8 +46,17 @@ const char* meeting_name(Meeting kind) {
       return "an FP8 matrix instruction";
     case Meeting::mma_bf16:
       return "a bf16 matrix instruction";
+    case Meeting::release:
+      return "system_release";
+    case Meeting::acquire:
+      return "system_acquire";
   }
   return "";
+}
+
+// Meetings of the lanes that are left; the others want the whole wave.
+bool takes_part_of_a_wave(Meeting kind) {
+  return kind == Meeting::wave_barrier || kind == Meeting::ballot || kind == Meeting::release || kind == Meeting::acquire;
 }
 
 char* map_bytes(size_t size) {
@@ -159,7 +168,7 @@ void Runner::lane_main(void* from_context, void* data) {
   __builtin_unreachable();
 }
 
-bool Runner::run(const Launch& which, uint64_t number, Fault& fault) {
+Outcome Runner::run(const Launch& which, uint64_t number, Fault& fault) {
   launch = &which;
   block = number;
   block_index[0] = static_cast<uint32_t>(number % which.grid.x);
@@ -175,20 +184,33 @@ bool Runner::run(const Launch& which, uint64_t number, Fault& fault) {
   }
   barrier_clock = block_clock_ = ++clock;
   prepare();
-  parked_waves_ = exited_lanes_ = 0;
+  if (is_ordered()) {
+    known_ = *which.known;
+    orders_ = std::vector<WaveOrder>(waves.size());
+    published_ = block_clock_;
+  }
+  parked_waves_ = paused_waves_ = exited_lanes_ = 0;
   live_waves_ = static_cast<int>(waves.size());
   barrier_first_ = nullptr;
+  return enter(*waves[0].resume, fault);
+}
+
+Outcome Runner::resume(Fault& fault) { return enter(*waiting_lane_, fault); }
+
+Outcome Runner::enter(Lane& lane, Fault& fault) {
   fault_ = &fault;
   faulted_ = false;
-
+  waiting_lane_ = nullptr;
   Runner* const outer = current_runner;
   current_runner = this;
   current_lane = &scheduler_;
-  switch_to(*waves[0].resume);
+  switch_to(lane);
   current_lane = nullptr;
   current_runner = outer;
-  if (!faulted_) counters.blocks++;
-  return !faulted_;
+  if (faulted_) return Outcome::faulted;
+  if (waiting_lane_ != nullptr) return Outcome::waits;
+  counters.blocks++;
+  return Outcome::ended;
 }
 
 void Runner::abandon(const Fault& fault) {
@@ -202,7 +224,7 @@ void Runner::abandon(const Fault& fault) {
 void Runner::stop(const Lane& lane, uintptr_t site, const std::string& what) {
   // What the wave did before may be the cause, and is then what to report.
   if (!judging_) judge_log(*lane.wave, Until::all_is_read);
-  abandon({.block = block, .thread = lane.thread, .site = site, .address = 0, .what = what, .race = {}});
+  abandon({.block = block, .thread = lane.thread, .site = site, .address = 0, .what = what});
 }
 
 // ---- meetings ----
@@ -230,7 +252,7 @@ void Runner::meet(Lane& lane, Meeting kind, uintptr_t site) {
     } else if (barrier_site_ != site) {
       stop(lane, site, format("divergent barrier: thread %d waits at another __syncthreads", barrier_first_->thread));
     }
-  } else if (kind != Meeting::wave_barrier && kind != Meeting::ballot && wave.live < wave.size) {
+  } else if (!takes_part_of_a_wave(kind) && wave.live < wave.size) {
     stop(lane, site,
          format("divergence: %s with %d of the wave's %d lanes gone", meeting_name(kind), wave.size - wave.live,
                 wave.size));
@@ -255,7 +277,11 @@ void Runner::complete(Wave& wave) {
   judge_log(wave, Until::all_is_read);
   wave.waiting = 0;
   wave.meetings++;
-  if (wave.pending == Meeting::wave_barrier) wave.sync_clock = tick();
+  if (wave.pending == Meeting::wave_barrier || wave.pending == Meeting::release || wave.pending == Meeting::acquire)
+    wave.sync_clock = tick();
+  if (!is_ordered()) return;
+  if (wave.pending == Meeting::release) release(wave);
+  if (wave.pending == Meeting::acquire) acquire(wave);
 }
 
 // A lane whose log is full stands until the other lanes have come as far, so that the wave's instructions stay whole.
@@ -263,6 +289,38 @@ void Runner::log_full(Lane& lane) {
   lane.wave->full++;
   flush_if_all_stand(*lane.wave);
   while (lane.log_end == lane.log_limit) switch_to(*lane.next);
+}
+
+// The lane looks for a signal that has not come. The other lanes of its wave go on first, then the other waves; when all
+// have paused, the block comes back to its thread.
+void Runner::pause(Lane& lane) {
+  Wave& wave = *lane.wave;
+  if (++wave.pauses < wave.live) {
+    if (lane.next != &lane) switch_to(*lane.next);
+    return;
+  }
+  wave.pauses = 0;
+  wave.resume = &lane;
+  const int others = live_waves_ - parked_waves_ - 1;
+  if (++paused_waves_ <= others) {
+    next_wave(wave);
+    return;
+  }
+  paused_waves_ = 0;
+  waiting_lane_ = &lane;
+  switch_to(scheduler_);
+}
+
+Place Runner::place_of(const Lane& lane, uintptr_t site) const {
+  return {launch->peer == nullptr ? -1 : launch->peer->number, launch->kernel->name, launch->grid, launch->wave_size, block, lane.thread, site};
+}
+
+Watch Runner::watch() const {
+  for (const Wave& wave : waves)
+    for (int i = 0; i < wave.size; i++)
+      if (const Lane& lane = wave.lanes[i]; lane.has_to_wait)
+        return {place_of(lane, lane.counter_site), reinterpret_cast<uintptr_t>(lane.counter)};
+  return {place_of(*waiting_lane_, 0), 0};
 }
 
 void Runner::flush_if_all_stand(Wave& wave) {
@@ -289,6 +347,7 @@ void Runner::park(Wave& wave) {
   }
   counters.barriers++;
   barrier_clock = tick();
+  if (is_ordered()) barrier_orders();
   barrier_first_ = nullptr;
   parked_waves_ = 0;
   for (Wave& each : waves) {
@@ -313,7 +372,7 @@ void Runner::leave(Lane& lane) {
   if (barrier_first_ != nullptr)
     stop(*barrier_first_, barrier_site_,
          format("divergent barrier: thread %d has left the kernel while this one waits", lane.thread));
-  if (wave.waiting > 0 && wave.pending != Meeting::wave_barrier && wave.pending != Meeting::ballot)
+  if (wave.waiting > 0 && !takes_part_of_a_wave(wave.pending))
     stop(*wave.first_waiting, wave.site,
          format("divergence: thread %d has left the kernel while this lane of its wave waits at %s", lane.thread,
                 meeting_name(wave.pending)));

@@ -13,6 +13,7 @@
 #include "access.h"
 #include "cost.h"
 #include "kernel.h"
+#include "peers.h"
 #include "shadow.h"
 
 namespace octet::sim {
@@ -33,7 +34,9 @@ struct Fault {
   uintptr_t site = 0;
   uintptr_t address = 0;
   std::string what;
-  std::optional<Race> race;
+  std::optional<Race> race = std::nullopt;
+  std::optional<Place> foreign = std::nullopt;  // the access of another device that it races with
+  bool foreign_writes = false;
 };
 
 struct Launch {
@@ -47,10 +50,16 @@ struct Launch {
   Target target;
   Memory* memory;
   bool checks;
+  Peer* peer;  // the device among its peers, or null
+  uint64_t step = 0;                 // of the device, with a peer
+  const Knowledge* known = nullptr;  // to its blocks when they begin
   uint64_t blocks() const { return uint64_t{grid.x} * grid.y * grid.z; }
 };
 
-enum class Meeting : uint8_t { none, barrier, wave_barrier, shuffle, ballot, mma_fp8, mma_bf16 };
+enum class Meeting : uint8_t { none, barrier, wave_barrier, shuffle, ballot, mma_fp8, mma_bf16, release, acquire };
+
+// How a block came back to the thread that runs it.
+enum class Outcome : uint8_t { ended, faulted, waits };
 
 struct Wave;
 
@@ -65,6 +74,10 @@ struct Lane {
   // Its accesses since the wave's last meeting.
   LogEntry* log_end = nullptr;
   LogEntry* log_limit = nullptr;
+  // The counter it looked at last, if it waits for it.
+  const uint32_t* counter = nullptr;
+  uintptr_t counter_site = 0;
+  bool has_to_wait = false;
 };
 
 // Operands of a meeting, one slot for each parity: the lane that completes a meeting may reach the next one before the
@@ -81,6 +94,7 @@ struct Wave {
   int live = 0;     // lanes that have not left the kernel
   int waiting = 0;  // lanes at the pending meeting
   int full = 0;     // lanes that stand because their log is full
+  int pauses = 0;   // of its lanes, since it last handed on to another wave
   Meeting pending = Meeting::none;
   uintptr_t site = 0;
   Lane* first_waiting = nullptr;
@@ -92,6 +106,13 @@ struct Wave {
   Exchange exchange[2];
 };
 
+// What a wave knows of other devices, and makes known to them.
+struct WaveOrder {
+  std::unique_ptr<Knowledge> own;             // beyond the block's, by an acquire since its last barrier
+  Knowledge seen;                             // released with the counters it loaded
+  std::shared_ptr<const Knowledge> released;  // by its last release
+};
+
 class Runner {
  public:
   static constexpr size_t lds_guard = 64 << 10;  // unused bytes around the LDS
@@ -99,8 +120,11 @@ class Runner {
   ~Runner();
   Runner(const Runner&) = delete;
 
-  // False with the fault filled in when the kernel broke a rule; the block is then abandoned.
-  bool run(const Launch& launch, uint64_t block, Fault& fault);
+  // A block that broke a rule is abandoned with the fault filled in; one that waits for a signal goes on with resume.
+  Outcome run(const Launch& launch, uint64_t block, Fault& fault);
+  Outcome resume(Fault& fault);
+  // What a lane of the block that waits looks at.
+  Watch watch() const;
   // The global memory the block touched, for the ledger.
   std::vector<ShadowPage*> take_pages() { return pages_.take(); }
   PagePool& pool() { return pool_; }
@@ -109,6 +133,12 @@ class Runner {
   // ---- called by the lanes (octet_sim_*, __tsan_*) ----
   void meet(Lane& lane, Meeting kind, uintptr_t site);
   void log_full(Lane& lane);
+  void pause(Lane& lane);
+  Place place_of(const Lane& lane, uintptr_t site) const;
+  WaveOrder& order_of(const Lane& lane) { return orders_[static_cast<size_t>(lane.wave->index)]; }
+  bool is_ordered() const { return launch->peer != nullptr && launch->checks; }
+  // Behind its last access: what the block touched is entered for its peers, and what it learned is its device's.
+  bool publish_all(Fault& fault);
   [[noreturn]] void stop(const Lane& lane, uintptr_t site, const std::string& what);
 
   const Launch* launch = nullptr;
@@ -133,6 +163,14 @@ class Runner {
   void flush_if_all_stand(Wave& wave);
   void park(Wave& wave);
   void next_wave(Wave& after);
+  Outcome enter(Lane& lane, Fault& fault);
+
+  // ---- order between devices (order.cpp) ----
+  bool publish(bool is_last, Fault& fault);
+  void publish_or_abandon();
+  void release(Wave& wave);
+  void acquire(Wave& wave);
+  void barrier_orders();
   [[noreturn]] void abandon(const Fault& fault);
 
   // ---- the log of the wave that is running (trace.cpp) ----
@@ -142,6 +180,7 @@ class Runner {
   static uint32_t least_key(const Wave& wave, LogEntry* const* cursors);
   static void take_access(const Wave& wave, LogEntry** cursors, WaveAccess& access);
   void judge(Wave& wave, const WaveAccess& access);
+  Memory& memory_of(uintptr_t address) const;
   template <Access kind>
   void judge_lds(Wave& wave, const WaveAccess& access, const Moment& now);
   template <Access kind>
@@ -154,7 +193,8 @@ class Runner {
   std::vector<char*> stacks_;  // one mapping for each lane
   char* lds_mapping_ = nullptr;
   Lane scheduler_;
-  int parked_waves_ = 0, exited_lanes_ = 0, live_waves_ = 0;
+  int parked_waves_ = 0, paused_waves_ = 0, exited_lanes_ = 0, live_waves_ = 0;
+  Lane* waiting_lane_ = nullptr;  // where the block goes on behind a wait
   uintptr_t barrier_site_ = 0;
   const Lane* barrier_first_ = nullptr;
   std::unique_ptr<LogEntry[]> log_;
@@ -163,6 +203,10 @@ class Runner {
   bool judging_ = false;
   PagePool pool_;
   BlockPages pages_{pool_};
+  Knowledge known_;                // of the block
+  std::vector<WaveOrder> orders_;  // of each wave, with a peer
+  uint64_t published_ = 0;         // accesses of the block before this clock are entered
+  std::vector<Touch> touches_;
   Fault* fault_ = nullptr;
   bool faulted_ = false;
 };

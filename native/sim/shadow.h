@@ -66,6 +66,7 @@ class ShadowPage {
   template <Access kind, bool lds>
   Verdict touch(uint32_t offset, uint32_t size, const Moment& now, Cell me);
 
+  bool is_split(uint32_t offset) const { return (writers_[offset / 4] & split_word) != 0; }
   Cell writer(uint32_t offset) const { return is_split(offset) ? split_->writers[offset] : writers_[offset / 4]; }
   Cell reader(uint32_t offset) const { return is_split(offset) ? split_->readers[offset] : readers_[offset / 4]; }
 
@@ -78,7 +79,6 @@ class ShadowPage {
   struct Bytes {
     Cell writers[bytes], readers[bytes];
   };
-  bool is_split(uint32_t offset) const { return (writers_[offset / 4] & split_word) != 0; }
   template <Access kind, bool lds>
   Verdict touch_split(uint32_t offset, uint32_t size, const Moment& now, Cell me);
 
@@ -111,7 +111,9 @@ class BlockPages {
     Slot& slot = slots_[number % slot_count];
     return slot.number == number ? *slot.page : find(number);
   }
-  // All pages, in the order of their first access; the block is then empty again.
+  // All pages, in the order of their first access.
+  const std::vector<ShadowPage*>& all() const { return pages_; }
+  // The same; the block is then empty again.
   std::vector<ShadowPage*> take();
 
  private:

@@ -4,6 +4,8 @@
 
 #include <cstdio>
 #include <cstring>
+#include <mutex>
+#include <unordered_map>
 
 namespace octet::sim {
 
@@ -29,9 +31,7 @@ std::string place(const std::string& line) {
   return text.back() == ':' || text.substr(colon + 1) == "0" ? "" : text;
 }
 
-}  // namespace
-
-std::string source_line(uintptr_t site) {
+std::string find_line(uintptr_t site) {
   Dl_info info;
   if (site == 0 || dladdr(reinterpret_cast<void*>(site), &info) == 0 || info.dli_fname == nullptr)
     return "unknown place";
@@ -60,6 +60,26 @@ std::string source_line(uintptr_t site) {
     if (!best.empty()) return best == inner ? best : best + " (in " + inner + ")";
   }
   return module;
+}
+
+}  // namespace
+
+std::string source_line(uintptr_t site) {
+  // Asking costs a process, and a report of many devices names few lines.
+  static std::mutex mutex;
+  static std::unordered_map<uintptr_t, std::string> known;
+  const std::lock_guard lock(mutex);
+  std::string& line = known[site];
+  if (line.empty()) line = find_line(site);
+  return line;
+}
+
+std::string lane_name(const Grid& grid, int wave_size, uint64_t block, int thread) {
+  char text[160];
+  std::snprintf(text, sizeof(text), "block (%u, %u, %u), thread %d (wave %d, lane %d)",
+                static_cast<uint32_t>(block % grid.x), static_cast<uint32_t>(block / grid.x % grid.y),
+                static_cast<uint32_t>(block / grid.x / grid.y), thread, thread / wave_size, thread % wave_size);
+  return text;
 }
 
 }  // namespace octet::sim

@@ -153,6 +153,14 @@ void Runner::judge_lds(Wave& wave, const WaveAccess& access, const Moment& now) 
   }
 }
 
+// The memory a global address of the launch lies in.
+Memory& Runner::memory_of(uintptr_t address) const {
+  if (launch->memory->in_range(address)) [[likely]] return *launch->memory;
+  for (const auto& other : launch->peer->reached)
+    if (other->memory->in_range(address)) return *other->memory;
+  __builtin_unreachable();
+}
+
 template <Access kind>
 void Runner::judge_global(Wave& wave, const WaveAccess& access, const Moment& now) {
   const Cell site = make_cell(clock, wave.index * wave.size, key_site(access.key));
@@ -164,12 +172,13 @@ void Runner::judge_global(Wave& wave, const WaveAccess& access, const Moment& no
       const auto within = static_cast<uint32_t>(address % ShadowPage::bytes);
       const uint32_t taken = std::min(ShadowPage::bytes - within, left);
       if constexpr (reads(kind)) {
+        const Memory& memory = memory_of(address);
         // What this block has written itself is entered in the memory's bits only after the launch.
-        if (!launch->memory->written(address, taken)) {
+        if (!memory.written(address, taken)) {
           bool own = true;
           for_lines(within, taken, [&](uint32_t line, uint64_t mask) {
             const uint64_t known =
-                page.written[line] | page.updated[line] | launch->memory->written_line(page.base + line * 64);
+                page.written[line] | page.updated[line] | memory.written_line(page.base + line * 64);
             own &= (known & mask) == mask;
           });
           if (!own) report(wave, access, i, {Verdict::unwritten, 0});
@@ -200,8 +209,7 @@ void Runner::report(const Wave& wave, const WaveAccess& access, int i, const Ver
               .thread = wave.index * wave.size + access.lanes[i],
               .site = site_address(key_site(access.key)),
               .address = access.addresses[i],
-              .what = text,
-              .race = {}};
+              .what = text};
   if (verdict.kind == Verdict::unwritten)
     fault.what += in_lds ? " that nobody in this block wrote" : " that nobody wrote before this launch, nor this block";
   else

@@ -10,6 +10,9 @@ public enum MemoryKind
 
     /// <summary>Host memory the device can copy from and to while the host goes on.</summary>
     Pinned = 1,
+
+    /// <summary>Memory of the device, all zeros, that peers see without a cache between: for counters they wait on.</summary>
+    Signal = 2,
 }
 
 /// <summary>Direction of a copy.</summary>
@@ -114,6 +117,10 @@ public abstract class Backend : IDisposable
             throw;
         }
     }
+
+    /// <summary>Lets ops of this device read and write buffers of a peer, those to come too; one direction.</summary>
+    /// <exception cref="OctetException">The two do not reach each other (Unsupported).</exception>
+    public virtual void EnablePeer(Backend peer) => throw Unreachable(peer);
 
     /// <summary>Creates a stream, or (for <paramref name="native"/>) wraps one that the caller owns.</summary>
     public abstract SafeHandle CreateStream(nint? native);
@@ -220,6 +227,12 @@ public abstract class Backend : IDisposable
     /// <inheritdoc cref="Ops.Sampling"/>
     public abstract void Sampling(DeviceStream stream, in SamplingArgs args);
 
+    /// <inheritdoc cref="Ops.GroupSync"/>
+    public abstract void GroupSync(DeviceStream stream, in GroupSyncArgs args);
+
+    /// <inheritdoc cref="Ops.Gather"/>
+    public abstract void Gather(DeviceStream stream, in GatherArgs args);
+
     // Scratch memory in bytes for the bounds in args; 0 where an op needs none. Args.Workspace is ignored.
 
     /// <summary>Partial sums that <see cref="Gemm"/> can leave to the next op; 0: none.</summary>
@@ -248,4 +261,8 @@ public abstract class Backend : IDisposable
 
     /// <summary>Workspace of <see cref="Sampling"/> in bytes.</summary>
     public abstract long SamplingWorkspace(in SamplingArgs args);
+
+    /// <summary>Says of two devices that they do not reach each other.</summary>
+    private protected OctetException Unreachable(Backend peer) =>
+        new(OctetStatus.Unsupported, $"{Properties.Name} cannot reach the memory of {peer.Properties.Name}");
 }

@@ -141,6 +141,17 @@ public sealed class Device : IDisposable
     /// <param name="native">The stream's handle; 0 is the device's default stream.</param>
     public DeviceStream BorrowStream(nint native) => new(this, Backend.CreateStream(native));
 
+    /// <summary>Lets ops of this device read and write tensors of a peer, those to come too; one direction, and repeating is fine.</summary>
+    /// <exception cref="OctetException">The two do not reach each other (Unsupported).</exception>
+    public void EnablePeer(Device peer)
+    {
+        ArgumentNullException.ThrowIfNull(peer);
+        if (peer != this)
+        {
+            Backend.EnablePeer(peer.Backend);
+        }
+    }
+
     /// <summary>Creates an event.</summary>
     public DeviceEvent CreateEvent() => new(this, Backend.CreateEvent());
 

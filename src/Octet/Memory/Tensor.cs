@@ -53,6 +53,14 @@ public sealed class Tensor : IDisposable
         return new Tensor(device, type, device.Backend.AllocateZeros(Math.Max(bytes, 1), device.Stream), shape);
     }
 
+    /// <summary>Allocates counters that peers wait on; see <see cref="GroupSignals"/>.</summary>
+    internal static Tensor Signals(Device device, params ReadOnlySpan<long> shape)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        var bytes = TensorView.CheckedSize(DType.Int32, shape);
+        return new Tensor(device, DType.Int32, device.Backend.Allocate(Math.Max(bytes, 1), MemoryKind.Signal), shape);
+    }
+
     /// <summary>Allocates a tensor and copies host elements into it.</summary>
     /// <exception cref="ArgumentException">The shape does not hold that many elements.</exception>
     public static Tensor From<T>(Device device, ReadOnlySpan<T> elements, params ReadOnlySpan<long> shape) where T : unmanaged

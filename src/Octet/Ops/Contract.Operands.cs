@@ -143,6 +143,22 @@ internal readonly ref partial struct Contract
         }
     }
 
+    /// <summary>One of the ranks of a group.</summary>
+    public void Rank(int rank, int ranks)
+    {
+        Require(ranks is >= 1 and <= GroupSignals.MaxRanks, $"{ranks} ranks, must be 1..{GroupSignals.MaxRanks}");
+        Require(rank >= 0 && rank < ranks, $"rank = {rank} must be 0..{ranks - 1}");
+    }
+
+    /// <summary>A tensor of one rank of a group: this device's own on this device, a peer's wherever it is.</summary>
+    public void OnRank(string name, in TensorView tensor, int rank, int own, DType type)
+    {
+        Require(!tensor.IsNull, $"{name}[{rank}] is null");
+        Require(rank != own || tensor.Device == _device, $"{name}[{rank}] {tensor} is not on the stream's device {_device.Name}");
+        Require(tensor.DType == type, $"{name}[{rank}] {tensor} must be {type}");
+        Require(tensor.Address % Alignment == 0, $"{name}[{rank}] {tensor} begins at {tensor.Address:x}, must be aligned to {Alignment} bytes");
+    }
+
     /// <summary>Blocks of 128 that so many elements fill.</summary>
     public static long Blocks(long elements) => (elements + Octet.Float8.Block - 1) / Octet.Float8.Block;
 

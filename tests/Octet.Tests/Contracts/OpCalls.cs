@@ -10,11 +10,12 @@ internal sealed class OpCalls(Device device) : IDisposable
 
     private readonly List<Tensor> _buffers = [];
 
-    /// <summary>Every op with its name in the C ABI and the type of its arguments.</summary>
+    /// <summary>Every op of one device with its name in the C ABI and the type of its arguments.</summary>
     public static IReadOnlyList<(string Op, MethodInfo Call, MethodInfo? Workspace)> Methods { get; } =
     [
         .. typeof(Ops).GetMethods(BindingFlags.Public | BindingFlags.Static)
             .Where(m => m.GetParameters() is [{ } stream, _] && stream.ParameterType == typeof(DeviceStream))
+            .Where(m => m.Name is not (nameof(Ops.GroupSync) or nameof(Ops.Gather)))
             .Select(m => (Snake(m.Name), m, typeof(Ops).GetMethod($"{m.Name}Workspace"))),
     ];
 

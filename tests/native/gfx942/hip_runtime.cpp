@@ -230,6 +230,12 @@ EXPORT Error hipDeviceGetAttribute(int* value, int attribute, int device) {
       return invalid_value;
   }
 }
+EXPORT Error hipDeviceCanAccessPeer(int* can, int device, int peer) {
+  if (device != 0 || peer != 0) return invalid_device;
+  *can = 0;  // not itself
+  return success;
+}
+EXPORT Error hipDeviceEnablePeerAccess(int, unsigned) { return invalid_device; }
 EXPORT Error hipMemGetInfo(size_t* available, size_t* total) {
   return call([&] {
     *total = total_memory;
@@ -246,6 +252,8 @@ EXPORT Error hipMalloc(void** pointer, size_t size) {
     return size != 0 && *pointer == nullptr ? out_of_memory : success;
   });
 }
+// Nothing is cached here: uncached memory is memory.
+EXPORT Error hipExtMallocWithFlags(void** pointer, size_t size, unsigned) { return hipMalloc(pointer, size); }
 EXPORT Error hipHostMalloc(void** pointer, size_t size, unsigned) {
   return call([&] {
     *pointer = size == 0 ? nullptr : allocate(host_buffers, size);

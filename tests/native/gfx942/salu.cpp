@@ -2,6 +2,7 @@
 // Semantics: AMD's CDNA3 instruction set reference, chapters on SOP1, SOP2, SOPC, SOPK and SOPP.
 
 #include <algorithm>
+#include <chrono>
 #include <unordered_map>
 
 #include "wave.h"
@@ -334,6 +335,11 @@ void add_control(Table& t) {
   t["s_cbranch_execz"] = branch<EXPRESSION((const Wave& w), w.exec() == 0)>;
   t["s_cbranch_execnz"] = branch<EXPRESSION((const Wave& w), w.exec() != 0)>;
   t["s_getpc_b64"] = [](Wave& wave, const Instruction& in) { set(wave, in.to, in.pc + 4 + wave.code_offset); };
+  // 100 MHz.
+  t["s_memrealtime"] = [](Wave& wave, const Instruction& in) {
+    const std::chrono::nanoseconds now = std::chrono::steady_clock::now().time_since_epoch();
+    set(wave, in.to, static_cast<u64>(now.count() / 10));
+  };
   t["s_endpgm"] = [](Wave& wave, const Instruction&) { wave.ended = true; };
   t["s_barrier"] = [](Wave& wave, const Instruction&) { wave.at_barrier = true; };
   t["s_trap"] = [](Wave&, const Instruction&) { fault("s_trap was reached"); };

@@ -132,6 +132,14 @@ EXPORT int cuMemFree_v2(void* pointer) {
   std::free(pointer);
   return with_context();
 }
+EXPORT int cuDeviceCanAccessPeer(int* can, int device, int peer) {
+  *can = device != peer;
+  return 0;
+}
+EXPORT int cuCtxEnablePeerAccess(void* peer, unsigned flags) {
+  write("cuCtxEnablePeerAccess %p %u", peer, flags);
+  return with_context();
+}
 EXPORT int cuMemHostAlloc(void** pointer, size_t size, unsigned flags) {
   write("cuMemHostAlloc %zu %u", size, flags);
   *pointer = std::aligned_alloc(256, (size + 255) / 256 * 256);

@@ -145,6 +145,18 @@ TEST_F(CudaDriver, Memory_is_allocated_freed_and_copied_by_kind) {
                  "cuMemAlloc_v2: error 2 (CUDA_ERROR_OUT_OF_MEMORY)");
 }
 
+TEST_F(CudaDriver, Signal_memory_is_zeroed_and_a_device_opened_twice_reaches_itself) {
+  octet_buffer* signals = nullptr;
+  ok(octet_buffer_create(device_, 512, OCTET_SIGNAL_MEMORY, &signals));
+  ok(octet_buffer_destroy(signals));
+  const std::vector<std::string> expected{"cuMemAlloc 512", "cuMemsetD8Async 0 512", "cuStreamSynchronize", "cuMemFree"};
+  EXPECT_EQ(calls(), expected);
+  octet_device* again = nullptr;
+  ok(octet_device_open("cuda:0", &again));
+  ok(octet_device_enable_peer(device_, again));
+  ok(octet_device_close(again));
+}
+
 TEST_F(CudaDriver, A_graph_is_recorded_relaxed_instantiated_launched_and_destroyed) {
   octet_graph* graph = nullptr;
   ok(octet_graph_begin(stream_));

@@ -212,6 +212,54 @@ TEST_F(HipDriver, A_device_opens_again_after_it_was_closed) {
   }
 }
 
+TEST_F(HipDriver, Signal_memory_is_zero_and_a_device_reaches_itself_opened_twice) {
+  octet_device* again = nullptr;
+  ok(octet_device_open("hip:0", &again));
+  ok(octet_device_enable_peer(device_, again));
+  expect_failure(octet_device_enable_peer(device_, device_), OCTET_INVALID_ARGUMENT, "device and peer are one");
+  octet_device* simulated = nullptr;
+  ok(octet_device_open("sim", &simulated));
+  expect_failure(octet_device_enable_peer(device_, simulated), OCTET_UNSUPPORTED,
+                 "gfx942 emulator cannot reach the memory of simulated gfx942");
+  ok(octet_device_close(simulated));
+  ok(octet_device_close(again));
+  const uint32_t* signals = allocate<uint32_t>(128, OCTET_SIGNAL_MEMORY);
+  std::vector<uint32_t> read(128, 1);
+  ok(octet_copy(stream_, read.data(), signals, 512, OCTET_DEVICE_TO_HOST));
+  ok(octet_stream_synchronize(stream_));
+  EXPECT_EQ(read, std::vector<uint32_t>(128));
+}
+
+// The compiled group_sync, as rank 0 of two: its peer's counter lies in memory of the same device.
+TEST_F(HipDriver, A_group_sync_counts_while_its_peer_does_and_gives_up_at_the_deadline) {
+  constexpr int rank = 0, peer = 1;
+  auto* state = allocate<uint32_t>(8);
+  octet_group_sync_args args{};
+  args.struct_size = sizeof(args);
+  for (uint32_t*& signals : args.signals) signals = allocate<uint32_t>(128, OCTET_SIGNAL_MEMORY);
+  args.epoch = state, args.status = state + 4;
+  args.rank = rank, args.ranks = 2, args.timeout_ms = 20;
+  ok(octet_fill(stream_, state, 0, 32));
+  const auto read = [&](const uint32_t* from) {
+    uint32_t value = 0;
+    EXPECT_EQ(octet_copy(stream_, &value, from, 4, OCTET_DEVICE_TO_HOST), OCTET_OK);
+    EXPECT_EQ(octet_stream_synchronize(stream_), OCTET_OK);
+    return value;
+  };
+  const uint32_t two = 2;  // the peer is two syncs ahead
+  ok(octet_copy(stream_, args.signals[rank] + peer * OCTET_SIGNAL_STRIDE, &two, 4, OCTET_HOST_TO_DEVICE));
+  for (uint32_t epoch = 1; epoch <= two; epoch++) {
+    ok(octet_group_sync(&args, stream_));
+    EXPECT_EQ(read(args.epoch), epoch);
+    EXPECT_EQ(read(args.status), OCTET_GROUP_RUNNING);
+    EXPECT_EQ(read(args.signals[peer] + rank * OCTET_SIGNAL_STRIDE), epoch);
+  }
+  ok(octet_group_sync(&args, stream_));
+  EXPECT_EQ(read(args.status), OCTET_GROUP_TIMED_OUT | 1u << (8 + peer));
+  EXPECT_EQ(read(args.epoch), two);
+  EXPECT_EQ(read(args.signals[peer] + peer * OCTET_SIGNAL_STRIDE), OCTET_SIGNAL_POISON);
+}
+
 // A fault stays with the device, so it has a process of its own.
 TEST_F(HipDriver, A_kernel_that_faults_is_a_device_error_and_is_named) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";

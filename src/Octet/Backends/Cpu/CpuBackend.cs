@@ -19,7 +19,7 @@ internal sealed unsafe partial class CpuBackend(DeviceProperties properties, Cpu
     /// <summary>Buffers allocated so far, freed ones too.</summary>
     public long Allocations => Interlocked.Read(ref _live.Allocations);
 
-    public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind) => Allocate(sizeInBytes, zeros: false);
+    public override BufferHandle Allocate(long sizeInBytes, MemoryKind kind) => Allocate(sizeInBytes, zeros: kind == MemoryKind.Signal);
 
     // Streams run their work at once, so there is none to wait for.
     public override BufferHandle AllocateZeros(long sizeInBytes, DeviceStream stream) => Allocate(sizeInBytes, zeros: true);

@@ -12,6 +12,9 @@ public sealed class AbiTests
     // Looked up by name here, or a table this test reads itself.
     private static readonly string[] UsedByName = ["octet_abi_version", "octet_abi_layout"];
 
+    // Ops of several devices: no case runs on one. GroupTests has them.
+    private static readonly string[] Collectives = ["gather", "group_sync"];
+
     [Fact]
     public void Every_struct_has_the_librarys_size_and_field_offsets()
     {
@@ -43,7 +46,7 @@ public sealed class AbiTests
         var header = File.ReadAllText(Path.Combine(TinyModel.Directory, "..", "..", "..", "native", "include", "octet.h"));
         var ops = System.Text.RegularExpressions.Regex.Matches(header, @"^OCTET_OP(?:_WITH_WORKSPACE)?\((\w+)\);", System.Text.RegularExpressions.RegexOptions.Multiline)
             .Select(m => m.Groups[1].Value).ToArray();
-        Assert.Equal(ops.Order(), CaseList.All.Select(c => c.Op).Distinct().Order());
+        Assert.Equal(ops.Except(Collectives).Order(), CaseList.All.Select(c => c.Op).Distinct().Order());
 
         var bound = typeof(NativeBackend).GetMethods(BindingFlags.Static | BindingFlags.NonPublic).Select(m => m.Name).ToHashSet();
         var exports = System.Text.RegularExpressions.Regex.Matches(header, @"OCTET_API [\w ]+[ *](octet_\w+)\(").Select(m => m.Groups[1].Value)
@@ -91,7 +94,7 @@ public sealed class AbiTests
             ops++;
         }
 
-        Assert.Equal(18, ops);
+        Assert.Equal(20, ops);
     }
 
     [Fact]
