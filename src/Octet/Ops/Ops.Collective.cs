@@ -14,45 +14,45 @@ public enum GroupStatus
 }
 
 /// <summary>Arguments of <see cref="Ops.GroupSync"/>.</summary>
-public readonly struct GroupSyncArgs
+public struct GroupSyncArgs
 {
     /// <summary>For each rank its counters, of <see cref="GroupSignals.Create"/> on its device: [8, 16] i32. The ranks' devices reach one another.</summary>
-    public required IReadOnlyList<TensorView> Signals { get; init; }
+    public required IReadOnlyList<TensorView> Signals;
 
     /// <summary>[1] i32 on the stream's device, zeros at first: the syncs so far.</summary>
-    public required TensorView Epoch { get; init; }
+    public required TensorView Epoch;
 
     /// <summary>[1] i32 on the stream's device, zeros at first: a <see cref="GroupStatus"/>, which stays once it is not Running.</summary>
-    public required TensorView Status { get; init; }
+    public required TensorView Status;
 
     /// <summary>Which of the ranks the stream's device is.</summary>
-    public required int Rank { get; init; }
+    public required int Rank;
 
     /// <summary>How long peers may take, in milliseconds, 1 to 3,600,000.</summary>
-    public required int TimeoutMs { get; init; }
+    public required int TimeoutMs;
 }
 
 /// <summary>One array of <see cref="GatherArgs"/>.</summary>
-public readonly struct GatherArray
+public struct GatherArray
 {
     /// <summary>For each rank its array, on its device: [rows or more, columns], of which its own rows are read. That of this rank may be the output.</summary>
-    public required IReadOnlyList<TensorView> Sources { get; init; }
+    public required IReadOnlyList<TensorView> Sources;
 
     /// <summary>[rows or more, columns] of the sources' type on the stream's device; touches no peer's source.</summary>
-    public required TensorView Output { get; init; }
+    public required TensorView Output;
 }
 
 /// <summary>Arguments of <see cref="Ops.Gather"/>.</summary>
-public readonly struct GatherArgs
+public struct GatherArgs
 {
     /// <summary>One to four arrays.</summary>
-    public required IReadOnlyList<GatherArray> Arrays { get; init; }
+    public required IReadOnlyList<GatherArray> Arrays;
 
     /// <summary>[ranks + 1], ascending from 0: rank r owns the rows Starts[r] to Starts[r + 1] - 1 of every array.</summary>
-    public required IReadOnlyList<long> Starts { get; init; }
+    public required IReadOnlyList<long> Starts;
 
     /// <summary>Which of the ranks the stream's device is.</summary>
-    public required int Rank { get; init; }
+    public required int Rank;
 }
 
 public static partial class Ops
