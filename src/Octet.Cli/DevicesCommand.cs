@@ -16,15 +16,16 @@ internal static class DevicesCommand
             var probes = Device.Probe();
             var candidates = Device.DefaultCandidates();
             var (name, reason) = FindDefault();
+            var peers = PeerLinks.Find(probes);
             if (parsed.GetValue(json))
             {
-                WriteJson(probes, candidates, name, reason);
+                WriteJson(probes, peers, candidates, name, reason);
             }
             else
             {
                 foreach (var probe in probes)
                 {
-                    WriteLine(probe);
+                    WriteLine(probe, peers);
                 }
 
                 WriteDefault(probes, candidates, name, reason);
@@ -58,7 +59,7 @@ internal static class DevicesCommand
             $"only when named: {string.Join(", ", probes.Where(p => p.IsUsable && !candidates.Contains(p.Name)).Select(p => p.Name))}");
     }
 
-    private static void WriteLine(DeviceProbe probe)
+    private static void WriteLine(DeviceProbe probe, IReadOnlyDictionary<string, IReadOnlyList<PeerLink>> peers)
     {
         var state = probe.IsUsable ? "present" : probe.Present ? "present but unusable" : "absent";
         Terminal.WriteLine($"{probe.Name,-14} {state,-8} {probe.Description}");
@@ -73,6 +74,11 @@ internal static class DevicesCommand
             }
         }
 
+        if (peers.TryGetValue(probe.Name, out var links))
+        {
+            Terminal.WriteLine($"{"",-23} {PeerLinks.Describe(links)}");
+        }
+
         if (!probe.IsUsable)
         {
             Terminal.WriteLine($"{"",-23} reason: {probe.Reason}");
@@ -81,7 +87,8 @@ internal static class DevicesCommand
     }
 
     private static void WriteJson(
-        IReadOnlyList<DeviceProbe> probes, IReadOnlyList<string> candidates, string? name, string? reason) => JsonOutput.Write(writer =>
+        IReadOnlyList<DeviceProbe> probes, IReadOnlyDictionary<string, IReadOnlyList<PeerLink>> peers, IReadOnlyList<string> candidates, string? name,
+        string? reason) => JsonOutput.Write(writer =>
     {
         writer.WriteString("default", name);
         writer.WriteString("default_reason", reason);
@@ -106,6 +113,11 @@ internal static class DevicesCommand
                 writer.WriteString("fp8", properties.Float8 == DType.Float8E4M3Fnuz ? "e4m3fnuz" : "e4m3");
                 writer.WriteBoolean("graphs", properties.SupportsGraphs);
                 writer.WriteString("graphs_reason", properties.GraphsReason);
+            }
+
+            if (peers.TryGetValue(probe.Name, out var links))
+            {
+                PeerLinks.Write(writer, links);
             }
 
             writer.WriteEndObject();
