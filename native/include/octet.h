@@ -10,6 +10,10 @@
  *  - Lengths, block tables, slots and expert offsets are device arrays; args carry upper bounds known to the host.
  *  - Handles may be used from any thread; one stream belongs to one thread at a time.
  *  - FP8 blocks: value = code * scale; activations have one f32 scale per row and 128 columns, weights one per 128 x 128.
+ *  - Sums that ranks can share are trees: 8, 4, 2 or 1 leaves, equal parts of the unsharded sum, each added in f32 from 0 in
+ *    order and rounded to bf16; then ((0+1)+(2+3))+((4+5)+(6+7)), every node bf16(float(left) + float(right)). So whoever
+ *    holds neighbouring leaves, a power of two of them from a multiple of it on, has a node, and the root has the same bits
+ *    however many share it.
  */
 #ifndef OCTET_H
 #define OCTET_H
@@ -278,10 +282,12 @@ OCTET_OP(embedding);
 
 /* norm: RMSNorm. h = x (+ residual; the sum is rounded to bf16 and written back to residual);
  * y = h / sqrt(mean(h^2) + eps) * weight; output = bf16(y); quantized, scales = quantize(y in f32).
- * x may be bf16 of a sum: of partial sums in order (x_segments), or over a token's slots as in moe_combine (pair_slots). */
+ * x may be bf16 of a sum: of partial sums in order (x_segments), over a token's slots as in moe_combine (pair_slots), or the
+ * root of the tree over the nodes that ranks hold (node_count). */
 typedef struct octet_norm_args {
   size_t struct_size;
-  const void* x;       /* [tokens, hidden] bf16; [x_segments, tokens, hidden] f32; with pair_slots [tokens*top_k, hidden] bf16 */
+  const void* x;       /* [tokens, hidden] bf16; [x_segments, tokens, hidden] f32; with pair_slots [tokens*top_k, hidden] bf16;
+                          with node_count null */
   void* residual;      /* [tokens, hidden] bf16, read and written, or null */
   const void* weight;  /* [hidden] bf16 */
   void* output;        /* [tokens, hidden] bf16, or null */
@@ -296,13 +302,27 @@ typedef struct octet_norm_args {
   int64_t x_segment_stride;
   int32_t x_segments;         /* 0: x is not partial sums */
   int32_t top_k;              /* 1..16, with pair_slots */
+  int32_t x_leaves;           /* of the partial sums, as the gemm's leaves: x_segments is a multiple of it, so many
+                                 neighbouring ones make a leaf; or it is a multiple of x_segments, which then are nodes of the
+                                 tree. 0: one sum, rounded once */
+  int32_t node_count;         /* 2, 4 or 8: x is the tree over nodes; 0: it is not */
+  const void* nodes[8];       /* [tokens, hidden] bf16 each, rows x_stride apart, in the order of the tree; any memory the
+                                 device can read */
+  const int32_t* pair_experts; /* [tokens, top_k], or null with leaves <= 1; this and the rest as in moe_combine */
+  int32_t first_expert, leaf_experts;
+  int32_t leaves;
+  int32_t reserved;
 } octet_norm_args;
 OCTET_OP(norm);
 
 /* gemm: output[i, j] = sum over k of a[i, k] * b[j, k] (+ bias[j]), f32 accumulation. FP8 with FP8, the scale pair applied
  * once per 128-wide k block; or bf16 with bf16. The order of the sum depends on n, k and the target only.
  * With output_segments the sums over the fixed segments of k are left to the op that reads them (norm, moe_route), which adds
- * them in order: as many as octet_gemm_segments says, without bias. */
+ * them in order: as many as octet_gemm_segments says, without bias.
+ * A rank's part of a product names the whole one by full_n and full_k. Where it has part of k, or is whole and may be divided
+ * so elsewhere, leaves says how many leaves of the tree over k it has; their number in all is the largest of 8, 4, 2 and 1
+ * that divides full_k/128 (1 where 128 does not divide full_k). The bias is added to the first leaf. Partial sums are then the
+ * unrounded segments of the leaves, or, as many or fewer than the leaves, the nodes themselves: see x_leaves of norm. */
 typedef struct octet_gemm_args {
   size_t struct_size;
   const void* a;          /* [m, b.k] b.dtype */
@@ -317,6 +337,9 @@ typedef struct octet_gemm_args {
   octet_dtype output_dtype;
   int32_t output_segments; /* 0: the sum itself */
   int64_t output_segment_stride;
+  int64_t full_n, full_k;  /* of the matrix of which b is a rank's part: they decide the order of the sum; 0: b.n, b.k */
+  int32_t leaves;          /* 1, 2, 4 or 8 leaves of the tree over full_k make b.k; the output is bf16. 0: a plain sum */
+  int32_t reserved;
 } octet_gemm_args;
 OCTET_OP_WITH_WORKSPACE(gemm);
 /* How many partial sums a gemm of these shapes can leave; 0: it is not split over k. Ignores output and workspace. */
@@ -423,8 +446,10 @@ typedef struct octet_moe_down_args {
 } octet_moe_down_args;
 OCTET_OP_WITH_WORKSPACE(moe_down);
 
-/* moe_combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32 accumulation;
- * pairs without a slot add nothing. */
+/* moe_combine: output[t] = sum over choices c, by ascending slot, of weights[t, c] * y[pair_slots[t*top_k + c]], f32
+ * accumulation; pairs without a slot add nothing, and of pairs with the same slot the lower choice comes first. With leaves > 1
+ * the sum is a tree over neighbouring groups of leaf_experts experts: the pair of expert e is in leaf
+ * (e - first_expert) / leaf_experts; a leaf without a pair is +0. A pair with a slot has an expert of these leaves. */
 typedef struct octet_moe_combine_args {
   size_t struct_size;
   const void* y;              /* [tokens*top_k, hidden] bf16 */
@@ -435,6 +460,11 @@ typedef struct octet_moe_combine_args {
   int64_t y_stride, output_stride;
   int32_t top_k;
   int32_t reserved;
+  const int32_t* pair_experts; /* [tokens, top_k] expert of each pair, or null with leaves <= 1 */
+  int32_t first_expert;        /* of the first leaf here */
+  int32_t leaf_experts;        /* >= 1 with leaves > 1 */
+  int32_t leaves;              /* of the experts here: 1, 2, 4 or 8; 0: as 1 */
+  int32_t reserved2;
 } octet_moe_combine_args;
 OCTET_OP(moe_combine);
 

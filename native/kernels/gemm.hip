@@ -206,6 +206,17 @@ struct GemmPlan {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+constexpr int64_t max_k = (int64_t{1} << 30) - OCTET_SCALE_BLOCK;
+
+int64_t full_n(const octet_gemm_args& args) { return args.full_n == 0 ? args.b.n : args.full_n; }
+int64_t full_k(const octet_gemm_args& args) { return args.full_k == 0 ? args.b.k : args.full_k; }
+
+// Leaves of the tree over k: the largest of 8, 4, 2 and 1 that divides k/128; 1 where 128 does not divide k.
+constexpr int leaves_of(int64_t k) {
+  const int64_t blocks = k / OCTET_SCALE_BLOCK;
+  return k == 0 || k % OCTET_SCALE_BLOCK != 0 ? 1 : static_cast<int>(std::min<int64_t>(8, blocks & -blocks));
+}
+
 // Columns of a K segment: as few segments as give a decode step (tiles of 16 rows) a block for each of the 304 CUs of
 // an MI325X, and only one where the waves of a block already take all of k, a window each: a second launch would cost
 // more than it fills. A function of the shape alone, for the bits depend on it.
@@ -285,7 +296,7 @@ void check_shape(const octet_gemm_args& args, const DeviceFacts& device) {
   const octet_weight& b = args.b;
   require_range("gemm", "m", args.m, 0, INT32_MAX);
   require_range("gemm", "b.n", b.n, 0, INT32_MAX);
-  require_range("gemm", "b.k", b.k, 0, (1 << 30) - OCTET_SCALE_BLOCK);
+  require_range("gemm", "b.k", b.k, 0, max_k);
   require(b.experts == 1, "gemm: b.experts = %d must be 1", b.experts);
   require(b.layout == OCTET_ROW_MAJOR, "gemm: b.layout = %d must be row-major (0)", b.layout);
   require(b.dtype == OCTET_BF16 || b.dtype == device.fp8, "gemm: b.dtype = %d must be bf16 (%d) or the FP8 of %s (%d)",
@@ -294,6 +305,23 @@ void check_shape(const octet_gemm_args& args, const DeviceFacts& device) {
           "gemm: output_dtype = %d must be f32 (%d) or bf16 (%d)", args.output_dtype, OCTET_F32, OCTET_BF16);
   require_range("gemm", "b.scale_row_offset", b.scale_row_offset, 0, OCTET_SCALE_BLOCK - 1);
   require_range("gemm", "b.scale_column_offset", b.scale_column_offset, 0, OCTET_SCALE_BLOCK - 1);
+  require(args.full_n == 0 || (args.full_n >= b.n && args.full_n <= INT32_MAX),
+          "gemm: full_n = %lld must be 0 or %lld..%d", static_cast<long long>(args.full_n), static_cast<long long>(b.n),
+          INT32_MAX);
+  require(args.full_k == 0 || (args.full_k >= b.k && args.full_k <= max_k),
+          "gemm: full_k = %lld must be 0 or %lld..%lld", static_cast<long long>(args.full_k),
+          static_cast<long long>(b.k), static_cast<long long>(max_k));
+  require(args.leaves == 0 || args.leaves == 1 || args.leaves == 2 || args.leaves == 4 || args.leaves == 8,
+          "gemm: leaves = %d must be 0, 1, 2, 4 or 8", args.leaves);
+  if (args.leaves == 0) return;
+  const int64_t whole = full_k(args);
+  const int all = leaves_of(whole);
+  require(args.leaves <= all && b.k * all == whole * args.leaves,
+          "gemm: leaves = %d, but b.k = %lld is %.3g of the %d leaves of full_k = %lld", args.leaves,
+          static_cast<long long>(b.k), whole == 0 ? 0.0 : static_cast<double>(b.k) * all / static_cast<double>(whole), all,
+          static_cast<long long>(whole));
+  require(args.output_dtype == OCTET_BF16 || args.output_segments > 0,
+          "gemm: output_dtype = %d of a tree must be bf16 (%d)", args.output_dtype, OCTET_BF16);
 }
 
 // Rows this far apart must stay within 64-bit byte offsets.
@@ -349,6 +377,7 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
       require_stride("a_scale_stride", args.a_scale_stride, args.m);
       require_stride("b.scale_row_stride", b.scale_row_stride, b.n);
     }
+    if (args.leaves > 1) fail(OCTET_UNSUPPORTED, "gemm: leaves = %d are not served yet", args.leaves);
     require_workspace("gemm", args.workspace, args.workspace_size, workspace_bytes(args, device.compute_units));
 
     const GemmPlan plan = pick_config(args, device.compute_units);

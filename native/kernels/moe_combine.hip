@@ -72,11 +72,13 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
     const int64_t blocks = args.hidden == 0 ? 0 : args.tokens << column_shift;
     require(blocks <= max_blocks(threads), "moe_combine: tokens = %lld by hidden = %lld are too many for one launch",
             static_cast<long long>(args.tokens), static_cast<long long>(args.hidden));
+    require_expert_leaves(op, args.pair_experts, args.first_expert, args.leaf_experts, args.leaves);
     if (blocks == 0) return;
     require_pointer(op, "y", args.y);
     require_pointer(op, "pair_slots", args.pair_slots);
     require_pointer(op, "weights", args.weights);
     require_pointer(op, "output", args.output);
+    if (args.leaves > 1) fail(OCTET_UNSUPPORTED, "moe_combine: leaves = %d are not served yet", args.leaves);
     const MoeCombineParams params{
         .y = static_cast<const uint16_t*>(args.y),
         .pair_slots = args.pair_slots,

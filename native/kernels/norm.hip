@@ -198,6 +198,19 @@ const octet_norm_args& norm_checked(const octet_norm_args* pointer) {
     require(args.x_segments == 0, "norm: x_segments = %d and pair_slots exclude each other", args.x_segments);
     require_range("norm", "top_k", args.top_k, 1, 16);
   }
+  require(args.x_leaves == 0 || args.x_leaves == 1 || args.x_leaves == 2 || args.x_leaves == 4 || args.x_leaves == 8,
+          "norm: x_leaves = %d must be 0, 1, 2, 4 or 8", args.x_leaves);
+  require(args.x_leaves == 0 || (args.x_segments > 0 && (args.x_segments % args.x_leaves == 0 ||
+                                                         args.x_leaves % args.x_segments == 0)),
+          "norm: x_leaves = %d must divide, or be a multiple of, x_segments = %d", args.x_leaves, args.x_segments);
+  require(args.pair_slots != nullptr || (args.pair_experts == nullptr && args.leaves == 0),
+          "norm: pair_experts and leaves = %d go with pair_slots, which is null", args.leaves);
+  require_expert_leaves("norm", args.pair_experts, args.first_expert, args.leaf_experts, args.leaves);
+  require(args.node_count == 0 || args.node_count == 2 || args.node_count == 4 || args.node_count == 8,
+          "norm: node_count = %d must be 0, 2, 4 or 8", args.node_count);
+  require(args.node_count == 0 || (args.x == nullptr && args.x_segments == 0 && args.pair_slots == nullptr),
+          "norm: node_count = %d, x = %p, x_segments = %d and pair_slots exclude each other", args.node_count, args.x,
+          args.x_segments);
   require(args.eps >= 0.0f && args.eps < __builtin_inff(), "norm: eps = %g must be finite and not negative",
           static_cast<double>(args.eps));
   return args;
@@ -212,7 +225,8 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
     const auto& args = norm_checked(pointer);
     require(stream != nullptr, "norm: stream is null");
     if (args.tokens == 0 || args.hidden == 0) return;
-    require_pointer("norm", "x", args.x);
+    if (args.node_count == 0) require_pointer("norm", "x", args.x);
+    for (int i = 0; i < args.node_count; i++) require_pointer("norm", "nodes", args.nodes[i]);
     require_pointer("norm", "weight", args.weight);
     require_pointer_or_null("norm", "residual", args.residual);
     require_pointer_or_null("norm", "pair_slots", args.pair_slots);
@@ -223,6 +237,10 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
     require(args.output || args.quantized, "norm: output and quantized are both null");
     require((args.quantized == nullptr) == (args.scales == nullptr), "norm: quantized = %p and scales = %p go together",
             args.quantized, static_cast<void*>(args.scales));
+    if (args.x_leaves > 1 || args.leaves > 1 || args.node_count > 0) {
+      fail(OCTET_UNSUPPORTED, "norm: x_leaves = %d, leaves = %d, node_count = %d are not served yet", args.x_leaves,
+           args.leaves, args.node_count);
+    }
     const auto on_eight = [](const void* pointer, int64_t stride) { return pointer == nullptr || stride % 8 == 0; };
     const NormParams params{
         .x = args.x,

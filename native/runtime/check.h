@@ -89,6 +89,17 @@ inline void require_pairs(const char* op, int64_t tokens, int32_t top_k) {
   require_range(op, "top_k", top_k, 1, 16);
   require_range(op, "tokens", tokens, 0, (int64_t{1} << 30) / top_k);
 }
+// The leaves of a sum over experts: of which one each pair is.
+inline void require_expert_leaves(const char* op, const int32_t* pair_experts, int32_t first_expert,
+                                  int32_t leaf_experts, int32_t leaves) {
+  require(leaves == 0 || leaves == 1 || leaves == 2 || leaves == 4 || leaves == 8,
+          "%s: leaves = %d must be 0, 1, 2, 4 or 8", op, leaves);
+  require_pointer_or_null(op, "pair_experts", pair_experts);
+  if (leaves <= 1) return;
+  require(pair_experts != nullptr, "%s: leaves = %d need pair_experts, which is null", op, leaves);
+  require_range(op, "first_expert", first_expert, 0, INT32_MAX / 2);
+  require_range(op, "leaf_experts", leaf_experts, 1, INT32_MAX / 16);
+}
 // Rows of up to 2^31 elements this far apart, in a matrix of up to 2^26 rows, stay within 64-bit byte offsets.
 constexpr int64_t max_stride = int64_t{1} << 34;
 inline void require_workspace(const char* op, const void* workspace, size_t size, size_t needed) {

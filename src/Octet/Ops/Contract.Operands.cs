@@ -13,7 +13,7 @@ internal readonly ref partial struct Contract
     // A weight's features: products of this many tiles fit one launch. Grouped ones have a tile more for each expert.
     private const long MaxOutputs = 1L << 26;
     private const long MaxExpertOutputs = 1L << 19;
-    private const long MaxInputs = (1L << 30) - Octet.Float8.Block;
+    public const long MaxInputs = (1L << 30) - Octet.Float8.Block;
     private const long MaxExpertStride = 1L << 50;
 
     /// <summary>FP8 of the device, [rows, columns], with scales [rows, ceil(columns/128)].</summary>
@@ -157,6 +157,28 @@ internal readonly ref partial struct Contract
         Require(rank != own || tensor.Device == _device, $"{name}[{rank}] {tensor} is not on the stream's device {_device.Name}");
         Require(tensor.DType == type, $"{name}[{rank}] {tensor} must be {type}");
         Require(tensor.Address % Alignment == 0, $"{name}[{rank}] {tensor} begins at {tensor.Address:x}, must be aligned to {Alignment} bytes");
+    }
+
+    /// <summary>Leaves of the tree over k: the largest of 8, 4, 2 and 1 that divides k/128; 1 where 128 does not divide k.</summary>
+    public static int LeavesOf(long k)
+    {
+        var blocks = k / Octet.Float8.Block;
+        return k == 0 || k % Octet.Float8.Block != 0 ? 1 : (int)Math.Min(8, blocks & -blocks);
+    }
+
+    /// <summary>The leaves of a sum over experts, with the expert of each pair.</summary>
+    public void ExpertLeaves(in TensorView pairExperts, int firstExpert, int leafExperts, int leaves, long pairs)
+    {
+        Require(leaves is 0 or 1 or 2 or 4 or 8, $"leaves = {leaves} must be 0, 1, 2, 4 or 8");
+        if (!pairExperts.IsNull)
+        {
+            Vector("pair_experts", pairExperts, DType.Int32, pairs);
+        }
+
+        Require(leaves <= 1 || !pairExperts.IsNull, $"leaves = {leaves} need pair_experts");
+        Require(
+            leaves <= 1 || (firstExpert is >= 0 and < MaxExperts && leafExperts is >= 1 and <= MaxExperts),
+            $"first_expert = {firstExpert} must be 0..{MaxExperts - 1}, leaf_experts = {leafExperts} 1..{MaxExperts}");
     }
 
     /// <summary>Blocks of 128 that so many elements fill.</summary>

@@ -17,9 +17,22 @@ public struct GemmArgs
 
     /// <summary>
     /// [m, n] BF16 or f32; n contiguous. Or [segments, m, n] f32 for the <see cref="Ops.GemmSegments"/> partial sums, which the next
-    /// op adds in order (<see cref="NormArgs.X"/>, <see cref="MoeRouteArgs.Logits"/>); without bias.
+    /// op adds in order (<see cref="NormArgs.X"/>, <see cref="MoeRouteArgs.Logits"/>); without bias. With <see cref="Leaves"/> they are
+    /// what <see cref="NormArgs.XLeaves"/> of as many makes the node of.
     /// </summary>
     public required TensorView Output;
+
+    /// <summary>Output features of the matrix of which <see cref="B"/> is a rank's part: with <see cref="FullK"/> it decides the order of the sum; 0: those of B.</summary>
+    public long FullN { get; init; }
+
+    /// <summary>Input features of the matrix of which <see cref="B"/> is a rank's part; 0: those of B.</summary>
+    public long FullK { get; init; }
+
+    /// <summary>
+    /// 1, 2, 4 or 8: B's k is so many leaves of the tree over <see cref="FullK"/>, and the output, BF16, is the node they make. In all there are
+    /// as many as the largest of 8, 4, 2 and 1 that divides FullK/128 (1 where 128 does not divide FullK). 0: a plain sum.
+    /// </summary>
+    public int Leaves { get; init; }
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
     public TensorView Workspace;
@@ -86,6 +99,30 @@ public static partial class Ops
         {
             contract.Matrix("output", output, m, n, DType.BFloat16, DType.Float32);
         }
+
+        CheckLeaves(contract, in args);
+    }
+
+    // Whether the parts of the product lie in the whole one as its leaves do.
+    private static void CheckLeaves(in Contract contract, in GemmArgs args)
+    {
+        var (n, k) = (args.B.N, args.B.K);
+        contract.Require(
+            (args.FullN == 0 || args.FullN >= n) && (args.FullK == 0 || args.FullK >= k)
+            && args.FullN <= int.MaxValue && args.FullK <= Contract.MaxInputs,
+            $"full_n = {args.FullN}, full_k = {args.FullK}: 0, or at least b's [{n}, {k}] and at most [{int.MaxValue}, {Contract.MaxInputs}]");
+        if (args.Leaves == 0)
+        {
+            return;
+        }
+
+        var full = args.FullK == 0 ? k : args.FullK;
+        var leaves = Contract.LeavesOf(full);
+        contract.Require(
+            args.Leaves is 1 or 2 or 4 or 8 && args.Leaves <= leaves && k * leaves == full * args.Leaves,
+            $"leaves = {args.Leaves}: 0, or the 1, 2, 4 or 8 leaves that k = {k} has of the {leaves} of full_k = {full}");
+        contract.Require(
+            args.Output.DType == DType.BFloat16 || args.Output.Rank == 3, $"output {args.Output} of a tree must be {DType.BFloat16}");
     }
 
     // All but the output.

@@ -140,6 +140,18 @@ public struct MoeCombineArgs
     /// <summary>[tokens, top_k] f32, contiguous.</summary>
     public required TensorView Weights;
 
+    /// <summary>[tokens*top_k] i32: the expert of each pair; left out: with at most one leaf.</summary>
+    public TensorView PairExperts { get; init; }
+
+    /// <summary>The first expert of the first leaf.</summary>
+    public int FirstExpert { get; init; }
+
+    /// <summary>Experts of a leaf: the pair of expert e is in leaf (e - first_expert) / leaf_experts.</summary>
+    public int LeafExperts { get; init; }
+
+    /// <summary>1, 2, 4 or 8 leaves of the tree over experts; 0: as 1, one sum.</summary>
+    public int Leaves { get; init; }
+
     /// <summary>[tokens, hidden] BF16.</summary>
     public required TensorView Output;
 }
@@ -315,7 +327,8 @@ public static partial class Ops
         contract.Matrix("output", args.Output, slots, args.Down.N, DType.BFloat16);
     }
 
-    /// <summary>output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]]; pairs without a slot add nothing.</summary>
+    /// <summary>output[t] = sum over choices c, by ascending slot, of weights[t, c] * y[pair_slots[t*top_k + c]]; pairs without a slot add nothing.</summary>
+    /// <remarks>With <see cref="MoeCombineArgs.Leaves"/> the sum is a tree over groups of neighbouring experts, every node rounded to BF16; a leaf without a pair is +0.</remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
     public static void MoeCombine(DeviceStream stream, in MoeCombineArgs args)
@@ -334,6 +347,7 @@ public static partial class Ops
         contract.Require(args.Output.Shape[0] == tokens && topK is >= 1 and <= 16, $"output {args.Output}, weights {args.Weights}: the same tokens, top_k 1..16");
         contract.Tokens("output", tokens, args.Output.Shape[1]);
         contract.Vector("pair_slots", args.PairSlots, DType.Int32, tokens * topK);
+        contract.ExpertLeaves(args.PairExperts, args.FirstExpert, args.LeafExperts, args.Leaves, tokens * topK);
         contract.Matrix("y", args.Y, tokens * topK, args.Output.Shape[1], DType.BFloat16);
     }
 }

@@ -9,11 +9,32 @@ public struct NormArgs
     /// </summary>
     public required TensorView X;
 
+    /// <summary>
+    /// 1, 2, 4 or 8 leaves of partial sums, as <see cref="GemmArgs.Leaves"/>: the segments are a multiple, so many neighbours make a leaf; or it
+    /// is a multiple of the segments, which then are nodes of the tree. 0: one sum, rounded once.
+    /// </summary>
+    public int XLeaves { get; init; }
+
+    /// <summary>2, 4 or 8 of [tokens, hidden] BF16, rows equally far apart, <see cref="X"/> the first: x is the root of the tree over them; null: it is not.</summary>
+    public IReadOnlyList<TensorView>? Nodes { get; init; }
+
     /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; left out: x is not slots.</summary>
     public TensorView PairSlots;
 
     /// <summary>[tokens, top_k] f32, contiguous; with <see cref="PairSlots"/>.</summary>
     public TensorView PairWeights;
+
+    /// <summary>[tokens*top_k] i32: the expert of each pair; left out: with at most one leaf.</summary>
+    public TensorView PairExperts { get; init; }
+
+    /// <summary>The first expert of the first leaf.</summary>
+    public int FirstExpert { get; init; }
+
+    /// <summary>Experts of a leaf: the pair of expert e is in leaf (e - first_expert) / leaf_experts.</summary>
+    public int LeafExperts { get; init; }
+
+    /// <summary>1, 2, 4 or 8 leaves of the tree over experts; 0: as 1, one sum.</summary>
+    public int Leaves { get; init; }
 
     /// <summary>[tokens, hidden] BF16, read and written; left out: none.</summary>
     public TensorView Residual;
@@ -46,6 +67,28 @@ public static partial class Ops
         stream.Device.Backend.Norm(stream, in args);
     }
 
+    private static void CheckLeaves(in Contract contract, in NormArgs args)
+    {
+        var segments = args.X.Rank == 3 ? (int)args.X.Shape[0] : 0;
+        contract.Require(
+            args.XLeaves == 0 || (args.XLeaves is 1 or 2 or 4 or 8 && segments > 0 && (segments % args.XLeaves == 0 || args.XLeaves % segments == 0)),
+            $"x_leaves = {args.XLeaves}: 0, or 1, 2, 4 or 8 that divide, or are a multiple of, the partial sums of x {args.X}");
+        contract.Require(!args.PairSlots.IsNull || (args.PairExperts.IsNull && args.Leaves == 0), "pair_experts and leaves go with pair_slots");
+        contract.ExpertLeaves(args.PairExperts, args.FirstExpert, args.LeafExperts, args.Leaves, args.PairWeights.ElementCount);
+        if (args.Nodes is null)
+        {
+            return;
+        }
+
+        contract.Require(args.Nodes.Count is 2 or 4 or 8 && args.Nodes[0] == args.X, $"{args.Nodes.Count} nodes must be 2, 4 or 8, the first of them x");
+        contract.Require(args.X.Rank == 2 && args.PairSlots.IsNull, $"nodes go without partial sums (x {args.X}) and pair_slots");
+        foreach (var node in args.Nodes)
+        {
+            contract.Matrix("node", node, args.X.Shape[0], args.X.Shape[1], DType.BFloat16);
+            contract.Require(node.Strides[0] == args.X.Strides[0], $"node {node}: rows {node.Strides[0]} apart, those of x {args.X.Strides[0]}");
+        }
+    }
+
     private static void Check(in Contract contract, in NormArgs args)
     {
         contract.Summands("x", args.X, DType.BFloat16);
@@ -58,6 +101,8 @@ public static partial class Ops
             contract.Vector("pair_slots", args.PairSlots, DType.Int32, args.PairWeights.ElementCount);
             contract.Matrix("x", args.X, args.PairWeights.ElementCount, args.X.Shape[^1], DType.BFloat16);
         }
+
+        CheckLeaves(contract, in args);
 
         var (tokens, hidden) = (args.Tokens, args.X.Shape[^1]);
         contract.Tokens("x", tokens, hidden);

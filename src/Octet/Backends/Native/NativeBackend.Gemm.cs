@@ -37,6 +37,9 @@ internal sealed partial class NativeBackend
         OutputDtype = args.Output.DType,
         OutputSegments = args.Output.Rank == 3 ? (int)args.Output.Shape[0] : 0,
         OutputSegmentStride = args.Output.Rank == 3 ? args.Output.Strides[0] : 0,
+        FullN = args.FullN,
+        FullK = args.FullK,
+        Leaves = args.Leaves,
     };
 
     [LibraryImport(Library)]
@@ -68,4 +71,8 @@ internal struct NativeGemmArgs
     public DType OutputDtype;
     public int OutputSegments;
     public long OutputSegmentStride;
+    public long FullN;
+    public long FullK;
+    public int Leaves;
+    public int Reserved;
 }

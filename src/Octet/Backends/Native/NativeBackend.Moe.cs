@@ -149,6 +149,10 @@ internal sealed partial class NativeBackend
             YStride = args.Y.Strides[0],
             OutputStride = args.Output.Strides[0],
             TopK = (int)args.Weights.Shape[1],
+            PairExperts = args.PairExperts.Address,
+            FirstExpert = args.FirstExpert,
+            LeafExperts = args.LeafExperts,
+            Leaves = args.Leaves,
         };
         Check(octet_moe_combine(in native, stream.Handle));
     }
@@ -259,4 +263,9 @@ internal struct NativeMoeCombineArgs
     public long OutputStride;
     public int TopK;
     public int Reserved;
+    public nint PairExperts;
+    public int FirstExpert;
+    public int LeafExperts;
+    public int Leaves;
+    public int Reserved2;
 }

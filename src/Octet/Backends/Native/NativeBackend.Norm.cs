@@ -5,12 +5,12 @@ namespace Octet.Backends;
 
 internal sealed partial class NativeBackend
 {
-    public override void Norm(DeviceStream stream, in NormArgs args)
+    public override unsafe void Norm(DeviceStream stream, in NormArgs args)
     {
         var native = new NativeNormArgs
         {
             StructSize = (nuint)Unsafe.SizeOf<NativeNormArgs>(),
-            X = args.X.Address,
+            X = args.Nodes is null ? args.X.Address : 0,
             Residual = args.Residual.Address,
             Weight = args.Weight.Address,
             Output = args.Output.Address,
@@ -30,7 +30,18 @@ internal sealed partial class NativeBackend
             XSegmentStride = args.X.Rank == 3 ? args.X.Strides[0] : 0,
             XSegments = args.X.Rank == 3 ? (int)args.X.Shape[0] : 0,
             TopK = args.PairWeights.IsNull ? 0 : (int)args.PairWeights.Shape[1],
+            XLeaves = args.XLeaves,
+            NodeCount = args.Nodes?.Count ?? 0,
+            PairExperts = args.PairExperts.Address,
+            FirstExpert = args.FirstExpert,
+            LeafExperts = args.LeafExperts,
+            Leaves = args.Leaves,
         };
+        for (var i = 0; i < native.NodeCount; i++)
+        {
+            native.Nodes[i] = args.Nodes![i].Address;
+        }
+
         Check(octet_norm(in native, stream.Handle));
     }
 
@@ -40,7 +51,7 @@ internal sealed partial class NativeBackend
 
 /// <summary><c>octet_norm_args</c>.</summary>
 [StructLayout(LayoutKind.Sequential)]
-internal struct NativeNormArgs
+internal unsafe struct NativeNormArgs
 {
     public nuint StructSize;
     public nint X;
@@ -63,4 +74,12 @@ internal struct NativeNormArgs
     public long XSegmentStride;
     public int XSegments;
     public int TopK;
+    public int XLeaves;
+    public int NodeCount;
+    public fixed long Nodes[8];
+    public nint PairExperts;
+    public int FirstExpert;
+    public int LeafExperts;
+    public int Leaves;
+    public int Reserved;
 }
