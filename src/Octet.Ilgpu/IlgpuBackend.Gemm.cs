@@ -35,6 +35,7 @@ public sealed unsafe partial class IlgpuBackend
             N = n,
             ColumnTiles = columnTiles,
             OutputStride = args.Output.Strides[0],
+            Leaves = Math.Max(args.Leaves, 1),
         });
     }
 
@@ -61,7 +62,10 @@ public sealed unsafe partial class IlgpuBackend
     };
 }
 
-/// <summary>output = A B^T (+ bias): a group for each tile of 16 rows by 64 columns, the tiles of a row side by side.</summary>
+/// <summary>
+/// output = A B^T (+ bias): a group for each tile of 16 rows by 64 columns, the tiles of a row side by side. Leaves of k are summed one after
+/// the other; the nodes of their tree that wait for a neighbour lie in shared memory, at most one on each level.
+/// </summary>
 internal struct GemmKernel<T> where T : unmanaged
 {
     public Product<T> Product;
@@ -69,6 +73,9 @@ internal struct GemmKernel<T> where T : unmanaged
     public ArrayView<float> Singles; // [m, n]; empty with BF16
     public ArrayView<ushort> Output; // [m, n] BF16; empty with f32
     public long M, N, ColumnTiles, OutputStride;
+    public int Leaves;               // 1, 2, 4 or 8; several: rounded to BF16
+
+    private const int WaitingLevels = 3; // of eight leaves
 
     public static void Run<TTile, TElement>(GemmKernel<T> args)
         where TTile : struct, ITile
@@ -78,6 +85,7 @@ internal struct GemmKernel<T> where T : unmanaged
         var a = SharedMemory.Allocate<float>(Tile.AElements);
         var b = SharedMemory.Allocate<float>(Tile.BElements);
         var result = SharedMemory.Allocate<float>(Tile.Results);
+        var waiting = SharedMemory.Allocate<ushort>(WaitingLevels * Tile.Results);
         var tiles = (args.M + Tile.Rows - 1) / Tile.Rows * args.ColumnTiles;
         for (long tile = Grid.IdxX; tile < tiles; tile += Grid.DimX)
         {
@@ -88,29 +96,51 @@ internal struct GemmKernel<T> where T : unmanaged
                 rows[r] = r < count ? first + r : -1;
             }
 
-            GroupWork.Sync();
-            TTile.Multiply<TElement, T>(args.Product, rows, count, column, args.N - column, a, b, result);
-            GroupWork.Sync();
-            for (var i = Group.IdxX; i < count * Tile.Columns; i += Group.DimX)
+            var length = args.Product.K / args.Leaves;
+            for (var leaf = 0; leaf < args.Leaves; leaf++)
             {
-                var (r, c) = (first + (i / Tile.Columns), column + (i % Tile.Columns));
-                if (c >= args.N)
+                GroupWork.Sync();
+                TTile.Multiply<TElement, T>(args.Product.Columns(leaf * length, length), rows, count, column, args.N - column, a, b, result);
+                GroupWork.Sync();
+                for (var i = Group.IdxX; i < count * Tile.Columns; i += Group.DimX)
                 {
-                    continue;
-                }
-
-                var value = args.Bias.Length > 0 ? result[i] + BFloat16Element.Widen(args.Bias[c]) : result[i];
-                if (args.Singles.Length > 0)
-                {
-                    args.Singles[(r * args.OutputStride) + c] = value;
-                }
-                else
-                {
-                    args.Output[(r * args.OutputStride) + c] = BFloat16Element.Narrow(value, 1f);
+                    var (r, c) = (first + (i / Tile.Columns), column + (i % Tile.Columns));
+                    if (c < args.N)
+                    {
+                        var value = leaf == 0 && args.Bias.Length > 0 ? result[i] + BFloat16Element.Widen(args.Bias[c]) : result[i];
+                        Add(args, leaf, value, waiting, i, (r * args.OutputStride) + c);
+                    }
                 }
             }
 
             GroupWork.Sync();
+        }
+    }
+
+    // A leaf's sum on its way up the tree; the last one's arrives at the root. i: of the tile, at: of the output.
+    private static void Add(GemmKernel<T> args, int leaf, float value, ArrayView<ushort> waiting, int i, long at)
+    {
+        if (args.Singles.Length > 0)
+        {
+            args.Singles[at] = value;
+            return;
+        }
+
+        var node = BFloat16Element.Narrow(value, 1f);
+        var place = i;
+        for (var rest = leaf; (rest & 1) != 0; rest >>= 1)
+        {
+            node = BFloat16Element.Narrow(BFloat16Element.Widen(waiting[place]) + BFloat16Element.Widen(node), 1f);
+            place += Tile.Results;
+        }
+
+        if (leaf + 1 < args.Leaves)
+        {
+            waiting[place] = node;
+        }
+        else
+        {
+            args.Output[at] = node;
         }
     }
 }

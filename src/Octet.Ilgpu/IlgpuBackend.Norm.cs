@@ -13,8 +13,6 @@ public sealed unsafe partial class IlgpuBackend
         {
             X = isSum ? ArrayView<ushort>.Empty : View<ushort>(args.X),
             Partials = isSum ? View<float>(args.X) : ArrayView<float>.Empty,
-            PairSlots = View<int>(args.PairSlots),
-            PairWeights = View<float>(args.PairWeights),
             Residual = View<ushort>(args.Residual),
             Weight = View<ushort>(args.Weight),
             Output = View<ushort>(args.Output),
@@ -25,15 +23,43 @@ public sealed unsafe partial class IlgpuBackend
             XStride = args.X.Strides[^2],
             SegmentStride = args.X.Strides[0],
             Segments = isSum ? args.X.Shape[0] : 0,
-            TopK = args.PairWeights.IsNull ? 0 : (int)args.PairWeights.Shape[1],
+            Leaves = isSum ? (int)Math.Min(Math.Max(args.XLeaves, 1), args.X.Shape[0]) : 1,
+            NodeCount = args.Nodes?.Count ?? 0,
+            Node1 = Node(in args, 1),
+            Node2 = Node(in args, 2),
+            Node3 = Node(in args, 3),
+            Node4 = Node(in args, 4),
+            Node5 = Node(in args, 5),
+            Node6 = Node(in args, 6),
+            Node7 = Node(in args, 7),
             ResidualStride = StrideOf(args.Residual),
             OutputStride = StrideOf(args.Output),
             CodeStride = args.Quantized?.Values.Strides[0] ?? 0,
             ScaleStride = args.Quantized?.Scales.Strides[0] ?? 0,
             Eps = args.Eps,
         };
+        if (!args.PairSlots.IsNull)
+        {
+            kernel.Sums = new()
+            {
+                Y = kernel.X,
+                PairSlots = View<int>(args.PairSlots),
+                PairExperts = View<int>(args.PairExperts),
+                Weights = View<float>(args.PairWeights),
+                Slots = args.X.Shape[0],
+                Stride = args.X.Strides[0],
+                TopK = (int)args.PairWeights.Shape[1],
+                FirstExpert = args.FirstExpert,
+                LeafExperts = args.LeafExperts,
+                Leaves = Math.Max(args.Leaves, 1),
+            };
+        }
+
         _norm.Launch(Stream(stream), kernel.Tokens, _shape.Threads, kernel);
     }
+
+    private ArrayView<ushort> Node(in NormArgs args, int node) =>
+        node < args.Nodes?.Count ? View<ushort>(args.Nodes[node]) : ArrayView<ushort>.Empty;
 }
 
 /// <summary>
@@ -42,24 +68,30 @@ public sealed unsafe partial class IlgpuBackend
 /// </summary>
 internal struct NormKernel
 {
-    public ArrayView<ushort> X;        // [tokens, hidden] BF16, or with PairSlots [tokens*top_k, hidden]; empty with Partials
+    public ArrayView<ushort> X;        // [tokens, hidden] BF16, the first of nodes, or the slots of Sums; empty with Partials
+    public ArrayView<ushort> Node1, Node2, Node3, Node4, Node5, Node6, Node7;
     public ArrayView<float> Partials;  // [segments, tokens, hidden]; empty: none
-    public ArrayView<int> PairSlots;   // [tokens*top_k]; empty: none
-    public ArrayView<float> PairWeights;
+    public SlotSums Sums;
     public ArrayView<ushort> Residual; // [tokens, hidden] BF16, written; empty: none
     public ArrayView<ushort> Weight;   // [hidden] BF16
     public ArrayView<ushort> Output;   // [tokens, hidden] BF16; empty: not wanted
     public ArrayView<byte> Codes;      // [tokens, hidden] FP8; empty: not wanted
     public ArrayView<float> Scales;    // [tokens, ceil(hidden/128)]
     public long Tokens, Hidden, Segments, SegmentStride, XStride, ResidualStride, OutputStride, CodeStride, ScaleStride;
-    public int TopK;
+    public int Leaves, NodeCount;      // leaves of the partial sums; 0 nodes: none
     public float Eps;
 
     public static void Run(NormKernel args)
     {
         var scratch = SharedMemory.Allocate<float>(IlgpuShape.MaxThreads);
+        var order = SharedMemory.Allocate<int>(SlotSums.OrderLength);
         for (long token = Grid.IdxX; token < args.Tokens; token += Grid.DimX)
         {
+            if (args.Sums.TopK > 0)
+            {
+                args.Sums.Order(token, order);
+            }
+
             // Summed block by block: what one thread adds up alone stays short.
             var sum = 0f;
             for (long block = 0; block < args.Hidden; block += Octet.Float8.Block)
@@ -68,7 +100,7 @@ internal struct NormKernel
                 var squares = 0f;
                 for (var i = block + Group.IdxX; i < end; i += Group.DimX)
                 {
-                    var h = args.Input(token, i);
+                    var h = args.Input(token, order, i);
                     if (args.Residual.Length > 0)
                     {
                         var at = (token * args.ResidualStride) + i;
@@ -90,7 +122,7 @@ internal struct NormKernel
                 var amax = 0f;
                 for (var i = block + Group.IdxX; i < end; i += Group.DimX)
                 {
-                    var y = Value(args, token, i, inverse);
+                    var y = Value(args, token, order, i, inverse);
                     amax = GroupWork.Amax(amax, y);
                     if (args.Output.Length > 0)
                     {
@@ -103,7 +135,7 @@ internal struct NormKernel
                     var scale = Float8Element.Scale(GroupWork.Largest(amax, scratch));
                     for (var i = block + Group.IdxX; i < end; i += Group.DimX)
                     {
-                        args.Codes[(token * args.CodeStride) + i] = Float8Element.Narrow(Value(args, token, i, inverse), scale);
+                        args.Codes[(token * args.CodeStride) + i] = Float8Element.Narrow(Value(args, token, order, i, inverse), scale);
                     }
 
                     if (Group.IdxX == 0)
@@ -115,36 +147,61 @@ internal struct NormKernel
         }
     }
 
-    private static float Value(NormKernel args, long token, long i, float inverse)
+    private static float Value(NormKernel args, long token, ArrayView<int> order, long i, float inverse)
     {
         var h = args.Residual.Length > 0
-            ? BFloat16Element.Widen(args.Residual[(token * args.ResidualStride) + i]) : args.Input(token, i);
+            ? BFloat16Element.Widen(args.Residual[(token * args.ResidualStride) + i]) : args.Input(token, order, i);
         return h * inverse * BFloat16Element.Widen(args.Weight[i]);
     }
 
-    /// <summary>x, rounded to BF16 where it is a sum.</summary>
-    private readonly float Input(long token, long i)
+    /// <summary>x, where it is a sum the root of its tree.</summary>
+    private readonly float Input(long token, ArrayView<int> order, long i)
     {
-        if (TopK == 0 && Segments == 0)
+        if (Sums.TopK > 0)
         {
-            return BFloat16Element.Widen(X[(token * XStride) + i]);
+            return Sums.Sum(token, order, i);
         }
 
-        var sum = 0f;
-        for (long segment = 0; segment < Segments; segment++)
+        var at = (token * XStride) + i;
+        if (Segments == 0 && NodeCount == 0)
         {
-            sum += Partials[(segment * SegmentStride) + (token * XStride) + i];
+            return BFloat16Element.Widen(X[at]);
         }
 
-        for (var choice = 0; choice < TopK; choice++)
+        var nodes = default(TreeNodes);
+        for (var node = 0; node < NodeCount; node++)
         {
-            var slot = PairSlots[(token * TopK) + choice];
-            if (slot >= 0 && slot < Tokens * TopK)
+            nodes = nodes.Add(BFloat16Element.Widen(Node(node, at)));
+        }
+
+        if (NodeCount > 0)
+        {
+            return nodes.Root(NodeCount);
+        }
+
+        for (var leaf = 0; leaf < Leaves; leaf++)
+        {
+            var sum = 0f;
+            for (var segment = leaf * (Segments / Leaves); segment < (leaf + 1) * (Segments / Leaves); segment++)
             {
-                sum += PairWeights[(token * TopK) + choice] * BFloat16Element.Widen(X[(slot * XStride) + i]);
+                sum += Partials[(segment * SegmentStride) + at];
             }
+
+            nodes = nodes.Add(sum);
         }
 
-        return BFloat16Element.Widen(BFloat16Element.Narrow(sum, 1f));
+        return nodes.Root(Leaves);
     }
+
+    private readonly ushort Node(int node, long at) => node switch
+    {
+        0 => X[at],
+        1 => Node1[at],
+        2 => Node2[at],
+        3 => Node3[at],
+        4 => Node4[at],
+        5 => Node5[at],
+        6 => Node6[at],
+        _ => Node7[at],
+    };
 }

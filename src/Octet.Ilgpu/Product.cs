@@ -10,7 +10,8 @@ internal struct Product<T> where T : unmanaged
     public ArrayView<T> B;
     public ArrayView<float> BScales; // a scale for each 128 x 128 block; empty for BF16
     public long AStride, AScaleStride, BStride, BScaleStride, K;
-    public long BFirst, BScaleFirst; // where the expert's matrix begins
+    public long AFirst, AScaleFirst; // where the leaf's columns begin
+    public long BFirst, BScaleFirst; // where the expert's matrix, or the leaf's columns begin
     public int ScaleRowOffset, ScaleColumnOffset;
 
     /// <summary>Columns from <paramref name="start"/> on that share one scale of A and one of B: BF16 is cut alike.</summary>
@@ -22,8 +23,20 @@ internal struct Product<T> where T : unmanaged
         return (int)(length < K - start ? length : K - start);
     }
 
+    /// <summary>The product of some of the columns: whole blocks of 128.</summary>
+    public readonly Product<T> Columns(long first, long count)
+    {
+        var part = this;
+        part.AFirst += first;
+        part.AScaleFirst += first / Octet.Float8.Block;
+        part.BFirst += first;
+        part.BScaleFirst += first / Octet.Float8.Block;
+        part.K = count;
+        return part;
+    }
+
     public readonly float AScale(long row, long start) =>
-        AScales.Length == 0 ? 1f : AScales[(row * AScaleStride) + (start / Octet.Float8.Block)];
+        AScales.Length == 0 ? 1f : AScales[AScaleFirst + (row * AScaleStride) + (start / Octet.Float8.Block)];
 
     public readonly float BScale(long column, long start) =>
         BScales.Length == 0
@@ -117,7 +130,7 @@ internal readonly struct SharedTile : ITile
                     var (r, k) = (i / Step, step + (i % Step));
                     var source = rows[r];
                     a[(r * Stride) + (i % Step)] = source >= 0 && k < length
-                        ? TElement.Widen(product.A[(source * product.AStride) + start + k]) : 0f;
+                        ? TElement.Widen(product.A[product.AFirst + (source * product.AStride) + start + k]) : 0f;
                 }
 
                 for (var i = Group.IdxX; i < Tile.Columns * Step; i += Threads)
@@ -227,7 +240,7 @@ internal readonly struct SerialTile : ITile
             {
                 for (var k = 0; k < length && rows[r] >= 0; k++)
                 {
-                    a[(r * Octet.Float8.Block) + k] = TElement.Widen(product.A[(rows[r] * product.AStride) + start + k]);
+                    a[(r * Octet.Float8.Block) + k] = TElement.Widen(product.A[product.AFirst + (rows[r] * product.AStride) + start + k]);
                 }
             }
 

@@ -110,11 +110,11 @@ internal static class ShapeTable
     private static IEnumerable<Shape> Projections(long m, Split split) =>
     [
         Gemm($"qkv {split.Name}", m, split.Qkv, Hidden),
-        Gemm($"o {split.Name}", m, Hidden, split.Queries * HeadDim),
+        Gemm($"o {split.Name}", m, Hidden, split.Queries * HeadDim, fullK: QueryHeads * HeadDim),
     ];
 
-    private static Shape Gemm(string name, long m, long n, long k, bool bfloat16 = false) =>
-        new("gemm", $"{name} m={m} n={n} k={k}", [Step.Gemm(m, n, k, bfloat16)]);
+    private static Shape Gemm(string name, long m, long n, long k, bool bfloat16 = false, long fullK = 0) =>
+        new("gemm", $"{name} m={m} n={n} k={k}", [Step.Gemm(m, n, k, bfloat16, fullK)]);
 
     private static IEnumerable<Shape> Moe(long tokens, Split split)
     {
@@ -141,7 +141,7 @@ internal static class ShapeTable
         "decode_layer", $"{split.Name} batch {batch} context {DecodeContext}",
         [
             Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden), AttentionSteps.Rope(batch, split.Queries, split.Keys),
-            AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.GemmAndNorm(batch, Hidden, split.Queries * HeadDim, output: true),
+            AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.GemmAndNorm(batch, Hidden, split.Queries * HeadDim, QueryHeads * HeadDim, output: true),
             Step.RouterAndRoute(batch, Hidden, split.LocalExperts), .. MoeSteps(batch, split).Skip(1).SkipLast(1),
         ]);
 }

@@ -16,12 +16,12 @@ internal sealed record Step(
 {
     private const int ScaleBlock = 128, SmallestTile = 16, TopK = 8, Experts = 128;
 
-    /// <summary>output[m, n] = a[m, k] b[n, k]^T.</summary>
-    public static Step Gemm(long m, long n, long k, bool bfloat16 = false) => new(
+    /// <summary>output[m, n] = a[m, k] b[n, k]^T. fullK: of the matrix of which b has columns, whose sum is a tree; 0: a plain sum.</summary>
+    public static Step Gemm(long m, long n, long k, bool bfloat16 = false, long fullK = 0) => new(
         "gemm",
         plan =>
         {
-            var args = NewGemm(plan, m, n, k, bfloat16);
+            var args = NewGemm(plan, m, n, k, bfloat16, fullK);
             var workspace = Ops.GemmWorkspace(plan.Device, args);
             Ops.Gemm(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
@@ -29,16 +29,16 @@ internal sealed record Step(
         2.0 * m * n * k, GemmBytes(m, n, k, bfloat16), kernel => GemmMacs(kernel, m, n, k));
 
     /// <summary>A product and the norm behind it, which adds up the product's partial sums where it is split.</summary>
-    public static Step GemmAndNorm(long m, long n, long k, bool output)
+    public static Step GemmAndNorm(long m, long n, long k, long fullK, bool output)
     {
         var segments = 0L; // planning tells
         return new(
             "gemm",
             plan =>
             {
-                var sums = GemmForNext(plan, NewGemm(plan, m, n, k, bfloat16: false), out segments);
+                var sums = GemmForNext(plan, NewGemm(plan, m, n, k, bfloat16: false, fullK), out segments);
                 var norm = Norm(m, n, output);
-                Norm(plan, m, n, output, sums);
+                Norm(plan, m, n, output, sums, leaves: LeavesHeld(k, fullK));
                 return sums.SizeInBytes + (long)norm.HbmBytes - 2 * m * n;
             },
             2.0 * m * n * k, GemmBytes(m, n, k, bfloat16: false), kernel => GemmMacs(kernel, m, n, k),
@@ -144,6 +144,9 @@ internal sealed record Step(
                 Y = plan.New(DType.BFloat16, tokens * TopK, hidden),
                 PairSlots = plan.Numbers(s => s, tokens * TopK),
                 Weights = plan.New(DType.Float32, tokens, TopK),
+                PairExperts = plan.Numbers(p => 37 * p % Experts, tokens, TopK),
+                LeafExperts = Experts / SumTree.LeavesOfExperts(Experts),
+                Leaves = LeavesHeld(local),
                 Output = plan.New(DType.BFloat16, tokens, hidden),
             });
             return 0;
@@ -153,7 +156,7 @@ internal sealed record Step(
     /// <summary>Residual add, RMSNorm and quantisation; before the router also the BF16 output. Of plain rows, or of the weighted sums of slots.</summary>
     public static Step Norm(long tokens, long hidden, bool output, int slotsOf = 0) => new(
         "norm",
-        plan => Norm(plan, tokens, hidden, output, plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden), slotsOf > 0),
+        plan => Norm(plan, tokens, hidden, output, plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden), slotsOf),
         0, ((output ? 7.0 : 5.0) * tokens + 2 * (slotsOf > 0 ? LocalPairs(tokens, slotsOf) : tokens)) * hidden,
         Turns: l => LoopTurns.Norm(l.Kernel, hidden, segments: 0));
 
@@ -167,7 +170,7 @@ internal sealed record Step(
         },
         0, 3.0 * rows * columns);
 
-    private static GemmArgs NewGemm(OpSession plan, long m, long n, long k, bool bfloat16)
+    private static GemmArgs NewGemm(OpSession plan, long m, long n, long k, bool bfloat16, long fullK = 0)
     {
         var a = bfloat16 ? new QuantizedTensor(plan.New(DType.BFloat16, m, k), default) : plan.Quantized(m, k);
         return new()
@@ -175,9 +178,16 @@ internal sealed record Step(
             A = a.Values,
             AScales = a.Scales,
             B = bfloat16 ? new Weight { Values = plan.New(DType.BFloat16, n, k) } : plan.Weight(n, k),
+            FullK = fullK,
+            Leaves = fullK == 0 ? 0 : LeavesHeld(k, fullK),
             Output = plan.New(bfloat16 ? DType.Float32 : DType.BFloat16, m, n),
         };
     }
+
+    // Leaves of a product's or of the experts' tree that a rank has.
+    private static int LeavesHeld(long k, long fullK) => (int)(SumTree.LeavesOfProduct(fullK) * k / fullK);
+
+    private static int LeavesHeld(int local) => Math.Max(SumTree.LeavesOfExperts(Experts) * local / Experts, 1);
 
     // Partial sums where the product is split, else the product.
     private static TensorView GemmForNext(OpSession plan, GemmArgs args, out long segments)
@@ -214,13 +224,17 @@ internal sealed record Step(
         return workspace;
     }
 
-    private static long Norm(OpSession plan, long tokens, long hidden, bool output, TensorView x, bool slots = false)
+    private static long Norm(OpSession plan, long tokens, long hidden, bool output, TensorView x, int slotsOf = 0, int leaves = 0)
     {
         Ops.Norm(plan.Stream, new()
         {
             X = x,
-            PairSlots = slots ? plan.Numbers(s => s, tokens * TopK) : default,
-            PairWeights = slots ? plan.New(DType.Float32, tokens, TopK) : default,
+            XLeaves = x.Rank == 3 ? leaves : 0,
+            PairSlots = slotsOf > 0 ? plan.Numbers(s => s, tokens * TopK) : default,
+            PairWeights = slotsOf > 0 ? plan.New(DType.Float32, tokens, TopK) : default,
+            PairExperts = slotsOf > 0 ? plan.Numbers(p => 37 * p % Experts, tokens, TopK) : default,
+            LeafExperts = Experts / SumTree.LeavesOfExperts(Experts),
+            Leaves = slotsOf > 0 ? LeavesHeld(slotsOf) : 0,
             Residual = plan.New(DType.BFloat16, tokens, hidden),
             Weight = plan.New(DType.BFloat16, hidden),
             Eps = 1e-6f,

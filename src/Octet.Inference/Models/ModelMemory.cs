@@ -83,12 +83,14 @@ internal static class ModelMemory
             Values = Lying(device.Float8, shape),
             Scales = Lying(DType.Float32, [.. shape[..^2], Blocks(shape[^2]), Blocks(shape[^1])]),
         };
-        long Gemm(TensorView a, TensorView scales, Weight b, TensorView output) => Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output });
+        long Gemm(TensorView a, TensorView scales, Weight b, TensorView output, int leaves = 0) =>
+            Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output, Leaves = leaves });
         long Quantized(QuantizedTensor a, Weight b, TensorView output) => Gemm(a.Values, a.Scales, b, output);
+        long Tree(QuantizedTensor a, Weight b, TensorView output) => Gemm(a.Values, a.Scales, b, output, SumTree.LeavesOfProduct(b.K));
 
         var (tokens, rows) = (step.Residual.Shape[0], step.Logits.Shape[0]);
         long hidden = config.HiddenSize;
-        var projection = Quantized(step.AttentionQuantized, Matrix(hidden, step.AttentionQuantized.Values.Shape[1]), step.Delta);
+        var projection = Tree(step.AttentionQuantized, Matrix(hidden, step.AttentionQuantized.Values.Shape[1]), step.Delta);
         var router = config.ExpertCount == 0
             ? 0
             : Gemm(step.Normed, default, new() { Values = Lying(DType.BFloat16, config.ExpertCount, hidden) }, step.RouterLogits);
@@ -112,7 +114,7 @@ internal static class ModelMemory
         var sums = Math.Max(projection, router);
         if (step.DenseGate.Shape[1] is > 0 and var dense)
         {
-            var down = Quantized(step.DenseQuantized, Matrix(hidden, dense), step.Delta);
+            var down = Tree(step.DenseQuantized, Matrix(hidden, dense), step.Delta);
             scratch.Add(Quantized(step.NormedQuantized, Matrix(dense, hidden), step.DenseGate));
             scratch.Add(down);
             sums = Math.Max(sums, down);

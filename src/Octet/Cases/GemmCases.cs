@@ -4,12 +4,14 @@ namespace Octet.Cases;
 internal static class GemmCases
 {
     private const double BFloat16Tolerance = 1e-5;
+    private const double TreeTolerance = 2e-5; // against a sum that rounds nothing: the roundings of eight leaves' tree come to 6e-6
     private const double Float32Tolerance = 1e-7; // NVIDIA's FP8 matrix unit keeps some 14 bits of a partial sum: (2^-13)^2
 
     private static readonly int[] Tails = [1, 17, 127, 129];
     private static readonly int[] AlignedOffsets = [16, 64, 112];
     private static readonly int[] OddOffsets = [1, 100, 127];
     private static readonly int[] RowOffsets = [1, 64, 127];
+    private static readonly int[] RankCounts = [1, 2, 4, 8];
 
     public static IEnumerable<Case> All =>
     [
@@ -51,6 +53,34 @@ internal static class GemmCases
         PartialSums("regular partial sums", 3, 128, 4096, bf16: true),
         PartialSums("regular partial sums", 17, 512, 1024, bf16: false),
         PartialSums("tail partial sums", 5, 132, 1100, bf16: false),
+        Tree("regular tree", 16, 64, 1024),
+        Tree("regular tree", 5, 64, 1024, bf16: true),
+        Tree("regular tree bias", 64, 128, 512, bias: true),
+        Tree("regular tree bias", 3, 48, 2048, bf16: true, bias: true),
+        Tree("tail tree", 17, 33, 256),
+        Tree("tail tree bias", 129, 65, 1024, bias: true),
+        Tree("tail tree of one leaf", 5, 20, 384),
+        Tree("tail tree of one leaf", 5, 20, 200, bias: true),
+        Tree("tail tree odd strides", 5, 33, 512, padding: 3),
+        Tree("corner tree no tokens", 0, 64, 1024),
+        Tree("corner tree from the middle of a scale block", 5, 64, 512, columnOffset: 64),
+        Tree("corner tree in 128 x 128 tiles", 100, 38_912, 256),
+        Rows("corner a row's bits whatever m, a tree", 192, 1024, bf16: false, isTree: true),
+        Rows("corner a row's bits whatever m, a tree bf16", 192, 1024, bf16: true, isTree: true),
+        Rows("corner a row's bits whatever m, a tree in 128 x 128 tiles", 38_912, 256, bf16: false, isTree: true),
+        Ranks("corner the bits of 1, 2, 4 and 8 ranks", 3, 80, 2048),
+        Ranks("corner the bits of 1, 2, 4 and 8 ranks", 70, 80, 1024),
+        Ranks("corner the bits of 1, 2, 4 and 8 ranks", 17, 48, 1024, bf16: true),
+        Ranks("corner the bits of 1, 2 and 4 ranks", 130, 200, 1536),
+        Ranks("corner the bits of 1 and 2 ranks in 128 x 128 tiles", 100, 38_912, 256) with { Tier = CaseTier.Full },
+        Columns("corner the columns of a rank", 5, 512, 2048),
+        Columns("corner the columns of a rank", 70, 512, 1024),
+        Columns("corner the columns of a rank", 17, 512, 1024, bf16: true),
+        TreePartialSums("regular partial sums of a tree", 3, 128, 4096, bf16: false),
+        TreePartialSums("regular partial sums of a tree", 17, 512, 8192, bf16: true),
+        TreePartialSums("tail partial sums of a tree", 5, 132, 2304, bf16: false),
+        Tree("model O", 16, 512, 8192),
+        Ranks("model O, 128 of its columns", 1, 128, 8192),
         Gemm("model QKV TP8", 1, 1280, 4096),
         Gemm("model QKV TP8", 16, 1280, 4096),
         Gemm("model O TP8", 16, 512, 1024, f32: true),
@@ -103,6 +133,183 @@ internal static class GemmCases
         };
     }
 
+    // The tree of all leaves, on one device; rows of a and b `padding` elements longer than the op uses.
+    private static Case Tree(
+        string name, int m, int n, int k, bool bf16 = false, bool bias = false, int padding = 0, int columnOffset = 0) =>
+        new("gemm", $"{name} m{m} n{n} k{k}{(columnOffset == 0 ? "" : $" from {columnOffset}")}{(bf16 ? " bf16" : "")}", context =>
+        {
+            var (a, aScales, aValues) = Tokens(context, m, k, padding, bf16);
+            var (b, bValues) = Weights(context, n, k, padding, bf16, columnOffset: columnOffset);
+            var biasValues = bias ? context.NormalBFloat16(n) : new BFloat16[n];
+            var leaves = SumTree.LeavesOfProduct(k);
+            var args = new GemmArgs
+            {
+                A = a,
+                AScales = aScales,
+                B = b,
+                Bias = bias ? context.Input(biasValues, n) : default,
+                Leaves = leaves,
+                Output = context.Output(DType.BFloat16, m, n),
+            };
+            args = args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+            return new CaseBody(() => Ops.Gemm(context.Stream, args), () =>
+            {
+                var actual = context.Values(args.Output);
+                var sample = Sample(context, m, n);
+                context.Compare(
+                    "output", [.. sample.Select(at => actual[at.Row * n + at.Column])],
+                    [.. sample.Select(at => TreeReference(aValues, bValues, at, k + padding, k, leaves, biasValues[at.Column]))], BFloat16Tolerance);
+            });
+        })
+        {
+            Flops = 2.0 * m * n * k,
+            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + 2.0 * m * n,
+        };
+
+    // Ranks that share k end at the bits of one device, within the tree's roundings of the sum itself.
+    private static Case Ranks(string name, int m, int n, int k, bool bf16 = false) => new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
+    {
+        var (a, aScales, aValues) = Tokens(context, m, k, 0, bf16);
+        var (b, bValues) = Weights(context, n, k, 0, bf16);
+        var bias = context.NormalBFloat16(n);
+        var biasInput = context.Input(bias, n);
+        var leaves = SumTree.LeavesOfProduct(k);
+        int[] counts = [.. RankCounts.Where(ranks => ranks <= leaves)];
+        GemmArgs Shard(int rank, int ranks)
+        {
+            // A rank has scales of its own.
+            var columns = k / ranks;
+            TensorView Scales(TensorView all) => all.IsNull ? default : context.Input(
+                context.Values(all).Where((_, i) => i % Blocks(k) * ranks / Blocks(k) == rank).Select(scale => (float)scale).ToArray(),
+                all.Shape[0], Blocks(columns));
+            var args = new GemmArgs
+            {
+                A = a.Slice(1, rank * columns, columns),
+                AScales = Scales(aScales),
+                B = b with { Values = b.Values.Slice(1, rank * columns, columns), Scales = Scales(b.Scales) },
+                Bias = rank == 0 ? biasInput : default,
+                FullN = n,
+                FullK = k,
+                Leaves = leaves / ranks,
+                Output = context.Output(DType.BFloat16, m, n),
+            };
+            return args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+        }
+
+        GemmArgs[][] groups = [.. counts.Select(ranks => Enumerable.Range(0, ranks).Select(rank => Shard(rank, ranks)).ToArray())];
+        void Launch()
+        {
+            foreach (var args in groups.SelectMany(group => group))
+            {
+                Ops.Gemm(context.Stream, args);
+            }
+        }
+
+        return new CaseBody(Launch, () =>
+        {
+            var whole = context.Values(groups[0][0].Output);
+            var sample = Sample(context, m, n);
+            context.Compare(
+                "output", [.. sample.Select(at => whole[at.Row * n + at.Column])],
+                [.. sample.Select(at => Reference(aValues, bValues, at, k, k) + bias[at.Column])], TreeTolerance);
+            foreach (var group in groups[1..])
+            {
+                double[][] nodes = [.. group.Select(args => context.Values(args.Output))];
+                context.Equal<double>($"{group.Length} ranks", Roots(nodes), whole);
+            }
+        });
+    });
+
+    // A rank's rows of the weight, where k is whole: the bits of the whole product's columns.
+    private static Case Columns(string name, int m, int n, int k, bool bf16 = false) => new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
+    {
+        const int Ranks = 4;
+        var (a, aScales, _) = Tokens(context, m, k, 0, bf16);
+        var (b, _) = Weights(context, n, k, 0, bf16);
+        var whole = new GemmArgs { A = a, AScales = aScales, B = b, Output = context.Output(DType.BFloat16, m, n) };
+        whole = whole with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, whole)) };
+        var count = n / Ranks;
+        GemmArgs[] shards =
+        [
+            .. Enumerable.Range(0, Ranks).Select(rank =>
+            {
+                var args = whole with
+                {
+                    B = b with { Values = b.Values.Slice(0, rank * count, count), Scales = b.Scales.IsNull ? default : b.Scales.Slice(0, rank * count / Float8.Block, count / Float8.Block) },
+                    FullN = n,
+                    FullK = k,
+                    Output = context.Output(DType.BFloat16, m, count),
+                };
+                return args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+            }),
+        ];
+        void Launch()
+        {
+            Ops.Gemm(context.Stream, whole);
+            foreach (var args in shards)
+            {
+                Ops.Gemm(context.Stream, args);
+            }
+        }
+
+        return new CaseBody(Launch, () =>
+        {
+            var expected = context.Values(whole.Output);
+            for (var rank = 0; rank < Ranks; rank++)
+            {
+                context.Equal<double>(
+                    $"rank {rank}", context.Values(shards[rank].Output), [.. expected.Where((_, i) => i % n / count == rank)]);
+            }
+        });
+    });
+
+    // What a product with leaves leaves to the next op ends at the product's own bits. A device that leaves none is held to the product alone.
+    private static Case TreePartialSums(string name, int m, int n, int k, bool bf16) =>
+        new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
+        {
+            var (a, aScales, aValues) = Tokens(context, m, k, 0, bf16);
+            var (b, bValues) = Weights(context, n, k, 0, bf16);
+            var leaves = SumTree.LeavesOfProduct(k);
+            var whole = new GemmArgs { A = a, AScales = aScales, B = b, Leaves = leaves, Output = context.Output(DType.BFloat16, m, n) };
+            whole = whole with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, whole)) };
+            var segments = Ops.GemmSegments(context.Device, whole);
+            var parts = context.Output(DType.Float32, segments, m, n);
+            void Launch()
+            {
+                Ops.Gemm(context.Stream, whole);
+                if (segments > 0)
+                {
+                    Ops.Gemm(context.Stream, whole with { Output = parts, Workspace = default });
+                }
+            }
+
+            return new CaseBody(Launch, () =>
+            {
+                var product = context.Values(whole.Output);
+                context.Compare(
+                    "output", product,
+                    [.. Enumerable.Range(0, m * n).Select(i => TreeReference(aValues, bValues, (i / n, i % n), k, k, leaves, 0))], BFloat16Tolerance);
+                if (segments > 0)
+                {
+                    var values = context.Values(parts);
+                    var nodes = Math.Min(leaves, segments);
+                    context.Equal<double>("roots of the parts", Roots([.. values.Chunk(m * n).Chunk(segments / nodes).Select(Sum)]), product);
+                }
+            });
+        })
+        {
+            Flops = 2.0 * m * n * k,
+            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + 2.0 * m * n,
+        };
+
+    // f32 rows added in order.
+    private static double[] Sum(double[][] rows) =>
+        [.. Enumerable.Range(0, rows[0].Length).Select(i => (double)rows.Aggregate(0f, (sum, row) => sum + (float)row[i]))];
+
+    // The tree over [leaves][elements], each rounded first.
+    private static double[] Roots(double[][] leaves) =>
+        [.. Enumerable.Range(0, leaves[0].Length).Select(i => (double)SumTree.Root([.. leaves.Select(leaf => (BFloat16)(float)leaf[i])]))];
+
     // Added in order, the partial sums are the bits of the product itself. A device that leaves none is held to the product alone.
     private static Case PartialSums(string name, int m, int n, int k, bool bf16) =>
         new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
@@ -154,6 +361,24 @@ internal static class GemmCases
         return sum;
     }
 
+    // The same as a tree over leaves, every node rounded to BF16; the bias is the first leaf's.
+    private static double TreeReference(double[] a, double[] b, (int Row, int Column) at, int stride, int k, int leaves, double bias)
+    {
+        var nodes = new BFloat16[leaves];
+        for (var leaf = 0; leaf < leaves; leaf++)
+        {
+            var sum = leaf == 0 ? bias : 0;
+            for (var i = leaf * (k / leaves); i < (leaf + 1) * (k / leaves); i++)
+            {
+                sum += a[(long)at.Row * stride + i] * b[(long)at.Column * stride + i];
+            }
+
+            nodes[leaf] = (BFloat16)(float)sum;
+        }
+
+        return SumTree.Root(nodes);
+    }
+
     // Every element of a small output, 16,384 of a large one.
     private static (int Row, int Column)[] Sample(CaseContext context, int m, int n)
     {
@@ -197,7 +422,7 @@ internal static class GemmCases
     private static int Blocks(int elements) => (elements + Float8.Block - 1) / Float8.Block;
 
     // The same rows in batches of several sizes, so in several tiles, split over K or not: the bits must agree.
-    private static Case Rows(string name, int n, int k, bool bf16) => new("gemm", $"{name} n{n} k{k}", context =>
+    private static Case Rows(string name, int n, int k, bool bf16, bool isTree = false) => new("gemm", $"{name} n{n} k{k}", context =>
     {
         int[] sizes = n > 1000 ? [100, 3] : [1, 16, 17, 64, 65, 130];
         var (a, aScales, _) = Tokens(context, sizes.Max(), k, 0, bf16);
@@ -209,7 +434,8 @@ internal static class GemmCases
                 A = a.Slice(0, 0, m),
                 AScales = aScales.IsNull ? default : aScales.Slice(0, 0, m),
                 B = b,
-                Output = context.Output(DType.Float32, m, n),
+                Leaves = isTree ? SumTree.LeavesOfProduct(k) : 0,
+                Output = context.Output(isTree ? DType.BFloat16 : DType.Float32, m, n),
             };
             return args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
         }).ToArray();

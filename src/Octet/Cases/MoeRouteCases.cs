@@ -5,8 +5,10 @@ internal static class MoeRouteCases
 {
     private const double WeightTolerance = 1e-10; // exp and a few roundings in f32: calc_diff is the square of the relative error
     private const double OutputTolerance = 1e-5; // BF16 rounding alone is 1e-6
+    private const double TreeTolerance = 2e-5; // against a sum that rounds nothing: the roundings of eight leaves' tree come to 6e-6
 
     private static readonly int[] Tails = [1, 17, 127, 129];
+    private static readonly int[] RankCounts = [1, 2, 4, 8];
 
     public static IEnumerable<Case> All => [.. Routes, .. Scores, .. Sorts, .. Combines];
 
@@ -136,6 +138,19 @@ internal static class MoeRouteCases
         Combine("corner NaN and infinity", 6, 2, 64, edit: y => (y[3], y[200]) = ((BFloat16)float.NaN, (BFloat16)float.PositiveInfinity)),
         Combine("corner no tokens", 0, 8, 128),
         Combine("corner many tokens", 16_384, 2, 8),
+        Combine("regular tree", 16, 8, 256, leaves: 8),
+        Combine("regular tree rows 8 apart", 5, 4, 256, padding: 8, leaves: 4),
+        Combine("regular tree of two leaves", 5, 4, 256, leaves: 2),
+        Combine("regular one leaf", 5, 4, 256, leaves: 1),
+        .. from size in Tails select Combine("tail tree hidden", 5, 3, size, padding: 1, leaves: 8),
+        Combine("corner tree, one choice", 7, 1, 64, leaves: 8),
+        Combine("corner tree, the most choices", 7, 16, 64, leaves: 8),
+        Combine("corner tree, half of the experts are elsewhere", 40, 8, 128, present: 0.5, leaves: 4),
+        Combine("corner tree, all experts are elsewhere", 10, 8, 128, present: 0, leaves: 8),
+        Combine("corner tree, NaN and infinity", 6, 2, 64, edit: y => (y[3], y[200]) = ((BFloat16)float.NaN, (BFloat16)float.PositiveInfinity), leaves: 8),
+        Combine("corner tree, no tokens", 0, 8, 128, leaves: 8),
+        CombineRanks("corner the bits of 1, 2, 4 and 8 ranks", 9, 200),
+        Combine("model hidden 4096, a tree", 17, 8, 4096, leaves: 8),
         Combine("model hidden 4096", 17, 8, 4096),
         Combine("model hidden 4096", 4096, 8, 4096) with { Tier = CaseTier.Full },
     ];
@@ -306,9 +321,10 @@ internal static class MoeRouteCases
     };
 
     private static Case Combine(
-        string name, int tokens, int topK, int hidden, int padding = 0, double present = 1, Action<BFloat16[]>? edit = null) =>
+        string name, int tokens, int topK, int hidden, int padding = 0, double present = 1, Action<BFloat16[]>? edit = null, int leaves = 0) =>
         new("moe_combine", $"{name} {tokens} x {topK}, {hidden}", context =>
     {
+        const int FirstExpert = 16, LeafExperts = 5;
         var (slots, stride) = (tokens * topK, hidden + padding);
         var y = context.NormalBFloat16((long)slots * hidden);
         edit?.Invoke(y);
@@ -316,31 +332,98 @@ internal static class MoeRouteCases
         var pairSlots = Enumerable.Range(0, slots).ToArray();
         context.Random.Shuffle(pairSlots);
         pairSlots = Array.ConvertAll(pairSlots, slot => context.Random.NextDouble() < present ? slot : -1);
+        var experts = Array.ConvertAll(pairSlots, slot => slot < 0 ? 0 : FirstExpert + context.Random.Next(Math.Max(leaves, 1) * LeafExperts));
         var wide = context.InOut(new BFloat16[tokens * stride], tokens, stride);
         var args = new MoeCombineArgs
         {
             Y = context.Input(Rows.Widen(y, hidden, stride), slots, stride).Slice(1, 0, hidden),
             PairSlots = context.Input(pairSlots, slots),
             Weights = context.Input(weights, tokens, topK),
+            PairExperts = leaves == 0 ? default : context.Input(experts, tokens, topK),
+            FirstExpert = FirstExpert,
+            LeafExperts = LeafExperts,
+            Leaves = leaves,
             Output = wide.Slice(1, 0, hidden),
         };
         return new CaseBody(() => Ops.MoeCombine(context.Stream, args), () =>
         {
-            var expected = new double[tokens * hidden];
+            var sums = new double[Math.Max(leaves, 1), tokens * hidden];
             for (var pair = 0; pair < slots; pair++)
             {
                 for (var column = 0; column < hidden && pairSlots[pair] >= 0; column++)
                 {
-                    expected[pair / topK * hidden + column] += (double)weights[pair] * y[pairSlots[pair] * hidden + column];
+                    sums[(experts[pair] - FirstExpert) / LeafExperts * Math.Min(leaves, 1), pair / topK * hidden + column] +=
+                        (double)weights[pair] * y[pairSlots[pair] * hidden + column];
                 }
             }
 
+            double[] expected = [.. Enumerable.Range(0, tokens * hidden).Select(i => leaves <= 1
+                ? sums[0, i] : SumTree.Root([.. Enumerable.Range(0, leaves).Select(leaf => (BFloat16)(float)sums[leaf, i])]))];
             context.Compare("output", wide, Rows.Widen(expected, hidden, stride), OutputTolerance);
         });
     })
     {
         Bytes = 2.0 * tokens * hidden * (topK + 1),
     };
+
+    // Ranks that share the experts end at the bits of one device, within the tree's roundings of the sum itself.
+    private static Case CombineRanks(string name, int tokens, int hidden) => new("moe_combine", $"{name} {tokens} x {hidden}", context =>
+    {
+        const int Experts = 32, Leaves = SumTree.MaxLeaves;
+        var ids = WorkloadList.Route(context.Random, tokens, Experts);
+        var y = context.NormalBFloat16((long)ids.Length * hidden);
+        var sorted = ExpertSlots.Of(ids, 0, Experts);
+        var topK = ids.Length / tokens;
+        var (experts, weights) = (context.Input(ids, tokens, topK), context.Input(context.Normal(ids.Length), tokens, topK));
+        MoeCombineArgs Shard(int rank, int ranks)
+        {
+            // Its slots are those of the whole, counted from its first expert's.
+            var first = sorted.Offsets[Experts / ranks * rank];
+            var (local, own) = (ExpertSlots.Of(ids, Experts / ranks * rank, Experts / ranks), new BFloat16[y.Length]);
+            y.AsSpan(first * hidden, local.Offsets[^1] * hidden).CopyTo(own);
+            return new()
+            {
+                Y = context.Input(own, ids.Length, hidden),
+                PairSlots = context.Input(local.PairSlots, ids.Length),
+                Weights = weights,
+                PairExperts = experts,
+                FirstExpert = Experts / ranks * rank,
+                LeafExperts = Experts / Leaves,
+                Leaves = Leaves / ranks,
+                Output = context.Output(DType.BFloat16, tokens, hidden),
+            };
+        }
+
+        MoeCombineArgs[][] groups = [.. RankCounts.Select(ranks => Enumerable.Range(0, ranks).Select(rank => Shard(rank, ranks)).ToArray())];
+        void Launch()
+        {
+            foreach (var args in groups.SelectMany(group => group))
+            {
+                Ops.MoeCombine(context.Stream, args);
+            }
+        }
+
+        return new CaseBody(Launch, () =>
+        {
+            var exact = new double[tokens * hidden];
+            var factors = context.Values(weights);
+            for (var i = 0; i < ids.Length * hidden; i++)
+            {
+                var (pair, column) = (i / hidden, i % hidden);
+                exact[pair / topK * hidden + column] += factors[pair] * y[sorted.PairSlots[pair] * hidden + column];
+            }
+
+            var whole = context.Values(groups[0][0].Output);
+            context.Compare("output", whole, exact, TreeTolerance);
+            foreach (var group in groups[1..])
+            {
+                double[][] nodes = [.. group.Select(args => context.Values(args.Output))];
+                context.Equal<double>(
+                    $"{group.Length} ranks",
+                    [.. Enumerable.Range(0, whole.Length).Select(i => (double)SumTree.Root([.. nodes.Select(node => (BFloat16)(float)node[i])]))], whole);
+            }
+        });
+    });
 }
 
 /// <summary>The slots of an expert-sorted batch: what moe_sort gives.</summary>

@@ -19,7 +19,7 @@ internal static class WorkloadList
     public static IReadOnlyList<Workload> All { get; } =
     [
         .. Tokens.Select(m => Gemm("QKV", m, (QHeads + 2 * KvHeads) * HeadDim, Hidden)),
-        .. Tokens.Select(m => Gemm("O", m, Hidden, QHeads * HeadDim)),
+        .. Tokens.Select(m => Gemm("O", m, Hidden, QHeads * HeadDim, isTree: true)),
         .. Tokens.Select(m => Gemm("router", m, Experts, Hidden, bf16: true)),
         Gemm("LM head, an eighth of it", 1, Vocabulary / 8, Hidden, bf16: true),
         Gemm("LM head, an eighth of it", 8, Vocabulary / 8, Hidden, bf16: true),
@@ -30,8 +30,8 @@ internal static class WorkloadList
         .. new[] { 1, 64 }.SelectMany(Small),
     ];
 
-    /// <summary>C = A B^T of FP8 blocks to BF16, or of BF16 to f32.</summary>
-    public static Workload Gemm(string name, int m, int n, int k, bool bf16 = false)
+    /// <summary>C = A B^T of FP8 blocks to BF16, also as the tree that ranks would share, or of BF16 to f32.</summary>
+    public static Workload Gemm(string name, int m, int n, int k, bool bf16 = false, bool isTree = false)
     {
         var bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + (double)m * n * (bf16 ? 4 : 2);
         return new Workload("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", 2.0 * m * n * k, bytes, context =>
@@ -44,6 +44,7 @@ internal static class WorkloadList
                     A = bf16 ? context.BFloat16s(m, k) : a.Values,
                     AScales = a.Scales,
                     B = bf16 ? new Weight { Values = context.BFloat16s(n, k) } : context.Weight(n, k),
+                    Leaves = isTree ? SumTree.LeavesOfProduct(k) : 0,
                     Output = context.Create(bf16 ? DType.Float32 : DType.BFloat16, m, n),
                 };
                 return args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
@@ -196,7 +197,9 @@ internal static class WorkloadList
             var args = new MoeCombineArgs
             {
                 Y = context.BFloat16s(tokens * TopK, Hidden), PairSlots = context.From<int>([.. Enumerable.Range(0, tokens * TopK)], tokens * TopK),
-                Weights = context.Scales(tokens, TopK), Output = context.Create(DType.BFloat16, tokens, Hidden),
+                Weights = context.Scales(tokens, TopK), PairExperts = context.From<int>(Route(context.Random, tokens, Experts), tokens, TopK),
+                LeafExperts = Experts / SumTree.LeavesOfExperts(Experts), Leaves = SumTree.LeavesOfExperts(Experts),
+                Output = context.Create(DType.BFloat16, tokens, Hidden),
             };
             return () => Ops.MoeCombine(context.Stream, args);
         });

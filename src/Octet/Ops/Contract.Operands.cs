@@ -159,17 +159,10 @@ internal readonly ref partial struct Contract
         Require(tensor.Address % Alignment == 0, $"{name}[{rank}] {tensor} begins at {tensor.Address:x}, must be aligned to {Alignment} bytes");
     }
 
-    /// <summary>Leaves of the tree over k: the largest of 8, 4, 2 and 1 that divides k/128; 1 where 128 does not divide k.</summary>
-    public static int LeavesOf(long k)
-    {
-        var blocks = k / Octet.Float8.Block;
-        return k == 0 || k % Octet.Float8.Block != 0 ? 1 : (int)Math.Min(8, blocks & -blocks);
-    }
-
     /// <summary>The leaves of a sum over experts, with the expert of each pair.</summary>
     public void ExpertLeaves(in TensorView pairExperts, int firstExpert, int leafExperts, int leaves, long pairs)
     {
-        Require(leaves is 0 or 1 or 2 or 4 or 8, $"leaves = {leaves} must be 0, 1, 2, 4 or 8");
+        Require(leaves == 0 || SumTree.IsLeafCount(leaves), $"leaves = {leaves} must be 0, 1, 2, 4 or 8");
         if (!pairExperts.IsNull)
         {
             Vector("pair_experts", pairExperts, DType.Int32, pairs);

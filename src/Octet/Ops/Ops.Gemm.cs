@@ -117,9 +117,9 @@ public static partial class Ops
         }
 
         var full = args.FullK == 0 ? k : args.FullK;
-        var leaves = Contract.LeavesOf(full);
+        var leaves = SumTree.LeavesOfProduct(full);
         contract.Require(
-            args.Leaves is 1 or 2 or 4 or 8 && args.Leaves <= leaves && k * leaves == full * args.Leaves,
+            SumTree.IsLeafCount(args.Leaves) && args.Leaves <= leaves && k * leaves == full * args.Leaves,
             $"leaves = {args.Leaves}: 0, or the 1, 2, 4 or 8 leaves that k = {k} has of the {leaves} of full_k = {full}");
         contract.Require(
             args.Output.DType == DType.BFloat16 || args.Output.Rank == 3, $"output {args.Output} of a tree must be {DType.BFloat16}");

@@ -71,7 +71,7 @@ public static partial class Ops
     {
         var segments = args.X.Rank == 3 ? (int)args.X.Shape[0] : 0;
         contract.Require(
-            args.XLeaves == 0 || (args.XLeaves is 1 or 2 or 4 or 8 && segments > 0 && (segments % args.XLeaves == 0 || args.XLeaves % segments == 0)),
+            args.XLeaves == 0 || (SumTree.IsLeafCount(args.XLeaves) && segments > 0 && (segments % args.XLeaves == 0 || args.XLeaves % segments == 0)),
             $"x_leaves = {args.XLeaves}: 0, or 1, 2, 4 or 8 that divide, or are a multiple of, the partial sums of x {args.X}");
         contract.Require(!args.PairSlots.IsNull || (args.PairExperts.IsNull && args.Leaves == 0), "pair_experts and leaves go with pair_slots");
         contract.ExpertLeaves(args.PairExperts, args.FirstExpert, args.LeafExperts, args.Leaves, args.PairWeights.ElementCount);
@@ -82,8 +82,9 @@ public static partial class Ops
 
         contract.Require(args.Nodes.Count is 2 or 4 or 8 && args.Nodes[0] == args.X, $"{args.Nodes.Count} nodes must be 2, 4 or 8, the first of them x");
         contract.Require(args.X.Rank == 2 && args.PairSlots.IsNull, $"nodes go without partial sums (x {args.X}) and pair_slots");
-        foreach (var node in args.Nodes)
+        for (var i = 0; i < args.Nodes.Count; i++)
         {
+            var node = args.Nodes[i];
             contract.Matrix("node", node, args.X.Shape[0], args.X.Shape[1], DType.BFloat16);
             contract.Require(node.Strides[0] == args.X.Strides[0], $"node {node}: rows {node.Strides[0]} apart, those of x {args.X.Strides[0]}");
         }

@@ -89,7 +89,7 @@ internal sealed class Attention
             ReadPrompts(step, cache, scale);
         }
 
-        return new(_output.RunForNext(step, buffers.AttentionQuantized, buffers.Delta));
+        return new(_output.RunForNext(step, buffers.AttentionQuantized, buffers.Delta), _output.Leaves);
     }
 
     private static void Continue(ForwardStep step, KvCache cache, float scale)

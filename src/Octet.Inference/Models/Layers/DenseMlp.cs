@@ -38,6 +38,6 @@ internal sealed class DenseMlp : IMlp
         _up.Run(step, buffers.NormedQuantized, buffers.DenseUp);
         var product = buffers.DenseQuantized;
         Ops.Activation(step.Stream, new() { Gate = buffers.DenseGate, Up = buffers.DenseUp, Output = product.Values, Scales = product.Scales });
-        return new(_down.RunForNext(step, product, buffers.Delta));
+        return new(_down.RunForNext(step, product, buffers.Delta), _down.Leaves);
     }
 }

@@ -26,6 +26,7 @@ internal sealed class Experts : IMlp
     private readonly SafeTensor? _scoreBiasSource;
     private readonly ExpertTensors _sources;
     private readonly int _first;
+    private readonly int _leaves;
     private Weight _router = null!;
     private Weight _gate = null!;
     private Weight _up = null!;
@@ -47,6 +48,7 @@ internal sealed class Experts : IMlp
         var all = ExpertTensors.Take(tensors, config, $"{prefix}experts.", names);
         _sources = new(columns.Of(shard.Of(all.Gate)), columns.Of(shard.Of(all.Up)), rows.Of(shard.Of(all.Down)));
         _first = (int)shard.Of(config.ExpertCount).First;
+        _leaves = shard.LeavesOf(SumTree.LeavesOfExperts(config.ExpertCount));
     }
 
     public bool ReadsPlain => true;
@@ -102,6 +104,11 @@ internal sealed class Experts : IMlp
             Output = buffers.Down,
         };
         Ops.MoeDown(step.Stream, down with { Workspace = step.Workspace.Take(step.Device.Backend.MoeDownWorkspace(in down)) });
-        return new(buffers.Down, AreSlots: true);
+        return new(buffers.Down, _leaves)
+        {
+            AreSlots = true,
+            FirstExpert = _first,
+            LeafExperts = _config.ExpertCount / SumTree.LeavesOfExperts(_config.ExpertCount),
+        };
     }
 }

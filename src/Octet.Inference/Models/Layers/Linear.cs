@@ -8,6 +8,8 @@ namespace Octet.Inference.Models.Layers;
 /// </summary>
 internal sealed class Linear
 {
+    private readonly long _fullN;
+    private readonly long _fullK;
     private readonly MatrixSource[] _sources;
     private readonly (SafeTensor Tensor, long First, long Count)[] _biasSources;
     private Weight[] _weights = [];
@@ -21,9 +23,14 @@ internal sealed class Linear
     public Linear(LayerSource source, long k, bool hasBias, params (string Name, long N, ShardSpec Shard)[] parts)
     {
         var tensors = source.Tensors;
+        (_fullN, _fullK) = (parts.Sum(part => part.N), k);
+        Leaves = parts is [var only] ? only.Shard.LeavesOf(SumTree.LeavesOfProduct(k)) : 0;
         _sources = [.. parts.Select(part => part.Shard.Of(tensors.TakeProjection(part.Name, part.N, k)))];
         _biasSources = hasBias ? [.. parts.SelectMany(part => BiasOf(tensors.TakePlain($"{part.Name}.bias", part.N), part.Shard))] : [];
     }
+
+    /// <summary>Leaves of the tree over the input features that are here, where these are divided; 0: the sum is plain.</summary>
+    public int Leaves { get; }
 
     /// <summary>Brings it to the device.</summary>
     public void Load(WeightLoader loader)
@@ -64,6 +71,9 @@ internal sealed class Linear
         AScales = x.Scales,
         B = _weights[part],
         Bias = _biases[part],
+        FullN = _fullN,
+        FullK = _fullK,
+        Leaves = Leaves,
         Output = output,
     };
 

@@ -6,8 +6,18 @@ namespace Octet.Inference.Models.Layers;
 /// <param name="Values">
 /// [tokens, hidden] BF16, or [segments, tokens, hidden] f32: partial sums; or [tokens * top_k, hidden] BF16: slots of experts. No tensor: nothing.
 /// </param>
-/// <param name="AreSlots">Whether they are slots, to be combined by the step's routing.</param>
-internal readonly record struct SublayerOutput(TensorView Values, bool AreSlots = false);
+/// <param name="Leaves">Leaves of its sum's tree that are here: in the partial sums, or in the slots; 0: the sum is no tree.</param>
+internal readonly record struct SublayerOutput(TensorView Values, int Leaves = 0)
+{
+    /// <summary>Whether they are slots, to be combined by the step's routing.</summary>
+    public bool AreSlots { get; init; }
+
+    /// <summary>The first expert that has slots here.</summary>
+    public int FirstExpert { get; init; }
+
+    /// <summary>Experts whose slots make a leaf.</summary>
+    public int LeafExperts { get; init; }
+}
 
 /// <summary>RMSNorm of the residual stream, which first takes up what the sublayer before gave.</summary>
 /// <param name="source">Where from.</param>
@@ -32,8 +42,13 @@ internal sealed class Norm(LayerSource source, string name)
         Ops.Norm(step.Stream, new()
         {
             X = sum.Values.IsNull ? buffers.Residual : sum.Values,
+            XLeaves = sum.Values.Rank == 3 ? sum.Leaves : 0,
             PairSlots = sum.AreSlots ? buffers.PairSlots : default,
             PairWeights = sum.AreSlots ? buffers.ExpertWeights : default,
+            PairExperts = sum.AreSlots ? buffers.ExpertIds : default,
+            FirstExpert = sum.FirstExpert,
+            LeafExperts = sum.LeafExperts,
+            Leaves = sum.AreSlots ? sum.Leaves : 0,
             Residual = sum.Values.IsNull ? default : buffers.Residual,
             Weight = _weight,
             Eps = _epsilon,

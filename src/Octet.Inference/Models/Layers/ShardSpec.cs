@@ -49,6 +49,12 @@ internal readonly record struct ShardSpec(ShardKind Kind, int Part = 0, int Part
         return (first * Unit, Math.Min(end * Unit, total) - (first * Unit));
     }
 
+    /// <summary>
+    /// How many leaves this part has of a sum's tree of so many (<see cref="SumTree"/>); 0: the sum is no tree, for it is not over what is
+    /// divided, or there are more parts than leaves.
+    /// </summary>
+    public int LeavesOf(int all) => Kind is ShardKind.Row or ShardKind.Expert && all % Parts == 0 ? all / Parts : 0;
+
     /// <summary>This part of a matrix.</summary>
     public MatrixSource Of(MatrixSource matrix)
     {

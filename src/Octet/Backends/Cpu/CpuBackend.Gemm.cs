@@ -16,14 +16,16 @@ internal sealed unsafe partial class CpuBackend
             columns /= 2;
         }
 
+        var product = Product(args.A, args.AScales, args.B);
+        product.Leaves = args.Leaves;
+        product.Bias = Pointer<BFloat16>(args.Bias);
         var task = new GemmTask
         {
-            Product = Product(args.A, args.AScales, args.B),
+            Product = product,
             M = m,
             N = n,
             Columns = columns,
             ColumnBlocks = (n + columns - 1) / columns,
-            Bias = Pointer<BFloat16>(args.Bias),
             Output = Pointer<byte>(args.Output),
             OutputStride = args.Output.Strides[0],
             OutputIsFloat32 = args.Output.DType == DType.Float32,
@@ -55,7 +57,6 @@ internal sealed unsafe partial class CpuBackend
         public CpuProduct Product;
         public long M, N, ColumnBlocks, OutputStride;
         public int Columns;
-        public BFloat16* Bias;
         public byte* Output;
         public bool OutputIsFloat32;
 
@@ -79,11 +80,6 @@ internal sealed unsafe partial class CpuBackend
             {
                 var begin = ((first + r) * OutputStride) + column;
                 var row = result + (r * CpuKernels.BlockColumns);
-                for (var c = 0; Bias is not null && c < columns; c++)
-                {
-                    row[c] += Bias[column + c];
-                }
-
                 if (OutputIsFloat32)
                 {
                     new Span<float>(row, columns).CopyTo(new((float*)Output + begin, columns));

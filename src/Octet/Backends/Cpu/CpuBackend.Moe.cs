@@ -81,40 +81,27 @@ internal sealed unsafe partial class CpuBackend
     {
         var task = new CombineTask
         {
-            Y = Pointer<BFloat16>(args.Y),
-            PairSlots = Pointer<int>(args.PairSlots),
-            Weights = Pointer<float>(args.Weights),
+            Sums = new()
+            {
+                Y = Pointer<BFloat16>(args.Y),
+                PairSlots = Pointer<int>(args.PairSlots),
+                PairExperts = Pointer<int>(args.PairExperts),
+                Weights = Pointer<float>(args.Weights),
+                Slots = args.Y.Shape[0],
+                Hidden = args.Output.Shape[1],
+                YStride = args.Y.Strides[0],
+                TopK = (int)args.Weights.Shape[1],
+                FirstExpert = args.FirstExpert,
+                LeafExperts = args.LeafExperts,
+                Leaves = Math.Max(args.Leaves, 1),
+            },
             Output = Pointer<BFloat16>(args.Output),
-            Slots = args.Y.Shape[0],
-            Hidden = args.Output.Shape[1],
-            YStride = args.Y.Strides[0],
             OutputStride = args.Output.Strides[0],
-            TopK = (int)args.Weights.Shape[1],
         };
-        threads.For(args.Output.Shape[0], args.Output.ElementCount * task.TopK, task);
+        threads.For(args.Output.Shape[0], args.Output.ElementCount * task.Sums.TopK, task);
     }
 
     private static int LocalExpert(int id, int first, int local) => id >= first && id < first + local ? id - first : -1;
-
-    /// <summary>sum += weights[c] * y[pairSlots[c]] over a token's choices in order; one outside the slots adds nothing.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddSlots(
-        BFloat16* y, long stride, int* pairSlots, float* weights, int topK, long slots, long hidden, float* sum)
-    {
-        for (var c = 0; c < topK; c++)
-        {
-            if (pairSlots[c] < 0 || pairSlots[c] >= slots)
-            {
-                continue;
-            }
-
-            var row = y + (pairSlots[c] * stride);
-            for (long i = 0; i < hidden; i++)
-            {
-                sum[i] += weights[c] * row[i];
-            }
-        }
-    }
 
     /// <summary>One token.</summary>
     private struct RouteTask : ICpuTask
@@ -199,19 +186,16 @@ internal sealed unsafe partial class CpuBackend
     /// <summary>One token.</summary>
     private struct CombineTask : ICpuTask
     {
-        public BFloat16* Y, Output;
-        public int* PairSlots;
-        public float* Weights;
-        public long Slots, Hidden, YStride, OutputStride;
-        public int TopK;
+        public CpuSlotSums Sums;
+        public BFloat16* Output;
+        public long OutputStride;
 
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
-            var sum = worker.Scratch(Hidden);
-            new Span<float>(sum, checked((int)Hidden)).Clear();
-            AddSlots(Y, YStride, PairSlots + (index * TopK), Weights + (index * TopK), TopK, Slots, Hidden, sum);
-            Round(sum, Hidden, Output + (index * OutputStride));
+            var sum = worker.Scratch(Sums.Leaves * Sums.Hidden);
+            Sums.Load(index, sum);
+            Round(sum, Sums.Hidden, Output + (index * OutputStride));
         }
     }
 }

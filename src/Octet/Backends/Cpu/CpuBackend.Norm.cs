@@ -10,8 +10,6 @@ internal sealed unsafe partial class CpuBackend
         {
             X = Pointer<BFloat16>(args.X.Rank == 2 ? args.X : default),
             Partials = Pointer<float>(args.X.Rank == 3 ? args.X : default),
-            PairSlots = Pointer<int>(args.PairSlots),
-            PairWeights = Pointer<float>(args.PairWeights),
             Residual = Pointer<BFloat16>(args.Residual),
             Weight = Pointer<BFloat16>(args.Weight),
             Output = Pointer<BFloat16>(args.Output),
@@ -22,7 +20,7 @@ internal sealed unsafe partial class CpuBackend
             XStride = args.X.Strides[^2],
             XSegmentStride = args.X.Strides[0],
             Segments = args.X.Shape[0],
-            TopK = args.PairWeights.IsNull ? 0 : (int)args.PairWeights.Shape[1],
+            XLeaves = args.X.Rank == 3 ? (int)Math.Min(Math.Max(args.XLeaves, 1), args.X.Shape[0]) : args.Nodes?.Count ?? Math.Max(args.Leaves, 1),
             ResidualStride = StrideOf(args.Residual),
             OutputStride = StrideOf(args.Output),
             QuantizedStride = args.Quantized?.Values.Strides[0] ?? 0,
@@ -30,6 +28,29 @@ internal sealed unsafe partial class CpuBackend
             Eps = args.Eps,
             Float8 = Properties.Float8,
         };
+        for (var node = 0; node < args.Nodes?.Count; node++)
+        {
+            task.Nodes[node] = args.Nodes[node].Address;
+        }
+
+        if (!args.PairSlots.IsNull)
+        {
+            task.Sums = new()
+            {
+                Y = task.X,
+                PairSlots = Pointer<int>(args.PairSlots),
+                PairExperts = Pointer<int>(args.PairExperts),
+                Weights = Pointer<float>(args.PairWeights),
+                Slots = args.X.Shape[0],
+                Hidden = task.Hidden,
+                YStride = task.XStride,
+                TopK = (int)args.PairWeights.Shape[1],
+                FirstExpert = args.FirstExpert,
+                LeafExperts = args.LeafExperts,
+                Leaves = task.XLeaves,
+            };
+        }
+
         threads.For(task.Tokens, args.X.ElementCount * 8, task);
     }
 
@@ -52,9 +73,10 @@ internal sealed unsafe partial class CpuBackend
         public BFloat16* X, Residual, Weight, Output;
         public byte* Quantized;
         public float* Scales;
-        public float* Partials, PairWeights;
-        public int* PairSlots;
-        public int TopK;
+        public float* Partials;
+        public CpuSlotSums Sums;
+        public fixed long Nodes[SumTree.MaxLeaves];
+        public int XLeaves;
         public long Tokens, Hidden, Segments, XSegmentStride, XStride, ResidualStride, OutputStride, QuantizedStride, ScaleStride;
         public float Eps;
         public DType Float8;
@@ -62,7 +84,7 @@ internal sealed unsafe partial class CpuBackend
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Run(long index, CpuWorker worker)
         {
-            var h = worker.Scratch(Hidden);
+            var h = worker.Scratch(Hidden * XLeaves);
             var residual = Residual is null ? null : Residual + (index * ResidualStride);
             Load(index, h);
             if (residual is not null)
@@ -93,34 +115,47 @@ internal sealed unsafe partial class CpuBackend
             }
         }
 
-        // x of a token, rounded to BF16 where it is a sum.
+        // x of a token, where it is a sum the root of its tree. x: [leaves, hidden], of which the first row is asked for.
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void Load(long token, float* x)
         {
-            if (Partials is null && PairSlots is null)
+            if (Sums.PairSlots is not null)
+            {
+                Sums.Load(token, x);
+                return;
+            }
+
+            if (Partials is not null)
+            {
+                new Span<float>(x, checked((int)(Hidden * XLeaves))).Clear();
+                for (long segment = 0; segment < Segments; segment++)
+                {
+                    Add(Partials + (segment * XSegmentStride) + (token * XStride), Hidden, x + (segment / (Segments / XLeaves) * Hidden));
+                }
+
+                CpuTree.Root(x, Hidden, XLeaves, Hidden, x);
+                return;
+            }
+
+            if (Nodes[0] == 0)
             {
                 Widen(X + (token * XStride), Hidden, x);
                 return;
             }
 
-            new Span<float>(x, checked((int)Hidden)).Clear();
-            for (long segment = 0; Partials is not null && segment < Segments; segment++)
+            for (var node = 0; node < XLeaves; node++)
             {
-                var part = Partials + (segment * XSegmentStride) + (token * XStride);
-                for (long i = 0; i < Hidden; i++)
-                {
-                    x[i] += part[i];
-                }
+                Widen((BFloat16*)Nodes[node] + (token * XStride), Hidden, x + (node * Hidden));
             }
 
-            if (PairSlots is not null)
-            {
-                AddSlots(X, XStride, PairSlots + (token * TopK), PairWeights + (token * TopK), TopK, Tokens * TopK, Hidden, x);
-            }
+            CpuTree.Root(x, Hidden, XLeaves, Hidden, x);
+        }
 
-            for (long i = 0; i < Hidden; i++)
+        private static void Add(float* part, long length, float* sum)
+        {
+            for (long i = 0; i < length; i++)
             {
-                x[i] = (float)(BFloat16)x[i];
+                sum[i] += part[i];
             }
         }
     }

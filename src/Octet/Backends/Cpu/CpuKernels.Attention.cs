@@ -209,7 +209,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
         var lanes = stackalloc float[Totals];
         new Span<float>(lanes, Totals).Clear();
-        TLanes.AddTo(lanes, TLanes.Add(even, odd));
+        TLanes.AddTo(lanes, lanes, TLanes.Add(even, odd));
         return !float.IsNaN(Fold(lanes));
     }
 

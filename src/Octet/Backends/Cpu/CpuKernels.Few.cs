@@ -31,47 +31,43 @@ internal sealed unsafe partial class CpuKernels<TLanes>
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MultiplyFew<TCodes>(
-        in CpuProduct product, float* a, int count, double* units, long firstColumn, int columns, float* totals, float* result)
+        in CpuProduct product, float* a, int count, double* units, long firstColumn, int columns, float* totals, float* sums)
         where TCodes : struct, ICodes
     {
         const int TileSize = FewColumns * FewRows * Totals; // [eight rows][column][row][total]
+        var (leaves, leafLength) = (Math.Max(product.Leaves, 1), product.LeafLength);
+        var zeros = stackalloc float[2 * FewRows * Totals];
+        new Span<float>(zeros, 2 * FewRows * Totals).Clear();
         for (var column = 0; column < columns; column += FewColumns)
         {
             var width = Math.Min(FewColumns, columns - column);
-            for (var tile = 0; tile * FewRows < count; tile++)
+            for (long leaf = 0, start = 0; leaf < leaves; leaf++)
             {
-                for (var c = 0; c < width; c++)
+                for (long length; start < (leaf + 1) * leafLength; start += length)
                 {
-                    new Span<float>(totals + (tile * TileSize) + (c * FewRows * Totals), Math.Min(FewRows, count - (tile * FewRows)) * Totals).Clear();
+                    length = Math.Min(ChunkLength, ((leaf + 1) * leafLength) - start);
+                    for (var r = 0; r < count; r += FewRows)
+                    {
+                        AddFew<TCodes>(
+                            in product, a + (r * product.K) + (start * Interleaved(count - r)), Math.Min(FewRows, count - r), firstColumn + column, width,
+                            start, length, start == leaf * leafLength ? zeros : null, totals + (r / FewRows * TileSize));
+                    }
                 }
-            }
 
-            for (long start = 0; start < product.K; start += ChunkLength)
-            {
-                var length = Math.Min(ChunkLength, product.K - start);
-                for (var r = 0; r < count; r += FewRows)
+                for (var r = 0; r < count; r++)
                 {
-                    AddFew<TCodes>(
-                        in product, a + (r * product.K) + (start * Interleaved(count - r)), Math.Min(FewRows, count - r), firstColumn + column, width,
-                        start, length, totals + (r / FewRows * TileSize));
-                }
-            }
-
-            for (var r = 0; r < count; r++)
-            {
-                for (var c = 0; c < width; c++)
-                {
-                    var sum = Fold(totals + (r / FewRows * TileSize) + (((c * FewRows) + (r % FewRows)) * Totals));
-                    result[(r * BlockColumns) + column + c] = (float)(sum * units[r]);
+                    Fold(
+                        totals + (r / FewRows * TileSize) + (r % FewRows * Totals), FewRows * Totals, width, units[(leaf * PanelRows) + r],
+                        sums + (leaf * LeafStride) + (r * BlockColumns) + column);
                 }
             }
         }
     }
 
-    /// <summary>totals += A times some rows of B over a chunk of K.</summary>
+    /// <summary>totals += A times some rows of B over a chunk of K; with <paramref name="zeros"/> these are what was before.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddFew<TCodes>(
-        in CpuProduct product, float* a, int count, long firstColumn, int width, long start, long length, float* totals)
+        in CpuProduct product, float* a, int count, long firstColumn, int width, long start, long length, float* zeros, float* totals)
         where TCodes : struct, ICodes
     {
         var bStride = product.BStride * TCodes.Size;
@@ -84,9 +80,10 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             var codes = product.B + ((firstColumn + c) * bStride) + (start * TCodes.Size);
             var next = start + length < product.K ? length * TCodes.Size : (FewColumns * bStride) - (start * TCodes.Size);
             var sums = totals + (c * FewRows * Totals);
+            var from = zeros is null ? sums : zeros;
             var hasNaN = step == 1
-                ? AddRows<TCodes, One>(count, a, codes, 0, length, next, sums)
-                : AddRows<TCodes, Two>(count, a, codes, second * bStride, length, next, sums);
+                ? AddRows<TCodes, One>(count, a, codes, 0, length, next, from, sums)
+                : AddRows<TCodes, Two>(count, a, codes, second * bStride, length, next, from, sums);
             for (var s = 0; hasNaN && s <= second; s++)
             {
                 if (HasNaN<TCodes>(codes + (s * bStride), length))
@@ -98,27 +95,28 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     private static bool AddRows<TCodes, TColumns>(
-        int count, float* a, byte* b, long bStride, long length, long prefetch, float* totals)
+        int count, float* a, byte* b, long bStride, long length, long prefetch, float* from, float* totals)
         where TCodes : struct, ICodes
         where TColumns : struct, IRows => count switch
         {
-            1 => AddColumns<TCodes, One, TColumns>(a, b, bStride, length, prefetch, totals),
-            2 => AddColumns<TCodes, Two, TColumns>(a, b, bStride, length, prefetch, totals),
-            <= 4 => AddColumns<TCodes, Four, TColumns>(a, b, bStride, length, prefetch, totals),
-            <= 6 => AddColumns<TCodes, Six, TColumns>(a, b, bStride, length, prefetch, totals),
-            _ => AddColumns<TCodes, Eight, TColumns>(a, b, bStride, length, prefetch, totals),
+            1 => AddColumns<TCodes, One, TColumns>(a, b, bStride, length, prefetch, from, totals),
+            2 => AddColumns<TCodes, Two, TColumns>(a, b, bStride, length, prefetch, from, totals),
+            <= 4 => AddColumns<TCodes, Four, TColumns>(a, b, bStride, length, prefetch, from, totals),
+            <= 6 => AddColumns<TCodes, Six, TColumns>(a, b, bStride, length, prefetch, from, totals),
+            _ => AddColumns<TCodes, Eight, TColumns>(a, b, bStride, length, prefetch, from, totals),
         };
 
-    /// <summary>totals += rows of A times one or two rows of B; whether one of the elements of B is NaN, which the sums do not say.</summary>
+    /// <summary>totals = what they were before and rows of A times one or two rows of B; whether one of the elements of B is NaN, which the sums do not say.</summary>
     /// <param name="a">[length / lanes, Count, lanes], in groups; those behind the last row are anything.</param>
     /// <param name="b">The first row's codes.</param>
     /// <param name="bStride">To the second's, in bytes.</param>
     /// <param name="length">Whole groups.</param>
     /// <param name="prefetch">Where the codes lie that will be needed soon, from those at hand.</param>
+    /// <param name="from">[2, FewRows, Totals] before.</param>
     /// <param name="totals">[2, FewRows, Totals].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool AddColumns<TCodes, TRows, TColumns>(
-        float* a, byte* b, long bStride, long length, long prefetch, float* totals)
+        float* a, byte* b, long bStride, long length, long prefetch, float* from, float* totals)
         where TCodes : struct, ICodes
         where TRows : struct, IRows
         where TColumns : struct, IRows
@@ -169,10 +167,12 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                 }
             }
 
-            AddTo<TRows>(totals + (lane % Totals), s0, s1, s2, s3, s4, s5, s6, s7);
+            var total = totals + (lane % Totals);
+            var before = lane < Totals ? from + lane : total;
+            AddTo<TRows>(total, before, s0, s1, s2, s3, s4, s5, s6, s7);
             if (TColumns.Count > 1)
             {
-                AddTo<TRows>(totals + (lane % Totals) + (FewRows * Totals), t0, t1, t2, t3, t4, t5, t6, t7);
+                AddTo<TRows>(total + (FewRows * Totals), before + (FewRows * Totals), t0, t1, t2, t3, t4, t5, t6, t7);
             }
         }
 
@@ -180,31 +180,31 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddTo<TRows>(float* total, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5, TLanes s6, TLanes s7)
+    private static void AddTo<TRows>(float* total, float* from, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5, TLanes s6, TLanes s7)
         where TRows : struct, IRows
     {
-        TLanes.AddTo(total, s0);
+        TLanes.AddTo(total, from, s0);
         if (TRows.Count > 1)
         {
-            TLanes.AddTo(total + Totals, s1);
+            TLanes.AddTo(total + Totals, from + Totals, s1);
         }
 
         if (TRows.Count > 2)
         {
-            TLanes.AddTo(total + (2 * Totals), s2);
-            TLanes.AddTo(total + (3 * Totals), s3);
+            TLanes.AddTo(total + (2 * Totals), from + (2 * Totals), s2);
+            TLanes.AddTo(total + (3 * Totals), from + (3 * Totals), s3);
         }
 
         if (TRows.Count > 4)
         {
-            TLanes.AddTo(total + (4 * Totals), s4);
-            TLanes.AddTo(total + (5 * Totals), s5);
+            TLanes.AddTo(total + (4 * Totals), from + (4 * Totals), s4);
+            TLanes.AddTo(total + (5 * Totals), from + (5 * Totals), s5);
         }
 
         if (TRows.Count > 6)
         {
-            TLanes.AddTo(total + (6 * Totals), s6);
-            TLanes.AddTo(total + (7 * Totals), s7);
+            TLanes.AddTo(total + (6 * Totals), from + (6 * Totals), s6);
+            TLanes.AddTo(total + (7 * Totals), from + (7 * Totals), s7);
         }
     }
 

@@ -1,12 +1,14 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Octet.Backends;
 
 /// <summary>
 /// The inner loops for one vector width. Every product is a dot of two rows: sixteen lanes share its columns (<see cref="ICodes"/>
 /// says how), 512 columns are one sum in each lane, those sums are added to eight totals in order, and these are folded once at the end.
-/// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it.
+/// The order is the same for one row and for many, so a row's bits do not depend on the rows beside it. A leaf is such a sum by itself:
+/// it has the bits of a product of its columns alone.
 /// </summary>
 /// <remarks>
 /// NOTE: all of it is compiled with all optimisations at its first call. A model's first tokens would else run in code that
@@ -37,6 +39,12 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
 
     private static int TileTotals => TileRows * TileColumns * Totals;
 
+    // Totals of a panel of rows and a block of columns, in whole tiles.
+    private static long MostTotals => (long)(PanelRows + TileRows) * (BlockColumns + TileColumns) * Totals;
+
+    // Singles between the sums of two leaves: not a power of two, which would put all of them into one set of a cache.
+    private const long LeafStride = (PanelRows * BlockColumns) + Lanes;
+
     private static int TileColumns
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -64,20 +72,27 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         CpuWorker worker, in CpuProduct product, long* rows, int count, long panel, long firstColumn, int columns, float* result)
         where TCodes : struct, ICodes
     {
+        if (product.K == 0)
+        {
+            new Span<float>(result, count * BlockColumns).Clear();
+            AddBias(in product, firstColumn, count, columns, result);
+            return;
+        }
+
         if (count == 0)
         {
             return;
         }
 
-        // Rows lie interleaved, as many as are used side by side: [tile of rows][step][row][lane].
+        // Rows lie interleaved, as many as are used side by side: [tile of rows][step][row][lane]. Of several leaves the sums lie behind all.
+        var leaves = Math.Max(product.Leaves, 1);
         var padded = Padded<TCodes>(product.K);
         var isFew = padded == product.K && count <= MostFewRows;
         var a = worker.Scratch(
-            ((PanelRows + FewRows + 1) * padded) + (2 * PanelRows) + (WideColumns * ChunkLength) +
-            ((long)(PanelRows + TileRows) * (BlockColumns + TileColumns) * Totals));
+            ((PanelRows + FewRows + 1) * padded) + (2 * leaves * PanelRows) + (WideColumns * ChunkLength) + MostTotals + (leaves * LeafStride));
         var row = a + ((PanelRows + FewRows) * padded);
         var units = (double*)(row + padded);
-        var wide = (float*)(units + PanelRows);
+        var wide = (float*)(units + (leaves * PanelRows));
         for (int done = 0, width; done < columns; done += width)
         {
             // The columns that share a row of scales share the rows of A that have them in.
@@ -90,82 +105,106 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                 {
                     var first = isFew ? r / FewRows * FewRows : r / TileRows * TileRows;
                     var step = Lanes * (isFew ? Interleaved(count - first) : TileRows);
-                    units[r] = WidenRow<TCodes>(in product, rows[r], column, row, a + (first * padded) + ((r - first) * Lanes), step);
+                    WidenRow<TCodes>(in product, rows[r], column, row, a + (first * padded) + ((r - first) * Lanes), step, units + r);
                 }
 
                 worker.Panel = (panel, scales);
             }
 
+            var sums = leaves > 1 ? wide + (WideColumns * ChunkLength) + MostTotals : result + done;
             if (!isFew)
             {
-                MultiplyMany<TCodes>(in product, a, padded, count, units, column, width, wide, result + done);
+                MultiplyMany<TCodes>(in product, a, padded, count, units, column, width, wide, sums);
             }
             else if (count > 1)
             {
-                MultiplyFew<TCodes>(in product, a, count, units, column, width, wide, result + done);
+                MultiplyFew<TCodes>(in product, a, count, units, column, width, wide, sums);
             }
             else
             {
-                MultiplyOne<TCodes>(in product, a, *units, column, width, result + done);
+                MultiplyOne<TCodes>(in product, a, units, column, width, sums);
+            }
+
+            AddBias(in product, column, count, width, sums);
+            for (var r = 0; leaves > 1 && r < count; r++)
+            {
+                CpuTree.Root(sums + (r * BlockColumns), LeafStride, leaves, width, result + (r * BlockColumns) + done);
+            }
+        }
+    }
+
+    private static void AddBias(in CpuProduct product, long firstColumn, int count, int columns, float* sums)
+    {
+        for (var r = 0; product.Bias is not null && r < count; r++)
+        {
+            for (var c = 0; c < columns; c++)
+            {
+                sums[(r * BlockColumns) + c] += product.Bias[firstColumn + c];
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MultiplyMany<TCodes>(
-        in CpuProduct product, float* a, long stride, int count, double* units, long firstColumn, int columns, float* wide, float* result)
+        in CpuProduct product, float* a, long stride, int count, double* units, long firstColumn, int columns, float* wide, float* sums)
         where TCodes : struct, ICodes
     {
         // A chunk of the rows is used for all columns while it is cached. The totals of a tile lie together,
-        // [column tile, row tile][row, column][total]. NOTE: a column beyond the last is what lies there from an earlier tile: finite or
-        // not, nobody reads its totals.
+        // [column tile, row tile][row, column][total], but for a leaf's last chunk: those are folded at once. NOTE: a column beyond the
+        // last is what lies there from an earlier tile: finite or not, nobody reads its totals.
         var totals = wide + (WideColumns * ChunkLength);
+        var zeros = stackalloc float[TileTotals];
+        var last = stackalloc float[TileTotals];
+        new Span<float>(zeros, TileTotals).Clear();
         var rowTiles = (count + TileRows - 1) / TileRows;
-        new Span<float>(totals, (columns + TileColumns - 1) / TileColumns * rowTiles * TileTotals).Clear();
-        for (long start = 0; start < product.K; start += ChunkLength)
+        var leafLength = product.LeafLength;
+        for (long leaf = 0, start = 0; leaf < Math.Max(product.Leaves, 1); leaf++)
         {
-            var length = (int)Math.Min(ChunkLength, product.K - start);
-            var padded = Padded<TCodes>(length);
-            for (var c = 0; c < columns; c += WideColumns)
+            var (leafStart, leafEnd) = (start, start + leafLength);
+            for (int length; start < leafEnd; start += length)
             {
-                var width = Math.Min(WideColumns, columns - c);
-
-                // What is needed next: the rows after these, behind the last of them the first ones' next chunk, at the end what comes after all.
-                var next = c + WideColumns < columns ? WideColumns * product.BStride
-                    : start + ChunkLength < product.K ? ChunkLength - (c * product.BStride)
-                    : (WideColumns * product.BStride) - start;
-                for (var i = 0; i < width; i++)
+                length = (int)Math.Min(ChunkLength, leafEnd - start);
+                var padded = Padded<TCodes>(length);
+                for (var c = 0; c < columns; c += WideColumns)
                 {
-                    var codes = product.B + ((((firstColumn + c + i) * product.BStride) + start) * TCodes.Size);
-                    WidenRaw<TCodes>(codes, length, wide + (i * ChunkLength), next * TCodes.Size);
-                }
+                    var width = Math.Min(WideColumns, columns - c);
 
-                for (var r = 0; r < count; r += TileRows)
-                {
-                    for (var t = 0; t < width; t += TileColumns)
+                    // What is needed next: the rows after these, behind the last of them the first ones' next chunk, at the end what comes after all.
+                    var next = c + WideColumns < columns ? WideColumns * product.BStride
+                        : start + length < product.K ? length - (c * product.BStride)
+                        : (WideColumns * product.BStride) - start;
+                    for (var i = 0; i < width; i++)
                     {
-                        AddTile(
-                            Math.Min(TileRows, count - r), a + (r * stride) + (start * TileRows), wide + (t * ChunkLength), padded,
-                            totals + (((((c + t) / TileColumns) * rowTiles) + (r / TileRows)) * TileTotals));
+                        var codes = product.B + ((((firstColumn + c + i) * product.BStride) + start) * TCodes.Size);
+                        WidenRaw<TCodes>(codes, length, wide + (i * ChunkLength), next * TCodes.Size);
+                    }
+
+                    for (var r = 0; r < count; r += TileRows)
+                    {
+                        for (var t = 0; t < width; t += TileColumns)
+                        {
+                            var rows = Math.Min(TileRows, count - r);
+                            var place = totals + (((((c + t) / TileColumns) * rowTiles) + (r / TileRows)) * TileTotals);
+                            var isLast = start + length == leafEnd;
+                            AddTile(
+                                rows, a + (r * stride) + (start * TileRows), wide + (t * ChunkLength), padded, start == leafStart ? zeros : place,
+                                isLast ? last : place);
+                            for (var i = 0; isLast && i < rows; i++)
+                            {
+                                Fold(
+                                    last + (i * TileColumns * Totals), Totals, Math.Min(TileColumns, width - t), units[(leaf * PanelRows) + r + i],
+                                    sums + (leaf * LeafStride) + ((r + i) * BlockColumns) + c + t);
+                            }
+                        }
                     }
                 }
-            }
-        }
-
-        for (var c = 0; c < columns; c++)
-        {
-            var columnTotals = totals + (c / TileColumns * rowTiles * TileTotals) + (c % TileColumns * Totals);
-            for (var r = 0; r < count; r++)
-            {
-                var sum = Fold(columnTotals + (r / TileRows * TileTotals) + (r % TileRows * TileColumns * Totals));
-                result[(r * BlockColumns) + c] = (float)(sum * units[r]);
             }
         }
     }
 
     /// <summary>
-    /// A row of A as singles in groups, filled up with zeros, each times its scale pair in units of a power of two near the largest of
-    /// them: so neither these nor their products overflow, or underflow unless they are 2^-100 of what is beside them.
+    /// A row of A as singles in groups, filled up with zeros, each times its scale pair in units of a power of two near the largest of its
+    /// leaf: so neither these nor their products overflow, or underflow unless they are 2^-100 of what is beside them.
     /// </summary>
     /// <param name="product">The operands.</param>
     /// <param name="row">The row of A.</param>
@@ -173,32 +212,37 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     /// <param name="raw">Room for the row.</param>
     /// <param name="destination">Gets what lanes take in a step; that of the next step lies <paramref name="step"/> further.</param>
     /// <param name="step">See <paramref name="destination"/>.</param>
-    /// <returns>What the sums of its products with raw singles are to be multiplied by.</returns>
-    private static double WidenRow<TCodes>(in CpuProduct product, long row, long column, float* raw, float* destination, int step)
+    /// <param name="units">[leaves], <see cref="CpuKernels.PanelRows"/> apart: get what the sums of a leaf's products with raw singles are to be multiplied by.</param>
+    private static void WidenRow<TCodes>(in CpuProduct product, long row, long column, float* raw, float* destination, int step, double* units)
         where TCodes : struct, ICodes
     {
         WidenRaw<TCodes>(product.A + (row * product.AStride * TCodes.Size), product.K, raw, 0);
-        var largest = 0.0;
-        for (long k = 0; k < product.K; k += product.SegmentLength(k))
-        {
-            var scale = Math.Abs(product.ScalePair(row, column, k));
-            largest = double.IsFinite(scale) ? Math.Max(largest, scale) : largest;
-        }
-
         for (var last = product.K / Lanes / TCodes.Steps * TCodes.Steps; last < Padded<TCodes>(product.K) / Lanes; last++)
         {
             new Span<float>(destination + (last * step), Lanes).Clear();
         }
 
-        var unit = Math.ScaleB(1, largest > 0 ? Math.ILogB(largest) : 0);
-        for (long k = 0, length; k < product.K; k += length)
+        var leafLength = product.LeafLength;
+        for (long leaf = 0; leaf < Math.Max(product.Leaves, 1); leaf++)
         {
-            length = product.SegmentLength(k);
-            var factor = (float)(product.ScalePair(row, column, k) / unit * TCodes.Prescale);
-            Scale<TCodes>(raw, k, length, factor, destination, step);
-        }
+            var (first, end) = (leaf * leafLength, (leaf + 1) * leafLength);
+            var largest = 0.0;
+            for (var k = first; k < end; k += product.SegmentLength(k))
+            {
+                var scale = Math.Abs(product.ScalePair(row, column, k));
+                largest = double.IsFinite(scale) ? Math.Max(largest, scale) : largest;
+            }
 
-        return unit * TCodes.Postscale;
+            var unit = Math.ScaleB(1, largest > 0 ? Math.ILogB(largest) : 0);
+            for (long k = first, length; k < end; k += length)
+            {
+                length = product.SegmentLength(k);
+                var factor = (float)(product.ScalePair(row, column, k) / unit * TCodes.Prescale);
+                Scale<TCodes>(raw, k, length, factor, destination, step);
+            }
+
+            units[leaf * PanelRows] = unit * TCodes.Postscale;
+        }
     }
 
     /// <summary>Elements first to first + count - 1 of a row of raw singles in groups become their values times a factor.</summary>
@@ -345,6 +389,78 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
     {
         var four = Vector128.Load(totals) + Vector128.Load(totals + 4);
         return (four.GetElement(0) + four.GetElement(2)) + (four.GetElement(1) + four.GetElement(3));
+    }
+
+    /// <summary>Four sums, each of eight totals.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> Fold(float* t0, float* t1, float* t2, float* t3)
+    {
+        if (!Sse.IsSupported)
+        {
+            return Vector128.Create(Fold(t0), Fold(t1), Fold(t2), Fold(t3));
+        }
+
+        var (a, b) = (Vector128.Load(t0) + Vector128.Load(t0 + 4), Vector128.Load(t1) + Vector128.Load(t1 + 4));
+        var (c, d) = (Vector128.Load(t2) + Vector128.Load(t2 + 4), Vector128.Load(t3) + Vector128.Load(t3 + 4));
+        var (ab, cd) = (Sse.MoveLowToHigh(a, b) + Sse.MoveHighToLow(b, a), Sse.MoveLowToHigh(c, d) + Sse.MoveHighToLow(d, c));
+        return Sse.Shuffle(ab, cd, 0b10_00_10_00) + Sse.Shuffle(ab, cd, 0b11_01_11_01);
+    }
+
+    /// <summary>Sums of the totals of neighbouring columns, times their unit.</summary>
+    /// <param name="totals">[count][Totals], <paramref name="stride"/> apart.</param>
+    /// <param name="stride">Singles between two columns' totals.</param>
+    /// <param name="count">Columns.</param>
+    /// <param name="unit">What their row's sums are to be multiplied by: a power of two.</param>
+    /// <param name="sums">[count].</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Fold(float* totals, long stride, int count, double unit, float* sums)
+    {
+        // A power of two that a single holds scales as exactly as a double would.
+        var factor = (float)unit;
+        if (factor != unit)
+        {
+            for (var c = 0; c < count; c++)
+            {
+                sums[c] = (float)(Fold(totals + (c * stride)) * unit);
+            }
+
+            return;
+        }
+
+        var factors = Vector128.Create(factor);
+        var done = 0;
+        for (; done + 4 <= count; done += 4, totals += 4 * stride)
+        {
+            (Fold(totals, totals + stride, totals + (2 * stride), totals + (3 * stride)) * factors).Store(sums + done);
+        }
+
+        // Columns that are missing repeat the first, for nobody.
+        if (done < count)
+        {
+            var rest = count - done;
+            var four = Fold(totals, rest > 1 ? totals + stride : totals, rest > 2 ? totals + (2 * stride) : totals, totals) * factors;
+            sums[done] = four.GetElement(0);
+            if (rest > 1)
+            {
+                sums[done + 1] = four.GetElement(1);
+            }
+
+            if (rest > 2)
+            {
+                sums[done + 2] = four.GetElement(2);
+            }
+        }
+    }
+
+    /// <summary>Zeros where a sum begins: so many totals, whole sets of eight.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void ClearTotals(float* totals, int count)
+    {
+        // NOTE: a call to clear a few hundred bytes takes as long as a leaf's fold.
+        for (var i = 0; i < count; i += Totals)
+        {
+            Vector256<float>.Zero.Store(totals + i);
+        }
     }
 
     private static long Padded<TCodes>(long length) where TCodes : struct, ICodes =>

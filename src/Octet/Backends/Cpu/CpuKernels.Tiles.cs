@@ -35,32 +35,33 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         public static int Count => 4;
     }
 
-    private static void AddTile(int rows, float* a, float* b, long length, float* totals)
+    private static void AddTile(int rows, float* a, float* b, long length, float* from, float* totals)
     {
         switch (rows)
         {
             case 1:
-                AddTile<One>(a, b, length, totals);
+                AddTile<One>(a, b, length, from, totals);
                 break;
             case 2:
-                AddTile<Two>(a, b, length, totals);
+                AddTile<Two>(a, b, length, from, totals);
                 break;
             case 3:
-                AddTile<Three>(a, b, length, totals);
+                AddTile<Three>(a, b, length, from, totals);
                 break;
             default:
-                AddTile<Four>(a, b, length, totals);
+                AddTile<Four>(a, b, length, from, totals);
                 break;
         }
     }
 
-    /// <summary>totals += the products of the tile's rows and columns over a chunk of K; what the tile has not is compiled away.</summary>
+    /// <summary>totals = what they were before and the products of the tile's rows and columns over a chunk of K; what the tile has not is compiled away.</summary>
     /// <param name="a">[length / lanes, TileRows, lanes], in groups.</param>
     /// <param name="b">[TileColumns, length] at <see cref="ChunkLength"/>.</param>
     /// <param name="length">Whole groups.</param>
+    /// <param name="from">[rows, TileColumns, Totals] before.</param>
     /// <param name="totals">[rows, TileColumns, Totals].</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddTile<TRows>(float* a, float* b, long length, float* totals) where TRows : struct, IRows
+    private static void AddTile<TRows>(float* a, float* b, long length, float* from, float* totals) where TRows : struct, IRows
     {
         for (var lane = 0; lane < Lanes; lane += TLanes.Count)
         {
@@ -97,20 +98,21 @@ internal sealed unsafe partial class CpuKernels<TLanes>
             }
 
             var total = totals + (lane % Totals);
-            AddTo(total, s00, s01, s02, s03, s04, s05);
+            var before = lane < Totals ? from + lane : total;
+            AddTo(total, before, s00, s01, s02, s03, s04, s05);
             if (TRows.Count > 1)
             {
-                AddTo(total + (TileColumns * Totals), s10, s11, s12, s13, s14, s15);
+                AddTo(total + (TileColumns * Totals), before + (TileColumns * Totals), s10, s11, s12, s13, s14, s15);
             }
 
             if (TRows.Count > 2)
             {
-                AddTo(total + (2 * TileColumns * Totals), s20, s21, s22, s23, s24, s25);
+                AddTo(total + (2 * TileColumns * Totals), before + (2 * TileColumns * Totals), s20, s21, s22, s23, s24, s25);
             }
 
             if (TRows.Count > 3)
             {
-                AddTo(total + (3 * TileColumns * Totals), s30, s31, s32, s33, s34, s35);
+                AddTo(total + (3 * TileColumns * Totals), before + (3 * TileColumns * Totals), s30, s31, s32, s33, s34, s35);
             }
         }
     }
@@ -133,35 +135,36 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddTo(float* total, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5)
+    private static void AddTo(float* total, float* from, TLanes s0, TLanes s1, TLanes s2, TLanes s3, TLanes s4, TLanes s5)
     {
-        TLanes.AddTo(total, s0);
-        TLanes.AddTo(total + Totals, s1);
-        TLanes.AddTo(total + (2 * Totals), s2);
+        TLanes.AddTo(total, from, s0);
+        TLanes.AddTo(total + Totals, from + Totals, s1);
+        TLanes.AddTo(total + (2 * Totals), from + (2 * Totals), s2);
         if (TLanes.HasManyRegisters)
         {
-            TLanes.AddTo(total + (3 * Totals), s3);
-            TLanes.AddTo(total + (4 * Totals), s4);
-            TLanes.AddTo(total + (5 * Totals), s5);
+            TLanes.AddTo(total + (3 * Totals), from + (3 * Totals), s3);
+            TLanes.AddTo(total + (4 * Totals), from + (4 * Totals), s4);
+            TLanes.AddTo(total + (5 * Totals), from + (5 * Totals), s5);
         }
     }
 
-    private static void MultiplyOne<TCodes>(in CpuProduct product, float* a, double unit, long firstColumn, int columns, float* result)
+    private static void MultiplyOne<TCodes>(in CpuProduct product, float* a, double* units, long firstColumn, int columns, float* sums)
         where TCodes : struct, ICodes
     {
         for (var column = 0; column < columns; column += RowColumns)
         {
-            MultiplyRow<TCodes>(in product, a, unit, firstColumn + column, Math.Min(RowColumns, columns - column), result + column);
+            MultiplyRow<TCodes>(in product, a, units, firstColumn + column, Math.Min(RowColumns, columns - column), sums + column);
         }
     }
 
     /// <summary>One row of A times a few rows of B (at most <see cref="RowColumns"/>), widened in registers, from end to end.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MultiplyRow<TCodes>(in CpuProduct product, float* a, double unit, long column, int width, float* result)
+    private static void MultiplyRow<TCodes>(in CpuProduct product, float* a, double* units, long column, int width, float* sums)
         where TCodes : struct, ICodes
     {
         var totals = stackalloc float[RowColumns * Totals];
-        new Span<float>(totals, RowColumns * Totals).Clear();
+        var zeros = stackalloc float[RowColumns * Totals];
+        ClearTotals(zeros, RowColumns * Totals);
         var stride = product.BStride * TCodes.Size;
         var first = product.B + (column * stride);
         var zero = TLanes.Broadcast(0f);
@@ -170,54 +173,64 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         // Rows that are missing repeat the first, for nobody.
         var (b1, b2, b3) = (width > 1 ? stride : 0, width > 2 ? 2 * stride : 0, width > 3 ? 3 * stride : 0);
         var soon = RowColumns * stride;
-        for (long start = 0; start < product.K; start += ChunkLength)
+        var (leaves, leafLength) = (Math.Max(product.Leaves, 1), product.LeafLength);
+        for (long leaf = 0, start = 0; leaf < leaves; leaf++)
         {
-            var length = Math.Min(ChunkLength, product.K - start);
-            for (var lane = 0; lane < Lanes; lane += TLanes.Count)
+            var from = zeros;
+            for (long length; start < (leaf + 1) * leafLength; start += length, from = totals)
             {
-                // The same place in the rows after these, half of them in each pass: the processor itself does not fetch beyond a page.
-                var (near, far) = lane == 0 ? (soon, soon + b1) : (soon + b2, soon + b3);
-                TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero;
-                var x = a + start + lane;
-                var b = first + (start * TCodes.Size) + (4 * lane);
-                for (var end = x + length; x < end; x += Lanes * TCodes.Steps, b += GroupBytes)
+                length = Math.Min(ChunkLength, ((leaf + 1) * leafLength) - start);
+                for (var lane = 0; lane < Lanes; lane += TLanes.Count)
                 {
-                    Prefetch(b + near);
-                    Prefetch(b + far);
-                    if (TLanes.Count == Lanes)
+                    // The same place in the rows after these, half of them in each pass: the processor itself does not fetch beyond a page.
+                    var (near, far) = lane == 0 ? (soon, soon + b1) : (soon + b2, soon + b3);
+                    TLanes s0 = zero, s1 = zero, s2 = zero, s3 = zero;
+                    var x = a + start + lane;
+                    var b = first + (start * TCodes.Size) + (4 * lane);
+                    for (var end = x + length; x < end; x += Lanes * TCodes.Steps, b += GroupBytes)
                     {
-                        Prefetch(b + soon + b2);
-                        Prefetch(b + soon + b3);
+                        Prefetch(b + near);
+                        Prefetch(b + far);
+                        if (TLanes.Count == Lanes)
+                        {
+                            Prefetch(b + soon + b2);
+                            Prefetch(b + soon + b3);
+                        }
+
+                        if (TCodes.Steps == 4)
+                        {
+                            AddFour<TCodes>(b, x, ref s0, ref mark);
+                            AddFour<TCodes>(b + b1, x, ref s1, ref mark);
+                            AddFour<TCodes>(b + b2, x, ref s2, ref mark);
+                            AddFour<TCodes>(b + b3, x, ref s3, ref mark);
+                        }
+                        else
+                        {
+                            AddTwo(b, x, ref s0);
+                            AddTwo(b + b1, x, ref s1);
+                            AddTwo(b + b2, x, ref s2);
+                            AddTwo(b + b3, x, ref s3);
+                        }
                     }
 
-                    if (TCodes.Steps == 4)
-                    {
-                        AddFour<TCodes>(b, x, ref s0, ref mark);
-                        AddFour<TCodes>(b + b1, x, ref s1, ref mark);
-                        AddFour<TCodes>(b + b2, x, ref s2, ref mark);
-                        AddFour<TCodes>(b + b3, x, ref s3, ref mark);
-                    }
-                    else
-                    {
-                        AddTwo(b, x, ref s0);
-                        AddTwo(b + b1, x, ref s1);
-                        AddTwo(b + b2, x, ref s2);
-                        AddTwo(b + b3, x, ref s3);
-                    }
+                    var total = totals + (lane % Totals);
+                    var before = lane < Totals ? from + lane : total;
+                    TLanes.AddTo(total, before, s0);
+                    TLanes.AddTo(total + Totals, before + Totals, s1);
+                    TLanes.AddTo(total + (2 * Totals), before + (2 * Totals), s2);
+                    TLanes.AddTo(total + (3 * Totals), before + (3 * Totals), s3);
                 }
-
-                var total = totals + (lane % Totals);
-                TLanes.AddTo(total, s0);
-                TLanes.AddTo(total + Totals, s1);
-                TLanes.AddTo(total + (2 * Totals), s2);
-                TLanes.AddTo(total + (3 * Totals), s3);
             }
+
+            Fold(totals, Totals, width, units[leaf * PanelRows], sums + (leaf * LeafStride));
         }
 
-        var hasNaN = TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark);
-        for (var c = 0; c < width; c++)
+        if (TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark))
         {
-            result[c] = hasNaN && HasNaN<TCodes>(first + (c * stride), product.K) ? float.NaN : (float)(Fold(totals + (c * Totals)) * unit);
+            for (var c = 0; c < width; c++)
+            {
+                sums[c] = HasNaN<TCodes>(first + (c * stride), product.K) ? float.NaN : sums[c];
+            }
         }
     }
 

@@ -11,8 +11,17 @@ internal unsafe struct CpuProduct
     public float* BScales;
     public long AStride, AScaleStride, BStride, BScaleStride;
     public long K;
+
+    /// <summary>Equal parts of K whose sums are rounded to BF16 each and added by the tree (<see cref="CpuTree"/>); 0 or 1: one sum, not rounded.</summary>
+    public int Leaves;
+
+    /// <summary>[n] added to the first leaf's sum; null: none.</summary>
+    public BFloat16* Bias;
     public int ScaleRowOffset, ScaleColumnOffset;
     public DType Type;
+
+    /// <summary>Columns of a leaf.</summary>
+    public readonly long LeafLength => K / Math.Max(Leaves, 1);
 
     /// <summary>Columns from <paramref name="start"/> on that share one scale of A and one of B.</summary>
     public readonly int SegmentLength(long start)
@@ -89,7 +98,10 @@ internal abstract unsafe class CpuKernels
         _ => Create(Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128),
     };
 
-    /// <summary>result[r, c] = row rows[r] of A times row firstColumn + c of B, in f32; result has a stride of <see cref="BlockColumns"/>.</summary>
+    /// <summary>
+    /// result[r, c] = row rows[r] of A times row firstColumn + c of B (+ bias), in f32, of several leaves the root of their tree; result has a
+    /// stride of <see cref="BlockColumns"/>.
+    /// </summary>
     /// <param name="worker">Its scratch memory holds the widened rows of <paramref name="panel"/> from call to call.</param>
     /// <param name="product">The operands.</param>
     /// <param name="rows">[count] row numbers in A, count at most <see cref="PanelRows"/>.</param>

@@ -23,8 +23,8 @@ internal unsafe interface ILanes<TSelf> where TSelf : unmanaged, ILanes<TSelf>
     /// <summary>The same for what is used once, straight from memory. NOTE: a + offset is added up in here, or the compiler does it beforehand.</summary>
     static abstract void AddProduct(ref TSelf sum, float* a, int offset, TSelf b);
 
-    /// <summary>total[i] += sum[i]; sixteen lanes are two of eight, added one after the other.</summary>
-    static abstract void AddTo(float* total, TSelf sum);
+    /// <summary>total[i] = from[i] + sum[i]; sixteen lanes are two of eight, added one after the other.</summary>
+    static abstract void AddTo(float* total, float* from, TSelf sum);
 
     static abstract TSelf Multiply(TSelf a, TSelf b);
 

@@ -30,7 +30,7 @@ internal unsafe struct Lanes128(Vector128<float> value) : ILanes<Lanes128>
         sum._value = Vector128.FusedMultiplyAdd(a._value, b._value, sum._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddTo(float* total, Lanes128 sum) => (Vector128.Load(total) + sum._value).Store(total);
+    public static void AddTo(float* total, float* from, Lanes128 sum) => (Vector128.Load(from) + sum._value).Store(total);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void AddProduct(ref Lanes128 sum, float* a, int offset, Lanes128 b) =>

@@ -30,7 +30,7 @@ internal unsafe struct Lanes256(Vector256<float> value) : ILanes<Lanes256>
         sum._value = Vector256.FusedMultiplyAdd(a._value, b._value, sum._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddTo(float* total, Lanes256 sum) => (Vector256.Load(total) + sum._value).Store(total);
+    public static void AddTo(float* total, float* from, Lanes256 sum) => (Vector256.Load(from) + sum._value).Store(total);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void AddProduct(ref Lanes256 sum, float* a, int offset, Lanes256 b) =>

@@ -30,8 +30,8 @@ internal unsafe struct Lanes512(Vector512<float> value) : ILanes<Lanes512>
         sum._value = Vector512.FusedMultiplyAdd(a._value, b._value, sum._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void AddTo(float* total, Lanes512 sum) =>
-        ((Vector256.Load(total) + sum._value.GetLower()) + sum._value.GetUpper()).Store(total);
+    public static void AddTo(float* total, float* from, Lanes512 sum) =>
+        ((Vector256.Load(from) + sum._value.GetLower()) + sum._value.GetUpper()).Store(total);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void AddProduct(ref Lanes512 sum, float* a, int offset, Lanes512 b) =>

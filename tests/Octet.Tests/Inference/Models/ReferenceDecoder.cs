@@ -2,7 +2,7 @@ namespace Octet.Tests.Inference.Models;
 
 /// <summary>
 /// A decoder in f64, written from the papers' formulas. It rounds what the model rounds: activations, slots and the residual stream to BF16,
-/// the inputs of projections to FP8 with a scale for each row and 128 columns, K and V to FP8.
+/// the inputs of projections to FP8 with a scale for each row and 128 columns, K and V to FP8, the nodes of the trees of sums over ranks to BF16.
 /// </summary>
 /// <param name="checkpoint">The model.</param>
 /// <param name="roundsSoftmax">Whether the numerators of a softmax are rounded to BF16 before they weigh V, as the kernels for prompts do.</param>
@@ -91,6 +91,30 @@ internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint, bool roundsS
         return [.. rows.Select(row => Product(row, weight).Select((x, i) => x + (bias?[i] ?? 0)).ToArray())];
     }
 
+    // The same where ranks can share the inputs: a sum for each leaf, the bias in the first.
+    private double[][] Tree(string name, double[][] rows)
+    {
+        var k = rows[0].Length;
+        var leaves = SumTree.LeavesOfProduct(k);
+        var weight = checkpoint.Projection(name);
+        var bias = _shape.Bias && name.Contains("self_attn", StringComparison.Ordinal) ? checkpoint.Plain($"{name}.bias") : null;
+        double[][] parts =
+        [
+            .. Enumerable.Range(0, leaves).Select(leaf => weight.Where((_, i) => i % k / (k / leaves) == leaf).ToArray()),
+        ];
+        return
+        [
+            .. rows.Select(row =>
+            {
+                double[][] sums = [.. row.Chunk(k / leaves).Select((part, leaf) => Product(part, parts[leaf]))];
+                return Roots([.. sums.Select((sum, leaf) => leaf == 0 && bias is not null ? [.. sum.Zip(bias, (x, b) => x + b)] : sum)]);
+            }),
+        ];
+    }
+
+    private static double[] Roots(double[][] leaves) =>
+        [.. Enumerable.Range(0, leaves[0].Length).Select(i => (double)(float)SumTree.Root([.. leaves.Select(leaf => (BFloat16)(float)leaf[i])]))];
+
     private double[][] Attention(string prefix, double[][] normed)
     {
         double[][] x = [.. normed.Select(Quantize)];
@@ -120,7 +144,7 @@ internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint, bool roundsS
             }
         }
 
-        return Linear($"{prefix}o_proj", [.. output.Select(Quantize)]);
+        return Tree($"{prefix}o_proj", [.. output.Select(Quantize)]);
     }
 
     // Each head by itself, or all together before they are split.
@@ -151,18 +175,19 @@ internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint, bool roundsS
         double[][] x = [.. normed.Select(Quantize)];
         var (gate, up) = (Linear(prefix + checkpoint.Names.Gate, x), Linear(prefix + checkpoint.Names.Up, x));
         double[][] product = [.. gate.Select((row, t) => Quantize([.. row.Select((g, i) => Silu(Round(g)) * Round(up[t][i]))]))];
-        return Linear(prefix + checkpoint.Names.Down, product);
+        return Tree(prefix + checkpoint.Names.Down, product);
     }
 
     private double[][] Experts(string prefix, double[][] normed)
     {
         var router = checkpoint.Plain($"{prefix}gate.weight");
         var (names, result) = (checkpoint.Names, new double[normed.Length][]);
+        var leaves = SumTree.LeavesOfExperts(_shape.Experts);
         for (var t = 0; t < normed.Length; t++)
         {
             var logits = Product(Array.ConvertAll(normed[t], Round), router);
             var x = Quantize(normed[t]);
-            result[t] = new double[_shape.Hidden];
+            double[][] sums = [.. Enumerable.Range(0, leaves).Select(_ => new double[_shape.Hidden])];
             foreach (var (expert, weight) in Choose(prefix, logits))
             {
                 var part = $"{prefix}experts.{expert}.";
@@ -170,9 +195,11 @@ internal sealed class ReferenceDecoder(RandomCheckpoint checkpoint, bool roundsS
                 var slot = Linear(part + names.Down, [Quantize([.. gate.Select((g, i) => Silu(g) * up[i])])])[0];
                 for (var i = 0; i < slot.Length; i++)
                 {
-                    result[t][i] += weight * Round(slot[i]);
+                    sums[expert / (_shape.Experts / leaves)][i] += weight * Round(slot[i]);
                 }
             }
+
+            result[t] = Roots(sums);
         }
 
         return result;
