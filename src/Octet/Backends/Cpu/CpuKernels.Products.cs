@@ -89,7 +89,8 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
         var padded = Padded<TCodes>(product.K);
         var isFew = padded == product.K && count <= MostFewRows;
         var a = worker.Scratch(
-            ((PanelRows + FewRows + 1) * padded) + (2 * leaves * PanelRows) + (WideColumns * ChunkLength) + MostTotals + (leaves * LeafStride));
+            ((PanelRows + FewRows + 1) * padded) + (2 * leaves * PanelRows) + (WideColumns * ChunkLength) + MostTotals +
+            (leaves > 1 ? leaves * LeafStride : 0));
         var row = a + ((PanelRows + FewRows) * padded);
         var units = (double*)(row + padded);
         var wide = (float*)(units + (leaves * PanelRows));
@@ -189,11 +190,11 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
                             AddTile(
                                 rows, a + (r * stride) + (start * TileRows), wide + (t * ChunkLength), padded, start == leafStart ? zeros : place,
                                 isLast ? last : place);
-                            for (var i = 0; isLast && i < rows; i++)
+                            if (isLast)
                             {
-                                Fold(
-                                    last + (i * TileColumns * Totals), Totals, Math.Min(TileColumns, width - t), units[(leaf * PanelRows) + r + i],
-                                    sums + (leaf * LeafStride) + ((r + i) * BlockColumns) + c + t);
+                                FoldTile(
+                                    last, rows, Math.Min(TileColumns, width - t), units + (leaf * PanelRows) + r,
+                                    sums + (leaf * LeafStride) + (r * BlockColumns) + c + t);
                             }
                         }
                     }
@@ -448,6 +449,39 @@ internal sealed unsafe partial class CpuKernels<TLanes> : CpuKernels
             if (rest > 2)
             {
                 sums[done + 2] = four.GetElement(2);
+            }
+        }
+    }
+
+    /// <summary>Sums of a tile's totals, times their rows' units.</summary>
+    /// <param name="totals">[TileRows, TileColumns, Totals].</param>
+    /// <param name="rows">Rows that are wanted.</param>
+    /// <param name="columns">Columns that are wanted.</param>
+    /// <param name="units">[rows].</param>
+    /// <param name="sums">[rows, columns] at <see cref="CpuKernels.BlockColumns"/>.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FoldTile(float* totals, int rows, int columns, double* units, float* sums)
+    {
+        var folded = stackalloc float[TileRows * TileColumns];
+        for (var i = 0; i < TileRows * TileColumns; i += 4)
+        {
+            var from = totals + (i * Totals);
+            Fold(from, from + Totals, from + (2 * Totals), from + (3 * Totals)).Store(folded + i);
+        }
+
+        for (var r = 0; r < rows; r++, folded += TileColumns, sums += BlockColumns)
+        {
+            var factor = (float)units[r];
+            if (columns == 6 && factor == units[r])
+            {
+                (Vector128.Load(folded) * factor).Store(sums);
+                (Vector64.Load(folded + 4) * factor).Store(sums + 4);
+                continue;
+            }
+
+            for (var c = 0; c < columns; c++)
+            {
+                sums[c] = (float)(folded[c] * units[r]);
             }
         }
     }
