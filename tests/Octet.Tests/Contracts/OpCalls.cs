@@ -41,6 +41,9 @@ internal sealed class OpCalls(Device device) : IDisposable
             X = BFloat16(Pairs, Hidden),
             PairSlots = Int32(Pairs),
             PairWeights = Float32(Tokens, TopK),
+            PairExperts = Int32(Tokens, TopK),
+            LeafExperts = 2,
+            Leaves = 2,
             Residual = BFloat16(Tokens, Hidden),
             Weight = BFloat16(Hidden),
             Eps = 1e-6f,
@@ -53,6 +56,7 @@ internal sealed class OpCalls(Device device) : IDisposable
             AScales = Float32(Tokens, Hidden / 128),
             B = Float8Weight(Intermediate, Hidden),
             Bias = BFloat16(Intermediate),
+            Leaves = 2,
             Output = BFloat16(Tokens, Intermediate),
             Workspace = Scratch(),
         },
@@ -105,7 +109,8 @@ internal sealed class OpCalls(Device device) : IDisposable
         },
         "moe_combine" => new MoeCombineArgs
         {
-            Y = BFloat16(Pairs, Hidden), PairSlots = Int32(Pairs), Weights = Float32(Tokens, TopK), Output = BFloat16(Tokens, Hidden),
+            Y = BFloat16(Pairs, Hidden), PairSlots = Int32(Pairs), Weights = Float32(Tokens, TopK), PairExperts = Int32(Pairs), LeafExperts = 2, Leaves = 2,
+            Output = BFloat16(Tokens, Hidden),
         },
         "rope" => new RopeArgs
         {
