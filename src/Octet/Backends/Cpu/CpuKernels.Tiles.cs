@@ -158,11 +158,13 @@ internal sealed unsafe partial class CpuKernels<TLanes>
     }
 
     /// <summary>One row of A times a few rows of B (at most <see cref="RowColumns"/>), widened in registers, from end to end.</summary>
+    [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MultiplyRow<TCodes>(in CpuProduct product, float* a, double* units, long column, int width, float* sums)
         where TCodes : struct, ICodes
     {
-        var totals = stackalloc float[RowColumns * Totals];
+        // A leaf's are folded when all are there: then no fold waits for what it reads.
+        var allTotals = stackalloc float[SumTree.MaxLeaves * RowColumns * Totals];
         var zeros = stackalloc float[RowColumns * Totals];
         ClearTotals(zeros, RowColumns * Totals);
         var stride = product.BStride * TCodes.Size;
@@ -176,6 +178,7 @@ internal sealed unsafe partial class CpuKernels<TLanes>
         var (leaves, leafLength) = (Math.Max(product.Leaves, 1), product.LeafLength);
         for (long leaf = 0, start = 0; leaf < leaves; leaf++)
         {
+            var totals = allTotals + (leaf * RowColumns * Totals);
             var from = zeros;
             for (long length; start < (leaf + 1) * leafLength; start += length, from = totals)
             {
@@ -221,8 +224,11 @@ internal sealed unsafe partial class CpuKernels<TLanes>
                     TLanes.AddTo(total + (3 * Totals), before + (3 * Totals), s3);
                 }
             }
+        }
 
-            Fold(totals, Totals, width, units[leaf * PanelRows], sums + (leaf * LeafStride));
+        for (long leaf = 0; leaf < leaves; leaf++)
+        {
+            Fold(allTotals + (leaf * RowColumns * Totals), Totals, width, units[leaf * PanelRows], sums + (leaf * LeafStride));
         }
 
         if (TCodes.NaNMark != 0 && TLanes.HasByte(mark, TCodes.NaNMark))
