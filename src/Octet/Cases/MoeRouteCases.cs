@@ -333,6 +333,7 @@ internal static class MoeRouteCases
         context.Random.Shuffle(pairSlots);
         pairSlots = Array.ConvertAll(pairSlots, slot => context.Random.NextDouble() < present ? slot : -1);
         var experts = Array.ConvertAll(pairSlots, slot => slot < 0 ? 0 : FirstExpert + context.Random.Next(Math.Max(leaves, 1) * LeafExperts));
+        pairSlots = leaves == 0 ? pairSlots : ExpertSlots.Of(experts, FirstExpert, leaves * LeafExperts).PairSlots;
         var wide = context.InOut(new BFloat16[tokens * stride], tokens, stride);
         var args = new MoeCombineArgs
         {

@@ -257,8 +257,9 @@ internal static class NormCases
         context.Random.Shuffle(slots);
         slots = [.. slots.Select((slot, pair) => any && pair % 3 != 1 ? slot : -1)];
 
-        // An expert anywhere where the pair has a slot, else one that has no leaf.
+        // An expert of any leaf where the pair has a slot, else one that has none. With leaves slots ascend with experts, as moe_sort gives them.
         int[] experts = [.. slots.Select(slot => slot < 0 ? context.Random.Next(FirstExpert) : FirstExpert + context.Random.Next(Math.Max(leaves, 1) * LeafExperts))];
+        slots = leaves == 0 ? slots : ExpertSlots.Of(experts, FirstExpert, leaves * LeafExperts).PairSlots;
         for (var i = 0; i < x.Length; i++)
         {
             var (token, column, sums) = (i / hidden, i % hidden, new float[Math.Max(leaves, 1)]);

@@ -328,7 +328,7 @@ public static partial class Ops
     }
 
     /// <summary>output[t] = sum over choices c, by ascending slot, of weights[t, c] * y[pair_slots[t*top_k + c]]; pairs without a slot add nothing.</summary>
-    /// <remarks>With <see cref="MoeCombineArgs.Leaves"/> the sum is a tree over groups of neighbouring experts, every node rounded to BF16; a leaf without a pair is +0.</remarks>
+    /// <remarks>With <see cref="MoeCombineArgs.Leaves"/> the sum is a tree over groups of neighbouring experts, every node rounded to BF16; a leaf without a pair is +0. Slots must then ascend with experts, as <see cref="MoeSort"/> gives them.</remarks>
     /// <exception cref="ArgumentException">A shape, type, stride or device breaks the contract; the message has the values.</exception>
     /// <exception cref="OctetException">The device failed.</exception>
     public static void MoeCombine(DeviceStream stream, in MoeCombineArgs args)
