@@ -449,7 +449,8 @@ OCTET_OP_WITH_WORKSPACE(moe_down);
 /* moe_combine: output[t] = sum over choices c, by ascending slot, of weights[t, c] * y[pair_slots[t*top_k + c]], f32
  * accumulation; pairs without a slot add nothing, and of pairs with the same slot the lower choice comes first. With leaves > 1
  * the sum is a tree over neighbouring groups of leaf_experts experts: the pair of expert e is in leaf
- * (e - first_expert) / leaf_experts; a leaf without a pair is +0. A pair with a slot has an expert of these leaves. */
+ * (e - first_expert) / leaf_experts; a leaf without a pair is +0. A pair with a slot has an expert of these
+ * leaves, and slots ascend with their experts, as moe_sort leaves them. */
 typedef struct octet_moe_combine_args {
   size_t struct_size;
   const void* y;              /* [tokens*top_k, hidden] bf16 */

@@ -83,6 +83,20 @@ OCTET_INLINE uint16_t f32_to_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
+// x rounded to bf16, still an f32.
+OCTET_INLINE float round_bf16(float x) { return bits_float(static_cast<uint32_t>(f32_to_bf16(x)) << 16); }
+// A float whose upper half is x rounded to bf16, for an x that is no NaN, or one whose low half is 0, or such as the
+// hardware makes of other numbers: on gfx9 (0x7FC00000) the bias to the nearest even does not carry out of it.
+OCTET_INLINE float bias_bf16(float x) {
+#if defined(OCTET_TARGET_SM_90)  // 0x7FFFFFFF
+  return round_bf16(x);
+#else
+  const uint32_t bits = float_bits(x);
+  return bits_float(bits + 0x7FFF + (bits >> 16 & 1));
+#endif
+}
+OCTET_INLINE float upper_bf16(float x) { return bits_float(float_bits(x) & 0xFFFF0000u); }
+
 // The upper half of the result is the nearest bf16 (ties away from 0; a NaN may become anything).
 OCTET_INLINE float bf16_rounded(float x) { return bits_float(float_bits(x) + 0x8000u); }
 

@@ -2,10 +2,14 @@
 //
 // Layouts: a [m, k] tokens, b [n, k] weights, both with k contiguous; the tile's main loop is in gemm_tile.h.
 // Grid: x counts tiles of n x m (tokens fastest, so that neighbours share weights, and runs of neighbours stay on one
-// XCD), times the K segments where the grid would leave CUs idle. K is cut into segments whose length is a function of
-// n and k alone; each is summed on its own and the sums are added in order, by the block itself or, split, by
-// gemm_reduce from the workspace, or by the op that reads the partial sums (output_segments). So every configuration
-// gives the same bits, and a token's row does not depend on m.
+// XCD), times the splits of K where the grid would leave CUs idle. K is cut into segments whose length is a function of
+// the whole product's n and k alone; each is summed on its own and the sums are added in order, by the block itself or,
+// split, by gemm_reduce from the workspace, or by the op that reads the partial sums (output_segments). So every
+// configuration gives the same bits, and a token's row does not depend on m.
+//
+// With leaves the segments of a leaf are added so, and the leaves by the tree (leaf_tree.h). A split is then a segment,
+// or the node of 2^i leaves: the partial sum of a split that has leaves is rounded already, and whoever reads it may
+// round it again, so both are read alike.
 //
 // Floor at Qwen3-235B's fused QKV of TP8, n = 1280, k = 4096, m = 16: 5.2 MB of weights, 1.1 us at 4.86 TB/s; the
 // split's partial sums add 16 segments x 16 x 1280 x 4 = 1.3 MB each way. At n = k = m = 4096: 137 GFLOP, 98 us at
@@ -18,13 +22,16 @@ struct GemmParams {
   octet_weight b;         // [n, k]
   const uint16_t* bias;   // [n] bf16, or null
   void* output;           // [m, n]
-  float* partials;        // [segments, m, n], rows a multiple of 4 apart, or null: one block sums all segments
+  float* partials;        // [splits, m, n], rows a multiple of 4 apart, or null: one block sums all segments
   int64_t m;
   int64_t a_stride, a_scale_stride, output_stride;
   int64_t partial_stride, partial_segment_stride;
   uint32_t tiles_n, tiles_m;
-  int segment;  // columns
-  int segments;
+  int segment;        // columns
+  int split_columns;  // a multiple of segment
+  int splits;
+  int leaf;    // columns of a leaf, where a split has whole ones and they are a tree; else 0
+  int leaves;  // nodes of the tree the splits make, each of equally many; 0: they are added in order
   octet_dtype output_dtype;
 };
 
@@ -66,14 +73,17 @@ struct TokenRows {
   }
 };
 
-// Adds the bias and rounds columns n..n+3 of a row into the output, as far as they lie in it.
+// Adds the bias to columns n..n+3, as far as they lie in the output.
+OCTET_INLINE void add_bias(const GemmParams& p, int64_t n, f32x4& value) {
+  if (p.bias == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < 4; i++) value[i] += n + i < p.b.n ? bf16_to_f32(p.bias[n + i]) : 0.0f;
+}
+
+// Rounds columns n..n+3 of a row into the output, as far as they lie in it.
 OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x4 value) {
   const int64_t at = row * p.output_stride + n;
   const int count = static_cast<int>(min_of<int64_t>(4, p.b.n - n));
-  if (p.bias != nullptr) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) value[i] += i < count ? bf16_to_f32(p.bias[n + i]) : 0.0f;
-  }
   const bool whole = count == 4 && p.output_stride % 4 == 0;
   if (p.output_dtype == OCTET_F32) {
     float* output = static_cast<float*>(p.output) + at;
@@ -103,16 +113,27 @@ OCTET_INLINE void store_output(const GemmParams& p, int64_t row, int64_t n, f32x
 struct GemmStore {
   const GemmParams& p;
   int64_t first_n, first_m;
-  int segment;
+  int split;
   OCTET_INLINE void operator()(int token, int row, f32x4 value) const {
     const int64_t m = first_m + token, n = first_n + row;
     if (m >= p.m || n >= p.b.n) return;
     if (p.partials != nullptr) {
-      *reinterpret_cast<f32x4*>(p.partials + segment * p.partial_segment_stride + m * p.partial_stride + n) = value;
+      *reinterpret_cast<f32x4*>(p.partials + split * p.partial_segment_stride + m * p.partial_stride + n) = value;
     } else {
+      if (p.leaf == 0) add_bias(p, n, value);
       store_output(p, m, n, value);
     }
   }
+};
+
+// The bias is the first leaf's.
+struct GemmLeaves {
+  static constexpr bool tree = true;
+  const GemmParams& p;
+  int64_t first_n;
+  int split;
+  OCTET_INLINE bool biased() const { return p.bias != nullptr && split == 0; }
+  OCTET_INLINE float bias(int row) const { return bf16_to_f32(p.bias[min_of(first_n + row, p.b.n - 1)]); }
 };
 
 template <TileConfig C>
@@ -125,15 +146,16 @@ OCTET_INLINE void gemm_kernel(const GemmParams& p) {
   const int64_t first_m = static_cast<int64_t>(tile_index % p.tiles_m) * C.m;
 
   const int k = static_cast<int>(p.b.k);
-  TileK range{0, k, p.segment, p.b.scale_column_offset};
+  TileK range{0, k, p.segment, p.b.scale_column_offset, p.leaf};
   if (p.partials != nullptr) {
-    range.begin = split * p.segment;
-    range.end = min_of(range.begin + p.segment, k);
+    range.begin = split * p.split_columns;
+    range.end = min_of(range.begin + p.split_columns, k);
   }
 
   auto& lds = OCTET_LDS(TileLds<C>);
   GemmTile<C> tile;
-  tile.run(lds, WeightRows(p.b, 0, first_n), TokenRows(p, first_m, GemmTile<C>::element), range);
+  tile.run(lds, WeightRows(p.b, 0, first_n), TokenRows(p, first_m, GemmTile<C>::element), range,
+           GemmLeaves{p, first_n, split});
   tile.drain(lds, GemmStore{p, first_n, first_m, split});
 }
 
@@ -141,18 +163,18 @@ OCTET_INLINE void gemm_kernel(const GemmParams& p) {
   OCTET_KERNEL(name, GemmParams, name##_tile.threads()) { gemm_kernel<name##_tile>(params); }
 OCTET_GEMM_CONFIGS(OCTET_GEMM_KERNEL)
 
-// Adds `batch` segments' partial sums of four columns from segment `first` on, in order. All loads are on their way
-// together; past the last segment they are its again, and 0 is added, which changes no bit of a sum that began at 0.
+// Adds `batch` splits' partial sums of four columns from split `first` on, in order. All loads are on their way
+// together; past the last split they are its again, and 0 is added, which changes no bit of a sum that began at 0.
 template <int batch>
-OCTET_INLINE void add_segments(const GemmParams& p, const float* partials, int first, f32x4& sum) {
+OCTET_INLINE void add_splits(const GemmParams& p, const float* partials, int first, f32x4& sum) {
   f32x4 part[batch];
 #pragma unroll
   for (int i = 0; i < batch; i++) {
-    const int segment = min_of(first + i, p.segments - 1);
-    part[i] = *reinterpret_cast<const f32x4*>(partials + segment * p.partial_segment_stride);
+    const int split = min_of(first + i, p.splits - 1);
+    part[i] = *reinterpret_cast<const f32x4*>(partials + split * p.partial_segment_stride);
   }
 #pragma unroll
-  for (int i = 0; i < batch; i++) sum += first + i < p.segments ? part[i] : f32x4{0.0f, 0.0f, 0.0f, 0.0f};
+  for (int i = 0; i < batch; i++) sum += first + i < p.splits ? part[i] : f32x4{0.0f, 0.0f, 0.0f, 0.0f};
 }
 
 // A thread takes four columns of row blockIdx.y.
@@ -161,17 +183,45 @@ OCTET_INLINE void reduce(const GemmParams& p, const Add& add) {
   const int64_t m = blockIdx.y, n = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   if (n >= p.b.n) return;
   f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-  add(p.partials + m * p.partial_stride + n, sum);
+  add(p.partials + m * p.partial_stride + n, n, sum);
   store_output(p, m, n, sum);
 }
 
-// Up to reduce_few segments: one latency. The others: one for every 16.
+// Up to reduce_few splits: one latency. The others: one for every 16.
 OCTET_KERNEL(gemm_reduce, GemmParams, (gemm_reduce_waves * wave_size)) {
-  reduce(params, [&](const float* partials, f32x4& sum) { add_segments<reduce_few>(params, partials, 0, sum); });
+  reduce(params, [&](const float* partials, int64_t n, f32x4& sum) {
+    add_splits<reduce_few>(params, partials, 0, sum);
+    add_bias(params, n, sum);
+  });
 }
 OCTET_KERNEL(gemm_reduce_many, GemmParams, (gemm_reduce_waves * wave_size)) {
-  reduce(params, [&](const float* partials, f32x4& sum) {
-    for (int first = 0; first < params.segments; first += 16) add_segments<16>(params, partials, first, sum);
+  reduce(params, [&](const float* partials, int64_t n, f32x4& sum) {
+    for (int first = 0; first < params.splits; first += 16) add_splits<16>(params, partials, first, sum);
+    add_bias(params, n, sum);
+  });
+}
+// The splits are nodes, the first of them with the bias, or the segments of leaves.
+OCTET_KERNEL(gemm_reduce_tree, GemmParams, (gemm_reduce_waves * wave_size)) {
+  reduce(params, [&](const float* partials, int64_t n, f32x4& sum) {
+    float root[4];
+    const int length = params.splits / params.leaves;
+    const auto load = [&](int split, auto, float(&part)[4]) {
+      const f32x4 value = *reinterpret_cast<const f32x4*>(partials + split * params.partial_segment_stride);
+#pragma unroll
+      for (int i = 0; i < 4; i++) part[i] = value[i];
+    };
+    if (length == 1) {
+      tree_of(params.leaves, true, load, root);
+    } else {
+      const auto finish = [&](int leaf, float(&part)[4]) {
+        f32x4 value = {part[0], part[1], part[2], part[3]};
+        if (leaf == 0) add_bias(params, n, value);
+#pragma unroll
+        for (int i = 0; i < 4; i++) part[i] = value[i];
+      };
+      tree_of_segments(params.leaves, length, true, load, finish, root);
+    }
+    sum = f32x4{root[0], root[1], root[2], root[3]};
   });
 }
 
@@ -200,8 +250,9 @@ struct GemmPlan {
   GemmConfig config;
   int64_t tiles_n, tiles_m;
   int segment;  // columns
-  int segments;
-  bool split;  // a block for each segment, then gemm_reduce
+  int leaf;     // columns of a leaf of the tree; 0: a plain sum
+  int splits;   // blocks that share k, whose partial sums are then reduced; 1: none do
+  int64_t split_columns;
 };
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -219,14 +270,39 @@ constexpr int leaves_of(int64_t k) {
 
 // Columns of a K segment: as few segments as give a decode step (tiles of 16 rows) a block for each of the 304 CUs of
 // an MI325X, and only one where the waves of a block already take all of k, a window each: a second launch would cost
-// more than it fills. A function of the shape alone, for the bits depend on it.
-int64_t segment_columns(int64_t n, int64_t k) {
+// more than it fills. Of a tree, each leaf has as many, of equal length. A function of the whole product's shape alone,
+// for the bits depend on it.
+int64_t segment_columns(int64_t n, int64_t k, int leaves = 1) {
   const int64_t blocks = std::max<int64_t>(ceil_div(k, OCTET_SCALE_BLOCK), 1),
                 tiles = std::max<int64_t>(ceil_div(n, 16), 1);
   const int64_t wanted = blocks <= 8 ? 1 : std::min(ceil_div(304, tiles), blocks);
+  if (leaves > 1) {
+    const int64_t of_leaf = blocks / leaves;
+    int64_t count = ceil_div(wanted, leaves);
+    while (of_leaf % count != 0) count++;
+    return of_leaf / count * OCTET_SCALE_BLOCK;
+  }
   const int64_t length = ceil_div(blocks, wanted);
   return (ceil_div(blocks, length) < wanted ? blocks / wanted : length) * OCTET_SCALE_BLOCK;
 }
+
+int64_t segment_columns(const octet_gemm_args& args) {
+  return segment_columns(full_n(args), full_k(args), args.leaves > 0 ? leaves_of(full_k(args)) : 1);
+}
+
+// The partial sums there may be, fewest first: a plain sum's segments; a tree's nodes of 2^i leaves, then its segments.
+struct SplitCounts {
+  int counts[5] = {1};
+  int size = 1;
+  explicit SplitCounts(const octet_gemm_args& args) {
+    const int segments = static_cast<int>(ceil_div(args.b.k, segment_columns(args)));
+    for (int nodes = 2; nodes <= args.leaves; nodes *= 2) counts[size++] = nodes;
+    if (segments > most()) counts[size++] = segments;
+  }
+  int most() const { return counts[size - 1]; }
+  const int* begin() const { return counts; }
+  const int* end() const { return counts + size; }
+};
 
 // K is split only up to this m, where tiles of 64 x 64 would not fill the CUs.
 int64_t split_rows(int64_t n, int compute_units) { return std::max<int64_t>(compute_units / ceil_div(n, 64), 1) * 64; }
@@ -242,31 +318,35 @@ bool is_aligned(const octet_gemm_args& args) {
 // worth.
 int64_t cost(const GemmPlan& plan, int64_t k, int compute_units) {
   const int64_t held = std::max<int64_t>(65536 / static_cast<int64_t>(plan.config.lds_bytes), 1);
-  const int64_t blocks = plan.tiles_n * plan.tiles_m * (plan.split ? plan.segments : 1);
-  const int64_t columns = (plan.split ? plan.segment : k) + 512;
+  const int64_t blocks = plan.tiles_n * plan.tiles_m * plan.splits;
+  const int64_t columns = (plan.splits > 1 ? plan.split_columns : k) + 512;
   const int64_t area = plan.config.tile.n * plan.config.tile.m / 4096;
   const int64_t percent = area == 1 ? 50 : 85;
-  return ceil_div(blocks, held * compute_units) * held * columns * area * 100 / percent + (plan.split ? 2048 : 0);
+  return ceil_div(blocks, held * compute_units) * held * columns * area * 100 / percent + (plan.splits > 1 ? 2048 : 0);
 }
 
-// The tile: `any` where 16-byte loads do not apply; up to 64 tokens the direct one that holds them all, split over K
-// where K has segments; beyond, the cheapest of the staged ones.
+// The tile: `any` where 16-byte loads do not apply; up to 64 tokens the direct one that holds them all, K split into
+// its segments, or into so many nodes of its tree that every CU has a block; beyond, the cheapest of the staged ones.
 GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
   const bool fp8 = args.b.dtype != OCTET_BF16, aligned = is_aligned(args);
-  const int segment = static_cast<int>(segment_columns(n, k));
-  const int segments = static_cast<int>(std::max<int64_t>(ceil_div(k, segment), 1));
+  const int segment = static_cast<int>(segment_columns(args));
+  const int leaf = args.leaves > 1 ? static_cast<int>(k / args.leaves) : 0;
+  const SplitCounts split_counts(args);
   GemmPlan best{};
   for (const GemmConfig& config : configs) {
     const TileConfig& tile = config.tile;
     if (tile.fp8 != fp8 || tile.aligned != aligned) continue;
     if (aligned && tile.direct() != (args.m <= 64)) continue;
     if (tile.direct() && args.m > tile.m) continue;
-    for (const bool split : {false, true}) {
-      if (split && (segments == 1 || args.m > split_rows(n, compute_units))) continue;
-      const GemmPlan plan{config, ceil_div(n, tile.n), ceil_div(args.m, tile.m), segment, segments, split};
+    for (const int splits : split_counts) {
+      if (splits > 1 && args.m > split_rows(n, compute_units)) continue;
+      const bool nodes = splits > 1 && splits <= args.leaves;
+      const GemmPlan plan{config, ceil_div(n, tile.n),         ceil_div(args.m, tile.m), segment, leaf,
+                          splits, nodes ? k / splits : segment};
       if (tile.direct()) {
-        if (best.config.kernel == nullptr || (split && best.config.kernel == config.kernel)) best = plan;
+        const bool filled = leaf > 0 && best.tiles_n * best.splits >= compute_units;
+        if (best.config.kernel == nullptr || (best.config.kernel == config.kernel && !filled)) best = plan;
       } else if (best.config.kernel == nullptr || cost(plan, k, compute_units) < cost(best, k, compute_units)) {
         best = plan;
       }
@@ -275,13 +355,13 @@ GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
   return best;
 }
 
-// [segments, m, n rounded up to 4] f32 for the largest m up to args.m that may be split: it never shrinks as m grows.
+// [splits, m, n rounded up to 4] f32 for the largest m up to args.m that may be split: it never shrinks as m grows.
 size_t workspace_bytes(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
   if (n == 0 || k == 0 || args.output_segments > 0) return 0;
-  const int64_t segments = ceil_div(k, segment_columns(n, k));
+  const int64_t splits = SplitCounts(args).most();
   const int64_t rows = std::min(args.m, split_rows(n, compute_units));
-  return segments > 1 ? static_cast<size_t>(segments * rows * ceil_div(n, 4) * 16) : 0;
+  return splits > 1 ? static_cast<size_t>(splits * rows * ceil_div(n, 4) * 16) : 0;
 }
 
 // The partial sums this call would leave to its reader: rows of whole quads only, and no bias, which belongs to the
@@ -289,7 +369,7 @@ size_t workspace_bytes(const octet_gemm_args& args, int compute_units) {
 int output_segments(const octet_gemm_args& args, int compute_units) {
   if (args.m == 0 || args.b.n == 0 || args.b.n % 4 != 0 || args.bias != nullptr) return 0;
   const GemmPlan plan = pick_config(args, compute_units);
-  return plan.split ? plan.segments : 0;
+  return plan.splits > 1 ? plan.splits : 0;
 }
 
 void check_shape(const octet_gemm_args& args, const DeviceFacts& device) {
@@ -318,10 +398,8 @@ void check_shape(const octet_gemm_args& args, const DeviceFacts& device) {
   const int all = leaves_of(whole);
   require(args.leaves <= all && b.k * all == whole * args.leaves,
           "gemm: leaves = %d, but b.k = %lld is %.3g of the %d leaves of full_k = %lld", args.leaves,
-          static_cast<long long>(b.k), whole == 0 ? 0.0 : static_cast<double>(b.k) * all / static_cast<double>(whole), all,
-          static_cast<long long>(whole));
-  require(args.output_dtype == OCTET_BF16 || args.output_segments > 0,
-          "gemm: output_dtype = %d of a tree must be bf16 (%d)", args.output_dtype, OCTET_BF16);
+          static_cast<long long>(b.k), whole == 0 ? 0.0 : static_cast<double>(b.k) * all / static_cast<double>(whole),
+          all, static_cast<long long>(whole));
 }
 
 // Rows this far apart must stay within 64-bit byte offsets.
@@ -377,15 +455,16 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
       require_stride("a_scale_stride", args.a_scale_stride, args.m);
       require_stride("b.scale_row_stride", b.scale_row_stride, b.n);
     }
-    if (args.leaves > 1) fail(OCTET_UNSUPPORTED, "gemm: leaves = %d are not served yet", args.leaves);
     require_workspace("gemm", args.workspace, args.workspace_size, workspace_bytes(args, device.compute_units));
 
     const GemmPlan plan = pick_config(args, device.compute_units);
     const bool deferred = args.output_segments > 0;
+    require(args.leaves == 0 || args.output_dtype == OCTET_BF16 || deferred,
+            "gemm: output_dtype = %d of a tree must be bf16 (%d)", args.output_dtype, OCTET_BF16);
     if (deferred) {
-      const int leaves = output_segments(args, device.compute_units);
-      require(args.output_segments == leaves, "gemm: output_segments = %d, this product leaves %d partial sums",
-              args.output_segments, leaves);
+      const int splits = output_segments(args, device.compute_units);
+      require(args.output_segments == splits, "gemm: output_segments = %d, this product leaves %d partial sums",
+              args.output_segments, splits);
       require(args.output_dtype == OCTET_F32 && args.output_stride % 4 == 0,
               "gemm: partial sums are f32 (%d) in rows a multiple of 4 apart; output_dtype = %d, output_stride = %lld",
               OCTET_F32, args.output_dtype, static_cast<long long>(args.output_stride));
@@ -399,36 +478,41 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
     const int64_t workspace_stride = ceil_div(b.n, 4) * 4;
     const int threads = plan.config.tile.threads();
     const int64_t tiles = plan.tiles_n * plan.tiles_m;
-    const int64_t blocks = plan.split ? tiles * plan.segments : tiles;
+    const int64_t blocks = tiles * plan.splits;
+    const bool split = plan.splits > 1;
     require(blocks <= max_blocks(threads), "gemm: m = %lld, n = %lld: %lld blocks, one launch holds %lld",
             static_cast<long long>(args.m), static_cast<long long>(b.n), static_cast<long long>(blocks),
             static_cast<long long>(max_blocks(threads)));
-    const GemmParams params{
-        .a = static_cast<const uint8_t*>(args.a),
-        .a_scales = args.a_scales,
-        .b = b,
-        .bias = static_cast<const uint16_t*>(args.bias),
-        .output = args.output,
-        .partials = plan.split ? static_cast<float*>(deferred ? args.output : args.workspace) : nullptr,
-        .m = args.m,
-        .a_stride = args.a_stride,
-        .a_scale_stride = args.a_scale_stride,
-        .output_stride = args.output_stride,
-        .partial_stride = deferred ? args.output_stride : workspace_stride,
-        .partial_segment_stride = deferred ? args.output_segment_stride : args.m * workspace_stride,
-        .tiles_n = static_cast<uint32_t>(plan.tiles_n),
-        .tiles_m = static_cast<uint32_t>(plan.tiles_m),
-        .segment = plan.segment,
-        .segments = plan.segments,
-        .output_dtype = args.output_dtype};
+    const GemmParams params{.a = static_cast<const uint8_t*>(args.a),
+                            .a_scales = args.a_scales,
+                            .b = b,
+                            .bias = static_cast<const uint16_t*>(args.bias),
+                            .output = args.output,
+                            .partials = split ? static_cast<float*>(deferred ? args.output : args.workspace) : nullptr,
+                            .m = args.m,
+                            .a_stride = args.a_stride,
+                            .a_scale_stride = args.a_scale_stride,
+                            .output_stride = args.output_stride,
+                            .partial_stride = deferred ? args.output_stride : workspace_stride,
+                            .partial_segment_stride = deferred ? args.output_segment_stride : args.m * workspace_stride,
+                            .tiles_n = static_cast<uint32_t>(plan.tiles_n),
+                            .tiles_m = static_cast<uint32_t>(plan.tiles_m),
+                            .segment = plan.segment,
+                            .split_columns = static_cast<int>(plan.split_columns),
+                            .splits = plan.splits,
+                            .leaf = plan.splits <= args.leaves ? plan.leaf : 0,
+                            .leaves = plan.leaf > 0 ? std::min(args.leaves, plan.splits) : 0,
+                            .output_dtype = args.output_dtype};
     launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, threads / device.wave_size,
            plan.config.lds_bytes, params);
-    if (plan.split && !deferred) {
+    if (split && !deferred) {
       // split_rows bounds m here, so the rows always fit a grid.
       const int64_t waves = ceil_div(ceil_div(b.n, 4), device.wave_size);
       const Grid grid{static_cast<uint32_t>(ceil_div(waves, gemm_reduce_waves)), static_cast<uint32_t>(args.m)};
-      launch(stream, plan.segments <= reduce_few ? "gemm_reduce" : "gemm_reduce_many", grid,
-             static_cast<int>(std::min<int64_t>(waves, gemm_reduce_waves)), 0, params);
+      const char* kernel = plan.leaf > 0               ? "gemm_reduce_tree"
+                           : plan.splits <= reduce_few ? "gemm_reduce"
+                                                       : "gemm_reduce_many";
+      launch(stream, kernel, grid, static_cast<int>(std::min<int64_t>(waves, gemm_reduce_waves)), 0, params);
     }
   });
 }

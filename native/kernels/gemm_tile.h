@@ -5,10 +5,11 @@
 //
 // A user writes
 //   GemmTile<config> tile;
-//   tile.run(lds, weights, tokens, k);   weights(i), tokens(i): the TileRow of tile row i, always one that may be read
+//   tile.run(lds, weights, tokens, k, leaves);
+//                                        weights(i), tokens(i): the TileRow of tile row i, always one that may be read
 //                                        (rows beyond a matrix repeat its last); called once a tile. So a gather of
 //                                        token rows, an expert's base, or gate and up rows interleaved by 16 are the
-//                                        functor's affair.
+//                                        functor's affair. leaves: NoLeaves, or what a sum that is a tree needs.
 //   tile.drain(lds, store);              store(token, row, f32x4): rows row..row+3 of one token, tile-relative; or,
 //                                        where tile.holds(j), use tile.sum[i][j] with first_row(i, j) +
 //                                        MmaAccumulator::row(r) and first_token(j) + MmaAccumulator::column(r) (then a
@@ -29,7 +30,8 @@
 // the weights' is shifted by scale_column_offset: at an offset of 64 a window is two products, one for each half.
 // Segments, a fixed number of columns that depends on the weight's shape only, are summed on their own and then added
 // in order. All this is the same in every aligned configuration, so they give the same bits, as does a block that does
-// one segment and one that does all.
+// one segment and one that does all. Where k is in leaves (TileK::leaf), a leaf's segments are added so, and the leaves
+// by the tree (leaf_tree.h): a block that has 2^i leaves ends with their node.
 //
 // Two waves a SIMD on gfx942: 256 registers a lane hold two sums of 64 x 64 (128), the next window (32) and operands.
 #pragma once
@@ -91,10 +93,18 @@ struct TileK {
   int begin, end;  // begin: a multiple of segment
   int segment;     // columns; a multiple of 128
   int scale_column_offset;
+  int leaf = 0;  // columns of a leaf, 2^i of which are walked; a multiple of segment; 0: a plain sum
 };
 
 #if !defined(OCTET_HOST)
+#include "leaf_tree.h"
 #include "mma.h"
+
+// A sum that is never a tree; or one that may be, with tree = true, biased(), whether something is added to the first
+// leaf before it is rounded, and bias(row), what that is.
+struct NoLeaves {
+  static constexpr bool tree = false;
+};
 
 // Where a row lies: a base, the same for the 16 weight rows of a fragment and for all tokens, in every lane, and this
 // row's distance from it in bytes; below 2^32 where the tile is aligned, so that it takes one register.
@@ -180,18 +190,21 @@ struct GemmTile {
   }
   OCTET_INLINE static int first_token(int j) { return wave_token() + 16 * (C.direct() ? pair(j) % tiles_m : j); }
 
-  template <class Weights, class Tokens>
-  OCTET_INLINE void run(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+  template <class Weights, class Tokens, class Leaves = NoLeaves>
+  OCTET_INLINE void run(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k,
+                        const Leaves& leaves = {}) {
     clear(sum);
     if (k.begin >= k.end) return;
     if constexpr (!C.aligned) {
-      walk_bytes(lds, weights, tokens, k);
+      walk_bytes(lds, weights, tokens, k, leaves);
     } else {
       const bool halves = C.fp8 && k.scale_column_offset % OCTET_SCALE_BLOCK != 0;
       if constexpr (C.direct()) {
-        halves ? walk_direct<true>(lds, weights, tokens, k) : walk_direct<false>(lds, weights, tokens, k);
+        halves ? walk_direct<true>(lds, weights, tokens, k, leaves)
+               : walk_direct<false>(lds, weights, tokens, k, leaves);
       } else {
-        halves ? walk_staged<true>(lds, weights, tokens, k) : walk_staged<false>(lds, weights, tokens, k);
+        halves ? walk_staged<true>(lds, weights, tokens, k, leaves)
+               : walk_staged<false>(lds, weights, tokens, k, leaves);
       }
     }
   }
@@ -257,11 +270,117 @@ struct GemmTile {
       for (int j = 0; j < held_m; j++) sums[i][j].clear();
     }
   }
-  OCTET_INLINE void add_segment(const Sums& segment) {
+
+  // ---- segments and leaves ----
+
+  // How far a sum is: where its segment and its leaf end, the leaves before it, and the left nodes of 1, 2 and 4 leaves
+  // that wait for the right ones, two bf16 a register.
+  struct Progress {
+    int segment_end, leaf_end, leaf;
+    uint32_t left[3][held_n][held_m][MmaAccumulator::elements / 2];
+
+    OCTET_INLINE explicit Progress(const TileK& k) : leaf_end(k.leaf > 0 ? k.begin + k.leaf : k.end), leaf(0) {
+      segment_end = min_of(k.begin + k.segment, leaf_end);
+    }
+  };
+
+  // What is done to the sums, an element and its neighbour at a time.
+  template <class Visit>
+  OCTET_INLINE void each_pair(const Visit& visit) {
 #pragma unroll
     for (int i = 0; i < held_n; i++) {
 #pragma unroll
-      for (int j = 0; j < held_m; j++) sum[i][j].add(segment[i][j]);
+      for (int j = 0; j < held_m; j++) {
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r += 2) visit(i, j, r / 2, sum[i][j][r], sum[i][j][r + 1]);
+      }
+    }
+  }
+
+  // Adds the segment that ends, and begins the next.
+  template <class Leaves>
+  OCTET_INLINE void end_segment(Sums& segment, Progress& at, const TileK& k, [[maybe_unused]] const Leaves& leaves) {
+#pragma unroll
+    for (int i = 0; i < held_n; i++) {
+#pragma unroll
+      for (int j = 0; j < held_m; j++) {
+        sum[i][j].add(segment[i][j]);
+        segment[i][j].clear();
+      }
+    }
+    const int column = at.segment_end;
+    if constexpr (Leaves::tree) {
+      if (k.leaf > 0 && column == at.leaf_end) {
+        if (at.leaf == 0 && leaves.biased()) add_bias(leaves);
+        end_leaf(at);
+        if (column < k.end) {
+          clear(sum);
+        } else {
+          each_pair([](int, int, int, float& even, float& odd) __attribute__((always_inline)) {
+            even = upper_bf16(even);
+            odd = upper_bf16(odd);
+          });
+        }
+        at.leaf++;
+        at.leaf_end += k.leaf;
+      }
+    }
+    at.segment_end = min_of(column + k.segment, at.leaf_end);
+  }
+
+  template <class Leaves>
+  OCTET_INLINE void add_bias(const Leaves& leaves) {
+#pragma unroll
+    for (int i = 0; i < held_n; i++) {
+#pragma unroll
+      for (int j = 0; j < held_m; j++) {
+#pragma unroll
+        for (int r = 0; r < MmaAccumulator::elements; r++) {
+          sum[i][j][r] += leaves.bias(first_row(i, j) + MmaAccumulator::row(r));
+        }
+      }
+    }
+  }
+
+  // Rounds the leaf and takes it up the tree: with the left nodes that wait for it, as far as it is a right one. What
+  // is left in the sums is a node before upper_bf16.
+  OCTET_INLINE void end_leaf(Progress& at) {
+    // NOTE: one question for all elements, whether one is NaN (or infinities of both signs are there), for a NaN of any
+    // bits could be rounded to a number.
+    MmaAccumulator all;
+    all.clear();
+#pragma unroll
+    for (int i = 0; i < held_n; i++) {
+#pragma unroll
+      for (int j = 0; j < held_m; j++) all.add(sum[i][j]);
+    }
+    float total = 0.0f;
+#pragma unroll
+    for (int r = 0; r < MmaAccumulator::elements; r++) total += all[r];
+    if (__builtin_expect(__ballot(total != total) != 0, false)) {
+      each_pair([](int, int, int, float& even, float& odd) __attribute__((always_inline)) {
+        even = round_bf16(even);
+        odd = round_bf16(odd);
+      });
+    }
+    each_pair([](int, int, int, float& even, float& odd) __attribute__((always_inline)) {
+      even = bias_bf16(even);
+      odd = bias_bf16(odd);
+    });
+    settle<0>(at);
+  }
+
+  template <int level>
+  OCTET_INLINE void settle(Progress& at) {
+    if constexpr (level < 3) {
+      if (at.leaf >> level & 1) {
+        each_pair([&](int i, int j, int pair, float& even, float& odd)
+                      __attribute__((always_inline)) { join_node(at.left[level][i][j][pair], even, odd); });
+        settle<level + 1>(at);
+      } else {
+        each_pair([&](int i, int j, int pair, float& even, float& odd)
+                      __attribute__((always_inline)) { at.left[level][i][j][pair] = waiting_node(even, odd); });
+      }
     }
   }
 
@@ -363,7 +482,7 @@ struct GemmTile {
     int index, half;
   };
   static constexpr int slab_reads = (tiles_n + tiles_m) * 2;
-  static constexpr SlabRead read_order(int n) {
+  OCTET_INLINE static constexpr SlabRead read_order(int n) {
     constexpr int first = min_of(tiles_n + tiles_m, 3);  // slabs of a half
     const int half = n < 2 * first ? n / first : n % 2;
     const int slab = n < 2 * first ? n % first : n / 2;
@@ -465,8 +584,9 @@ struct GemmTile {
     }
   }
 
-  template <bool halves, class Weights, class Tokens>
-  OCTET_INLINE void walk_staged(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+  template <bool halves, class Weights, class Tokens, class Leaves>
+  OCTET_INLINE void walk_staged(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k,
+                                const Leaves& leaves) {
     using S = Schedule<halves>;
     using U = Unit<halves>;
     constexpr int last = U::count - 1;
@@ -503,10 +623,11 @@ struct GemmTile {
 #pragma unroll
     for (int n = 0; n < S::early; n++) next[n] = read(n);
 
+    Progress at(k);
+    Sums segment;
+    clear(segment);
     for (int column = k.begin; column < k.end;) {
-      const int segment_end = min_of(column + k.segment, k.end);
-      Sums segment;
-      clear(segment);
+      const int segment_end = at.segment_end;
       previous.clear();
       do {
         column += columns;
@@ -570,7 +691,7 @@ struct GemmTile {
       } while (column < segment_end);
 #pragma unroll
       for (int s = 0; s < U::steps; s++) promote<halves>(previous, last, s, segment);
-      add_segment(segment);
+      end_segment(segment, at, k, leaves);
     }
   }
 
@@ -833,8 +954,8 @@ struct GemmTile {
     unrolled<tiles_n>([&](auto i) { unrolled<tiles_m>([&](auto j) { visit(i.value, j.value); }); });
   }
 
-  // Adds what store() left of a round of windows, one of each wave, of which the first `count` are there. The others
-  // are read as the last of those again and left out of the sum, so that all reads are on their way together.
+  // Adds what store() left of a round of windows, of which the first `count` are there. The others are read as the last
+  // of those again and left out of the sum, so that all reads are on their way together.
   template <bool halves, bool whole>
   OCTET_INLINE static void add_round(TileLds<C>& lds, int first, int count, Sums& segment) {
     constexpr bool scaled = C.fp8 && !halves;
@@ -873,26 +994,27 @@ struct GemmTile {
     });
   }
 
-  // Batches of slots() windows; a batch does not pass the end of a segment.
-  template <bool halves, class Weights, class Tokens>
-  OCTET_INLINE void walk_direct(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+  // Batches of slots() windows.
+  template <bool halves, class Weights, class Tokens, class Leaves>
+  OCTET_INLINE void walk_direct(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k,
+                                const Leaves& leaves) {
     constexpr int rounds = C.slots() / waves_k;
     const Sources sources(weights, tokens);
     Window<halves> windows[rounds];
-    const auto load_batch = [&](int column, int end) {
+    const auto load_batch = [&](int column) {
 #pragma unroll
       for (int r = 0; r < rounds; r++) {
         const int at = column + (r * waves_k + wave_k()) * columns;
-        if (at < end) load(windows[r], sources, at, k);
+        if (at < k.end) load(windows[r], sources, at, k);
       }
     };
     int column = k.begin;
-    int segment_end = min_of(column + k.segment, k.end);
+    Progress progress(k);
     Sums segment;
     clear(segment);
-    load_batch(column, segment_end);
+    load_batch(column);
     while (column < k.end) {
-      const int batch = column, batch_end = segment_end;
+      const int batch = column;
       // NOTE: here, for all of the batch. A wave without a window in it would pass the waits at the products, and the
       // compiler, which cannot know, would wait again among the loads of the next batch.
       wait_for_loads();
@@ -900,7 +1022,7 @@ struct GemmTile {
       for (int r = 0; r < rounds; r++) {
         const int slot = r * waves_k + wave_k();
         const int at = batch + slot * columns;
-        if (at >= batch_end) break;
+        if (at >= k.end) break;
         if (__builtin_expect(k.end - at < columns, false)) {
 #pragma unroll
           for (int i = 0; i < tiles_n; i++) clear_beyond(windows[r].a[i], (k.end - at) * element);
@@ -909,22 +1031,22 @@ struct GemmTile {
         }
         store(lds, slot, windows[r]);
       }
-      column = min_of(batch + C.slots() * columns, batch_end);
-      if (column == batch_end) segment_end = min_of(column + k.segment, k.end);
-      if (column < k.end) load_batch(column, segment_end);
+      column = min_of(batch + C.slots() * columns, k.end);
+      if (column < k.end) load_batch(column);
       __syncthreads();
-      const int slots = (column - batch + columns - 1) / columns;
-#pragma unroll
-      for (int first = 0; first < C.slots(); first += waves_k) {
-        if (slots - first >= waves_k) {
+      // Rounds of as many windows as there are waves, but for the last of a segment.
+      const int slots = holds(0) ? (column - batch + columns - 1) / columns : 0;
+#pragma nounroll
+      for (int first = 0; first < slots;) {
+        const int left = (progress.segment_end - batch + columns - 1) / columns;
+        const int end = min_of(min_of(first + waves_k, left), slots);
+        if (end - first == waves_k) {
           add_round<halves, true>(lds, first, waves_k, segment);
-        } else if (slots > first) {
-          add_round<halves, false>(lds, first, slots - first, segment);
+        } else {
+          add_round<halves, false>(lds, first, end - first, segment);
         }
-      }
-      if (column == batch_end) {
-        add_segment(segment);
-        clear(segment);
+        if (end == left) end_segment(segment, progress, k, leaves);
+        first = end;
       }
       if (column < k.end) __syncthreads();  // every wave has read the batch
     }
@@ -941,12 +1063,14 @@ struct GemmTile {
     return end;
   }
 
-  template <class Weights, class Tokens>
-  OCTET_INLINE void walk_bytes(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k) {
+  template <class Weights, class Tokens, class Leaves>
+  OCTET_INLINE void walk_bytes(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k,
+                               const Leaves& leaves) {
+    Progress at(k);
+    Sums segment;
+    clear(segment);
     for (int column = k.begin; column < k.end;) {
-      const int segment_end = min_of(column + k.segment, k.end);
-      Sums segment;
-      clear(segment);
+      const int segment_end = at.segment_end;
       while (column < segment_end) {
         const int end = phase_end(column, k);
         __syncthreads();
@@ -992,7 +1116,7 @@ struct GemmTile {
         }
         column = end;
       }
-      add_segment(segment);
+      end_segment(segment, at, k, leaves);
     }
   }
 };

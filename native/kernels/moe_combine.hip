@@ -1,4 +1,5 @@
-// moe_combine: output[t] = sum over choices c, in order, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then bf16.
+// moe_combine: output[t] = sum over choices c, by ascending slot, of weights[t, c] * y[pair_slots[t*top_k + c]], f32, then
+// bf16; or a tree over neighbouring groups of experts.
 //
 // A thread takes eight columns of a token, or four of a decode step's. norm does the same sum on its way in (moe_combine.h).
 //
@@ -13,16 +14,21 @@ struct MoeCombineParams {
   const uint16_t* y;          // [slots, hidden] bf16
   const int32_t* pair_slots;  // [tokens, top_k]
   const float* weights;       // [tokens, top_k]
+  const int32_t* pair_experts;  // [tokens, top_k]; not read with one leaf
   uint16_t* output;           // [tokens, hidden] bf16
   int64_t tokens, hidden;
   int64_t y_stride, output_stride;
   int32_t top_k;
+  int32_t leaves;  // 1, 2, 4 or 8
+  int32_t first_expert;
+  uint32_t leaf_reciprocal;
   uint32_t column_shift;  // 1 << column_shift blocks to a token: a power of two, so that none has to divide
   bool aligned;
 };
 
-#if !defined(OCTET_HOST)
 #include "moe_combine.h"
+
+#if !defined(OCTET_HOST)
 
 template <int run>
 OCTET_INLINE void moe_combine_kernel(const MoeCombineParams& params) {
@@ -30,7 +36,8 @@ OCTET_INLINE void moe_combine_kernel(const MoeCombineParams& params) {
   const uint32_t column_block = blockIdx.x - (static_cast<uint32_t>(token) << params.column_shift);
   const int64_t column = (column_block * blockDim.x + threadIdx.x) * int64_t{run};
   const int64_t count = params.hidden - column;
-  const PairSum pairs{params.y, params.pair_slots, params.weights, params.tokens, params.y_stride, params.top_k};
+  const PairSum pairs{params.y, params.pair_slots, params.weights, params.pair_experts, params.tokens, params.y_stride,
+                      params.top_k, params.leaves, params.first_expert, params.leaf_reciprocal};
   float sum[run];
   pairs.load(pairs.choices(token), column, count, params.aligned, sum);
   store_columns(params.output + token * params.output_stride, column, count, params.aligned, sum);
@@ -78,17 +85,20 @@ extern "C" octet_status octet_moe_combine(const octet_moe_combine_args* pointer,
     require_pointer(op, "pair_slots", args.pair_slots);
     require_pointer(op, "weights", args.weights);
     require_pointer(op, "output", args.output);
-    if (args.leaves > 1) fail(OCTET_UNSUPPORTED, "moe_combine: leaves = %d are not served yet", args.leaves);
     const MoeCombineParams params{
         .y = static_cast<const uint16_t*>(args.y),
         .pair_slots = args.pair_slots,
         .weights = args.weights,
+        .pair_experts = args.pair_experts,
         .output = static_cast<uint16_t*>(args.output),
         .tokens = args.tokens,
         .hidden = args.hidden,
         .y_stride = args.y_stride,
         .output_stride = args.output_stride,
         .top_k = args.top_k,
+        .leaves = args.leaves > 1 ? args.leaves : 1,
+        .first_expert = args.first_expert,
+        .leaf_reciprocal = leaf_reciprocal(args.leaf_experts),
         .column_shift = static_cast<uint32_t>(column_shift),
         .aligned = args.y_stride % 8 == 0 && args.output_stride % 8 == 0,
     };

@@ -1,9 +1,9 @@
 // norm: RMSNorm with an optional residual add before it and an optional FP8 quantisation behind it.
 //
 //   h = x, or bf16(x + residual), written back to residual
-//   x in bf16; or the bf16 of a sum: of partial sums of a split GEMM in order, or of a token's MoE slots
-//   (moe_combine.h) y = h / sqrt(mean(h^2) + eps) * weight output = bf16(y);  quantized, scales = quantize(y in f32):
-//   one scale per token and 128 columns
+//   x in bf16; or the bf16 of a sum: of partial sums of a split GEMM in order or by the tree (leaf_tree.h), of a
+//   token's MoE slots (moe_combine.h), or of the nodes of a tree that ranks hold y = h / sqrt(mean(h^2) + eps) *
+//   weight; output = bf16(y); quantized, scales = quantize(y in f32), one scale per token and 128 columns
 //
 // x, residual, output [tokens, hidden] bf16; weight [hidden] bf16; quantized [tokens, hidden] FP8. One block of 512
 // threads serves one token. A thread takes 8 columns at a time, so 16 neighbouring lanes hold a scale block
@@ -18,18 +18,24 @@
 constexpr int norm_threads = 512;
 
 struct NormParams {
-  const void* x;              // [tokens, hidden] bf16, [segments, tokens, hidden] f32 or [tokens*top_k, hidden] bf16
-  uint16_t* residual;         // [tokens, hidden] bf16, or null
-  const uint16_t* weight;     // [hidden] bf16
-  uint16_t* output;           // [tokens, hidden] bf16, or null
-  uint8_t* quantized;         // [tokens, hidden] FP8, or null
-  float* scales;              // [tokens, ceil(hidden/128)]
-  const int32_t* pair_slots;  // [tokens, top_k], or null: nothing to combine
-  const float* pair_weights;  // [tokens, top_k]
+  const void* x;                // [tokens, hidden] bf16, [segments, tokens, hidden] f32 or [tokens*top_k, hidden] bf16
+  uint16_t* residual;           // [tokens, hidden] bf16, or null
+  const uint16_t* weight;       // [hidden] bf16
+  uint16_t* output;             // [tokens, hidden] bf16, or null
+  uint8_t* quantized;           // [tokens, hidden] FP8, or null
+  float* scales;                // [tokens, ceil(hidden/128)]
+  const int32_t* pair_slots;    // [tokens, top_k], or null: nothing to combine
+  const float* pair_weights;    // [tokens, top_k]
+  const int32_t* pair_experts;  // [tokens, top_k]; not read with one leaf
+  const uint16_t* nodes[8];     // [tokens, hidden] bf16 each, x_stride apart
   int64_t tokens, hidden;
   int64_t x_segment_stride;
   int32_t segments;  // 0: no partial sums
+  int32_t leaves;    // of the partial sums or of the slots
+  int32_t node_count;
   int32_t top_k;
+  int32_t first_expert;
+  uint32_t leaf_reciprocal;
   int64_t x_stride, residual_stride, output_stride, quantized_stride, scale_stride;
   float eps;
   int32_t fnuz;     // the encoding of quantized
@@ -40,21 +46,25 @@ struct NormLds {
   float sums[norm_threads / 32];
 };
 
-#if !defined(OCTET_HOST)
 #include "moe_combine.h"
 
+#if !defined(OCTET_HOST)
 constexpr int norm_step = norm_threads * 8;  // columns of one turn of the block
 
-// What x is: itself, partial sums, or the slots of a token's pairs.
-enum class NormSource { rows, partials, slots };
+// What x is: itself, partial sums, those of a tree, the slots of a token's pairs, or the nodes of a tree.
+enum class NormSource { rows, partials, leaves, slots, nodes };
 
 OCTET_INLINE PairSum pair_sum(const NormParams& params) {
   return {static_cast<const uint16_t*>(params.x),
           params.pair_slots,
           params.pair_weights,
+          params.pair_experts,
           params.tokens,
           params.x_stride,
-          params.top_k};
+          params.top_k,
+          params.leaves,
+          params.first_expert,
+          params.leaf_reciprocal};
 }
 
 // Eight columns of x, rounded to bf16 where they are a sum. Every lane of the wave takes part.
@@ -85,6 +95,26 @@ OCTET_INLINE void norm_load(const NormParams& params, int64_t token, const PairS
         for (int i = 0; i < 8; i++) x[i] += first + s < params.segments ? part[s][i] : 0.0f;
       }
     }
+  } else if constexpr (source == NormSource::leaves) {
+    const float* row = static_cast<const float*>(params.x) + token * params.x_stride;
+    const int length = params.segments / params.leaves;
+    const auto load = [&](int segment, auto whole, float(&part)[8]) {
+      load_columns(row + segment * params.x_segment_stride, column, whole.value ? 8 : count, whole.value != 0, part);
+    };
+    if (length == 1) {
+      tree_of(params.leaves, aligned && count >= 8, load, x);
+    } else {
+      tree_of_segments(
+          params.leaves, length, aligned && count >= 8, load, [](int, float(&)[8]) {}, x);
+    }
+    return;
+  } else if constexpr (source == NormSource::nodes) {
+    const auto load = [&](int node, auto whole, float(&part)[8]) {
+      load_columns(params.nodes[node] + token * params.x_stride, column, whole.value ? 8 : count, whole.value != 0,
+                   part);
+    };
+    tree_of(params.node_count, aligned && count >= 8, load, x);
+    return;
   } else if constexpr (source == NormSource::slots) {
     pair_sum(params).load(choices, column, count, aligned, x);
   } else {
@@ -167,10 +197,14 @@ OCTET_INLINE void norm_kernel(const NormParams& params) {
 
 OCTET_KERNEL(norm_row, NormParams, norm_threads) { norm_kernel<NormSource::rows>(params); }
 OCTET_KERNEL(norm_row_partials, NormParams, norm_threads) { norm_kernel<NormSource::partials>(params); }
+OCTET_KERNEL(norm_row_leaves, NormParams, norm_threads) { norm_kernel<NormSource::leaves>(params); }
+OCTET_KERNEL(norm_row_nodes, NormParams, norm_threads) { norm_kernel<NormSource::nodes>(params); }
 OCTET_KERNEL(norm_row_slots, NormParams, norm_threads) { norm_kernel<NormSource::slots>(params); }
 #endif
 
 #if defined(OCTET_HOST)
+#include <algorithm>
+
 #include "../runtime/check.h"
 #include "../runtime/driver.h"
 
@@ -200,8 +234,8 @@ const octet_norm_args& norm_checked(const octet_norm_args* pointer) {
   }
   require(args.x_leaves == 0 || args.x_leaves == 1 || args.x_leaves == 2 || args.x_leaves == 4 || args.x_leaves == 8,
           "norm: x_leaves = %d must be 0, 1, 2, 4 or 8", args.x_leaves);
-  require(args.x_leaves == 0 || (args.x_segments > 0 && (args.x_segments % args.x_leaves == 0 ||
-                                                         args.x_leaves % args.x_segments == 0)),
+  require(args.x_leaves == 0 ||
+              (args.x_segments > 0 && (args.x_segments % args.x_leaves == 0 || args.x_leaves % args.x_segments == 0)),
           "norm: x_leaves = %d must divide, or be a multiple of, x_segments = %d", args.x_leaves, args.x_segments);
   require(args.pair_slots != nullptr || (args.pair_experts == nullptr && args.leaves == 0),
           "norm: pair_experts and leaves = %d go with pair_slots, which is null", args.leaves);
@@ -237,12 +271,10 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
     require(args.output || args.quantized, "norm: output and quantized are both null");
     require((args.quantized == nullptr) == (args.scales == nullptr), "norm: quantized = %p and scales = %p go together",
             args.quantized, static_cast<void*>(args.scales));
-    if (args.x_leaves > 1 || args.leaves > 1 || args.node_count > 0) {
-      fail(OCTET_UNSUPPORTED, "norm: x_leaves = %d, leaves = %d, node_count = %d are not served yet", args.x_leaves,
-           args.leaves, args.node_count);
-    }
     const auto on_eight = [](const void* pointer, int64_t stride) { return pointer == nullptr || stride % 8 == 0; };
-    const NormParams params{
+    // Of the slots or the partial sums; fewer partial sums than leaves are nodes.
+    const int32_t leaves = args.pair_slots ? args.leaves : std::min(args.x_leaves, args.x_segments);
+    NormParams params{
         .x = args.x,
         .residual = static_cast<uint16_t*>(args.residual),
         .weight = static_cast<const uint16_t*>(args.weight),
@@ -251,11 +283,17 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
         .scales = args.scales,
         .pair_slots = args.pair_slots,
         .pair_weights = args.pair_weights,
+        .pair_experts = args.pair_experts,
+        .nodes = {},
         .tokens = args.tokens,
         .hidden = args.hidden,
         .x_segment_stride = args.x_segment_stride,
         .segments = args.x_segments,
+        .leaves = leaves > 1 ? leaves : 1,
+        .node_count = args.node_count,
         .top_k = args.top_k,
+        .first_expert = args.first_expert,
+        .leaf_reciprocal = leaf_reciprocal(args.leaf_experts),
         .x_stride = args.x_stride,
         .residual_stride = args.residual_stride,
         .output_stride = args.output_stride,
@@ -263,11 +301,16 @@ extern "C" octet_status octet_norm(const octet_norm_args* pointer, octet_stream*
         .scale_stride = args.scale_stride,
         .eps = args.eps,
         .fnuz = args.fp8_dtype == OCTET_F8_E4M3_FNUZ,
-        .aligned = on_eight(args.x, args.x_stride) && args.x_segment_stride % 8 == 0 &&
+        .aligned = args.x_stride % 8 == 0 && args.x_segment_stride % 8 == 0 &&
                    on_eight(args.residual, args.residual_stride) && on_eight(args.output, args.output_stride) &&
                    on_eight(args.quantized, args.quantized_stride),
     };
-    const char* kernel = args.x_segments > 0 ? "norm_row_partials" : args.pair_slots ? "norm_row_slots" : "norm_row";
+    for (int i = 0; i < args.node_count; i++) params.nodes[i] = static_cast<const uint16_t*>(args.nodes[i]);
+    const char* kernel = args.pair_slots        ? "norm_row_slots"
+                         : args.node_count > 0  ? "norm_row_nodes"
+                         : args.x_segments == 0 ? "norm_row"
+                         : params.leaves > 1    ? "norm_row_leaves"
+                                                : "norm_row_partials";
     launch(stream, kernel, Grid{static_cast<uint32_t>(args.tokens)}, norm_threads / facts(stream).wave_size,
            sizeof(NormLds), params);
   });

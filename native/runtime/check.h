@@ -97,8 +97,8 @@ inline void require_expert_leaves(const char* op, const int32_t* pair_experts, i
   require_pointer_or_null(op, "pair_experts", pair_experts);
   if (leaves <= 1) return;
   require(pair_experts != nullptr, "%s: leaves = %d need pair_experts, which is null", op, leaves);
-  require_range(op, "first_expert", first_expert, 0, INT32_MAX / 2);
-  require_range(op, "leaf_experts", leaf_experts, 1, INT32_MAX / 16);
+  require_range(op, "first_expert", first_expert, 0, 511);
+  require_range(op, "leaf_experts", leaf_experts, 1, 512);
 }
 // Rows of up to 2^31 elements this far apart, in a matrix of up to 2^26 rows, stay within 64-bit byte offsets.
 constexpr int64_t max_stride = int64_t{1} << 34;

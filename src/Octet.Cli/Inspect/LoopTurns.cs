@@ -6,7 +6,10 @@ namespace Octet.Cli.Inspect;
 /// </summary>
 internal static class LoopTurns
 {
-    private const int TopK = 8, NormStep = 4096, ProjectionStep = 8192, CombinedRows = 8;
+    private const int TopK = 8, NormStep = 4096, ProjectionStep = 8192;
+
+    // A token's choices are put in order eight at a time, and their rows added eight at a time.
+    private const int OrderedChoices = TopK / 8, CombinedRows = TopK / 8;
 
     /// <summary>Routing, and sorting in the same launch. segments: partial sums of the logits; 0: they are whole.</summary>
     public static IReadOnlyList<int>? Route(string kernel, long tokens, long segments) => kernel switch
@@ -26,7 +29,7 @@ internal static class LoopTurns
     }
 
     /// <summary>The weighted sum of a token's slots.</summary>
-    public static IReadOnlyList<int>? Combine(string kernel) => kernel is "moe_combine_rows" or "moe_combine_few" ? [TopK / CombinedRows, 0] : null;
+    public static IReadOnlyList<int>? Combine(string kernel) => kernel is "moe_combine_rows" or "moe_combine_few" ? [OrderedChoices, CombinedRows, 0] : null;
 
     /// <summary>The codes of what narrow blocks of gate_up leave.</summary>
     public static IReadOnlyList<int>? GateUp(string kernel) => kernel == "moe_gate_up_quantize" ? [] : null;
@@ -36,11 +39,13 @@ internal static class LoopTurns
     {
         var further = (int)((hidden - 1) / NormStep);
         var inFurther = Math.Min(further, 1);
-        const int Rows = TopK / CombinedRows;
         return kernel switch
         {
             "norm_row" => [further, further],
-            "norm_row_slots" => [Rows, 0, further, inFurther * Rows, 0, further, 0, 0],
+            "norm_row_slots" => [OrderedChoices, CombinedRows, 0, further, inFurther * CombinedRows, 0, further, 0, 0],
+
+            // Of nodes: the loops over leaves of several segments do not turn.
+            "norm_row_leaves" => [0, 0, further, 0, 0, further, 0, 0],
             "norm_row_partials" => [Batches(segments, 4), further, inFurther * Batches(segments, 4), further, 0],
             _ => null,
         };

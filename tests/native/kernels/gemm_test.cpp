@@ -120,7 +120,7 @@ TEST_F(Gemm, Every_plan_covers_its_shape_and_fits_the_device) {
           EXPECT_LT((picked.tiles_n - 1) * tile.n, n);
           EXPECT_GE(picked.tiles_m * tile.m, m);
           EXPECT_LT((picked.tiles_m - 1) * tile.m, m);
-          EXPECT_GE(int64_t{picked.segment} * picked.segments, k);
+          EXPECT_TRUE(picked.splits == 1 || picked.split_columns * picked.splits >= k) << m << " " << n << " " << k;
           EXPECT_LE(picked.config.lds_bytes, 65536u);
           EXPECT_LE(tile.threads(), 1024);
         }
@@ -131,9 +131,9 @@ TEST_F(Gemm, Every_plan_covers_its_shape_and_fits_the_device) {
 
 TEST_F(Gemm, Decode_fills_the_device_or_splits_all_of_k) {
   const auto filled = [](const GemmPlan& picked, int64_t k) {
-    const int64_t blocks = picked.tiles_n * picked.tiles_m * (picked.split ? picked.segments : 1);
+    const int64_t blocks = picked.tiles_n * picked.tiles_m * picked.splits;
     // All of K is split where each segment, or each wave of a block, has one scale block of it.
-    return blocks >= 304 || (picked.split && picked.segments == k / 128) || k / 128 <= 8;
+    return blocks >= 304 || picked.splits == k / 128 || k / 128 <= 8;
   };
   for (const int64_t m : {1, 2, 7, 16, 17, 32, 33, 64}) {
     for (const auto& [n, k] : model_weights) EXPECT_TRUE(filled(plan(m, n, k), k)) << m << " " << n << " " << k;
@@ -172,12 +172,93 @@ TEST_F(Gemm, Segments_depend_on_the_weight_alone) {
     }
     EXPECT_EQ(segment_columns(n, k) % 128, 0);
   }
-  EXPECT_EQ(plan(1, 1280, 4096).segments, 4);
-  EXPECT_EQ(plan(1, 2304, 4096).segments, 3);
-  EXPECT_EQ(plan(1, 4096, 4096).segments, 2);
-  EXPECT_EQ(plan(1, 4096, 1024).segments, 1);
-  EXPECT_EQ(plan(1, 9216, 4096).segments, 1);
-  EXPECT_EQ(plan(1, 151936, 4096).segments, 1);
+  EXPECT_EQ(plan(1, 1280, 4096).splits, 4);
+  EXPECT_EQ(plan(1, 2304, 4096).splits, 3);
+  EXPECT_EQ(plan(1, 4096, 4096).splits, 2);
+  EXPECT_EQ(plan(1, 4096, 1024).splits, 1);
+  EXPECT_EQ(plan(1, 9216, 4096).splits, 1);
+  EXPECT_EQ(plan(1, 151936, 4096).splits, 1);
+}
+
+// The part of an [n, k] product that one of `ranks` has, whose k is divided.
+octet_gemm_args rank_args(int64_t m, int64_t n, int64_t k, int ranks) {
+  auto args = gemm_args(m, n, k / ranks);
+  args.full_n = n;
+  args.full_k = k;
+  args.leaves = leaves_of(k) / ranks;
+  return args;
+}
+
+TEST_F(Gemm, Leaves_are_the_most_that_scale_blocks_divide_into) {
+  EXPECT_EQ(leaves_of(8192), 8);
+  EXPECT_EQ(leaves_of(1024), 8);
+  EXPECT_EQ(leaves_of(128 * 12), 4);
+  EXPECT_EQ(leaves_of(128 * 6), 2);
+  EXPECT_EQ(leaves_of(128 * 7), 1);
+  EXPECT_EQ(leaves_of(128), 1);
+  EXPECT_EQ(leaves_of(1000), 1);
+  EXPECT_EQ(leaves_of(0), 1);
+}
+
+TEST_F(Gemm, Order_of_a_tree_is_the_whole_products_on_every_rank) {
+  for (const auto& [n, k] :
+       {std::pair<int64_t, int64_t>{4096, 8192}, {5120, 25600}, {1024, 3072}, {256, 16384}, {64, 1024}}) {
+    const int leaves = leaves_of(k);
+    const int64_t segment = segment_columns(n, k, leaves);
+    EXPECT_EQ(k / leaves % segment, 0) << n << " " << k;
+    for (int ranks = 1; ranks <= leaves; ranks *= 2) {
+      for (const int64_t m : {1, 16, 17, 64, 65, 200, 1000, 100000}) {
+        const GemmPlan picked = pick_config(rank_args(m, n, k, ranks), 304);
+        EXPECT_EQ(picked.segment, segment);
+        EXPECT_EQ(picked.leaf, ranks < leaves ? k / leaves : 0);  // one leaf is a plain sum
+        // A split is whole segments, and whole leaves or a part of one.
+        EXPECT_EQ(picked.split_columns % segment, 0);
+        if (picked.splits > 1) {
+          EXPECT_EQ(picked.split_columns * picked.splits, k / ranks);
+          EXPECT_TRUE(picked.split_columns % (k / leaves) == 0 || k / leaves % picked.split_columns == 0);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Gemm, Tree_is_split_into_nodes_until_every_compute_unit_has_a_block) {
+  EXPECT_EQ(pick_config(rank_args(1, 4096, 8192, 1), 304).splits, 2);   // 256 tiles, four leaves each
+  EXPECT_EQ(pick_config(rank_args(1, 4096, 8192, 8), 304).splits, 1);   // one leaf, as short as a plain sum's
+  EXPECT_EQ(pick_config(rank_args(1, 1024, 8192, 1), 304).splits, 8);   // 64 tiles
+  EXPECT_EQ(pick_config(rank_args(1, 256, 16384, 1), 304).splits, 32);  // 16 tiles: segments, four a leaf
+  EXPECT_EQ(pick_config(rank_args(4096, 4096, 8192, 1), 304).splits, 1);
+}
+
+TEST_F(Gemm, Splits_of_a_tree_are_nodes_or_segments_and_are_reduced_by_it) {
+  auto args = rank_args(16, 4096, 8192, 1);
+  ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
+  ASSERT_EQ(launches.size(), 2u);
+  EXPECT_EQ(launches[0].blocks, 512u);
+  EXPECT_EQ(launches[0].params.leaf, 1024);
+  EXPECT_EQ(launches[0].params.split_columns, 4096);
+  EXPECT_EQ(launches[1].kernel, "gemm_reduce_tree");
+  EXPECT_EQ(launches[1].params.leaves, 2);  // two nodes
+  launches.clear();
+  args = rank_args(16, 256, 16384, 1);
+  ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
+  ASSERT_EQ(launches.size(), 2u);
+  EXPECT_EQ(launches[0].params.leaf, 0);
+  EXPECT_EQ(launches[0].params.split_columns, 512);
+  EXPECT_EQ(launches[1].params.leaves, 8);
+}
+
+TEST_F(Gemm, Leaves_that_do_not_fit_the_whole_product_are_refused) {
+  const auto refuse_with = [&](const char* text, auto&& edit) {
+    auto args = rank_args(16, 4096, 8192, 2);
+    edit(args);
+    refuse(args, text);
+  };
+  refuse_with("leaves = 3 must be 0, 1, 2, 4 or 8", [](auto& args) { args.leaves = 3; });
+  refuse_with("leaves = 8, but b.k = 4096 is 4 of the 8 leaves of full_k = 8192", [](auto& args) { args.leaves = 8; });
+  refuse_with("full_k = 4095 must be 0 or 4096..", [](auto& args) { args.full_k = 4095; });
+  refuse_with("full_n = 100 must be 0 or 4096..", [](auto& args) { args.full_n = 100; });
+  refuse_with("output_dtype = 0 of a tree", [](auto& args) { args.output_dtype = OCTET_F32; });
 }
 
 TEST_F(Gemm, Decode_shape_is_split_and_reduced_by_a_second_launch) {
@@ -212,8 +293,8 @@ TEST_F(Gemm, Workspace_never_shrinks_and_holds_the_partial_sums) {
         EXPECT_GE(size, largest);
         largest = size;
         const GemmPlan picked = plan(m, n, k);
-        if (picked.split) {
-          EXPECT_GE(size, static_cast<size_t>(picked.segments * m * n * 4));
+        if (picked.splits > 1) {
+          EXPECT_GE(size, static_cast<size_t>(picked.splits * m * n * 4));
         }
       }
     }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "../../../native/kernels/moe_combine.h"
+
 namespace {
 
 using namespace octet;
@@ -242,6 +244,13 @@ TEST_F(Moe, Configurations_fit_the_LDS_and_differ_in_name) {
   for (const auto& config : down_configs) {
     EXPECT_LE(config.lds_bytes, 65536u) << config.kernel;
     EXPECT_TRUE(names.insert(config.kernel).second);
+  }
+}
+
+TEST_F(Moe, Leaf_of_an_expert_is_the_quotient) {
+  for (int32_t experts = 1; experts <= 512; experts++) {
+    for (uint32_t e = 0; e < 512; e++)
+      ASSERT_EQ(e * leaf_reciprocal(experts) >> 20, e / experts) << e << " / " << experts;
   }
 }
 
