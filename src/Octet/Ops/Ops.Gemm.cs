@@ -23,16 +23,16 @@ public struct GemmArgs
     public required TensorView Output;
 
     /// <summary>Output features of the matrix of which <see cref="B"/> is a rank's part: with <see cref="FullK"/> it decides the order of the sum; 0: those of B.</summary>
-    public long FullN { get; init; }
+    public long FullN;
 
     /// <summary>Input features of the matrix of which <see cref="B"/> is a rank's part; 0: those of B.</summary>
-    public long FullK { get; init; }
+    public long FullK;
 
     /// <summary>
     /// 1, 2, 4 or 8: B's k is so many leaves of the tree over <see cref="FullK"/>, and the output, BF16, is the node they make. In all there are
     /// as many as the largest of 8, 4, 2 and 1 that divides FullK/128 (1 where 128 does not divide FullK). 0: a plain sum.
     /// </summary>
-    public int Leaves { get; init; }
+    public int Leaves;
 
     /// <summary>[bytes] u8 scratch memory; left out where the workspace query says 0.</summary>
     public TensorView Workspace;

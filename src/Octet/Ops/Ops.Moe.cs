@@ -141,16 +141,16 @@ public struct MoeCombineArgs
     public required TensorView Weights;
 
     /// <summary>[tokens*top_k] i32: the expert of each pair; left out: with at most one leaf.</summary>
-    public TensorView PairExperts { get; init; }
+    public TensorView PairExperts;
 
     /// <summary>The first expert of the first leaf.</summary>
-    public int FirstExpert { get; init; }
+    public int FirstExpert;
 
     /// <summary>Experts of a leaf: the pair of expert e is in leaf (e - first_expert) / leaf_experts.</summary>
-    public int LeafExperts { get; init; }
+    public int LeafExperts;
 
     /// <summary>1, 2, 4 or 8 leaves of the tree over experts; 0: as 1, one sum.</summary>
-    public int Leaves { get; init; }
+    public int Leaves;
 
     /// <summary>[tokens, hidden] BF16.</summary>
     public required TensorView Output;

@@ -13,10 +13,10 @@ public struct NormArgs
     /// 1, 2, 4 or 8 leaves of partial sums, as <see cref="GemmArgs.Leaves"/>: the segments are a multiple, so many neighbours make a leaf; or it
     /// is a multiple of the segments, which then are nodes of the tree. 0: one sum, rounded once.
     /// </summary>
-    public int XLeaves { get; init; }
+    public int XLeaves;
 
     /// <summary>2, 4 or 8 of [tokens, hidden] BF16, rows equally far apart, <see cref="X"/> the first: x is the root of the tree over them; null: it is not.</summary>
-    public IReadOnlyList<TensorView>? Nodes { get; init; }
+    public IReadOnlyList<TensorView>? Nodes;
 
     /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; left out: x is not slots.</summary>
     public TensorView PairSlots;
@@ -25,16 +25,16 @@ public struct NormArgs
     public TensorView PairWeights;
 
     /// <summary>[tokens*top_k] i32: the expert of each pair; left out: with at most one leaf.</summary>
-    public TensorView PairExperts { get; init; }
+    public TensorView PairExperts;
 
     /// <summary>The first expert of the first leaf.</summary>
-    public int FirstExpert { get; init; }
+    public int FirstExpert;
 
     /// <summary>Experts of a leaf: the pair of expert e is in leaf (e - first_expert) / leaf_experts.</summary>
-    public int LeafExperts { get; init; }
+    public int LeafExperts;
 
     /// <summary>1, 2, 4 or 8 leaves of the tree over experts; 0: as 1, one sum.</summary>
-    public int Leaves { get; init; }
+    public int Leaves;
 
     /// <summary>[tokens, hidden] BF16, read and written; left out: none.</summary>
     public TensorView Residual;
