@@ -159,6 +159,16 @@ internal readonly ref partial struct Contract
         Require(tensor.Address % Alignment == 0, $"{name}[{rank}] {tensor} begins at {tensor.Address:x}, must be aligned to {Alignment} bytes");
     }
 
+    /// <summary>What one rank of a group holds of a sum, like the first: BF16 of its shape, its rows as far apart. It may be a peer's.</summary>
+    public void Node(in TensorView node, int rank, in TensorView first)
+    {
+        OnRank("nodes", node, rank, own: -1, DType.BFloat16);
+        Require(
+            node.Rank == 2 && node.Shape.SequenceEqual(first.Shape) && node.Strides.SequenceEqual(first.Strides) && (node.Strides[1] == 1 || node.Shape[1] <= 1),
+            $"nodes[{rank}] {node} must have two dimensions, the second contiguous, of the shape and strides of the first, {first}");
+        Stride("nodes", node, node.Strides[0], node.Shape[1]);
+    }
+
     /// <summary>The leaves of a sum over experts, with the expert of each pair.</summary>
     public void ExpertLeaves(in TensorView pairExperts, int firstExpert, int leafExperts, int leaves, long pairs)
     {

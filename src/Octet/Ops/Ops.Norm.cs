@@ -15,7 +15,7 @@ public struct NormArgs
     /// </summary>
     public int XLeaves;
 
-    /// <summary>2, 4 or 8 of [tokens, hidden] BF16, rows equally far apart, <see cref="X"/> the first: x is the root of the tree over them; null: it is not.</summary>
+    /// <summary>2, 4 or 8 of [tokens, hidden] BF16, rows equally far apart, <see cref="X"/> the first: x is the root of the tree over them. A peer's memory may be among them. Null: it is not.</summary>
     public IReadOnlyList<TensorView>? Nodes;
 
     /// <summary>[tokens*top_k] i32: slot of each pair, -1 for none; left out: x is not slots.</summary>
@@ -67,6 +67,24 @@ public static partial class Ops
         stream.Device.Backend.Norm(stream, in args);
     }
 
+    // What x is: rows, partial sums, slots or nodes.
+    private static void CheckSource(in Contract contract, in NormArgs args)
+    {
+        if (args.Nodes is null)
+        {
+            contract.Summands("x", args.X, DType.BFloat16);
+        }
+        else
+        {
+            contract.Require(args.Nodes.Count is 2 or 4 or 8 && args.Nodes[0] == args.X, $"{args.Nodes.Count} nodes must be 2, 4 or 8, the first of them x");
+            contract.Require(args.PairSlots.IsNull, "nodes and pair_slots exclude each other");
+            for (var i = 0; i < args.Nodes.Count; i++)
+            {
+                contract.Node(args.Nodes[i], i, args.X);
+            }
+        }
+    }
+
     private static void CheckLeaves(in Contract contract, in NormArgs args)
     {
         var segments = args.X.Rank == 3 ? (int)args.X.Shape[0] : 0;
@@ -75,24 +93,11 @@ public static partial class Ops
             $"x_leaves = {args.XLeaves}: 0, or 1, 2, 4 or 8 that divide, or are a multiple of, the partial sums of x {args.X}");
         contract.Require(!args.PairSlots.IsNull || (args.PairExperts.IsNull && args.Leaves == 0), "pair_experts and leaves go with pair_slots");
         contract.ExpertLeaves(args.PairExperts, args.FirstExpert, args.LeafExperts, args.Leaves, args.PairWeights.ElementCount);
-        if (args.Nodes is null)
-        {
-            return;
-        }
-
-        contract.Require(args.Nodes.Count is 2 or 4 or 8 && args.Nodes[0] == args.X, $"{args.Nodes.Count} nodes must be 2, 4 or 8, the first of them x");
-        contract.Require(args.X.Rank == 2 && args.PairSlots.IsNull, $"nodes go without partial sums (x {args.X}) and pair_slots");
-        for (var i = 0; i < args.Nodes.Count; i++)
-        {
-            var node = args.Nodes[i];
-            contract.Matrix("node", node, args.X.Shape[0], args.X.Shape[1], DType.BFloat16);
-            contract.Require(node.Strides[0] == args.X.Strides[0], $"node {node}: rows {node.Strides[0]} apart, those of x {args.X.Strides[0]}");
-        }
     }
 
     private static void Check(in Contract contract, in NormArgs args)
     {
-        contract.Summands("x", args.X, DType.BFloat16);
+        CheckSource(contract, in args);
         contract.Require((args.PairSlots.IsNull) == (args.PairWeights.IsNull), "pair_slots and pair_weights go together");
         if (!args.PairWeights.IsNull)
         {
@@ -104,7 +109,6 @@ public static partial class Ops
         }
 
         CheckLeaves(contract, in args);
-
         var (tokens, hidden) = (args.Tokens, args.X.Shape[^1]);
         contract.Tokens("x", tokens, hidden);
         contract.Vector("weight", args.Weight, DType.BFloat16, hidden);
