@@ -31,7 +31,7 @@ struct GemmParams {
   int split_columns;  // a multiple of segment
   int splits;
   int leaf;    // columns of a leaf, where a split has whole ones and they are a tree; else 0
-  int leaves;  // nodes of the tree the splits make, each of equally many; 0: they are added in order
+  int leaves;  // of splits that are segments of leaves
   octet_dtype output_dtype;
 };
 
@@ -200,27 +200,39 @@ OCTET_KERNEL(gemm_reduce_many, GemmParams, (gemm_reduce_waves * wave_size)) {
     add_bias(params, n, sum);
   });
 }
-// The splits are nodes, the first of them with the bias, or the segments of leaves.
-OCTET_KERNEL(gemm_reduce_tree, GemmParams, (gemm_reduce_waves * wave_size)) {
+OCTET_INLINE void load_split(const GemmParams& p, const float* partials, int split, float (&part)[4]) {
+  const f32x4 value = *reinterpret_cast<const f32x4*>(partials + split * p.partial_segment_stride);
+#pragma unroll
+  for (int i = 0; i < 4; i++) part[i] = value[i];
+}
+
+// So many splits that are nodes, the first of them with the bias.
+template <int count>
+OCTET_INLINE void reduce_nodes(const GemmParams& p) {
+  reduce(p, [&](const float* partials, int64_t, f32x4& sum) {
+    float root[4];
+    tree_of<count>(
+        true, [&](int split, auto, float(&part)[4]) { load_split(p, partials, split, part); }, root);
+    sum = f32x4{root[0], root[1], root[2], root[3]};
+  });
+}
+OCTET_KERNEL(gemm_reduce_2_nodes, GemmParams, (gemm_reduce_waves * wave_size)) { reduce_nodes<2>(params); }
+OCTET_KERNEL(gemm_reduce_4_nodes, GemmParams, (gemm_reduce_waves * wave_size)) { reduce_nodes<4>(params); }
+OCTET_KERNEL(gemm_reduce_8_nodes, GemmParams, (gemm_reduce_waves * wave_size)) { reduce_nodes<8>(params); }
+// The splits are segments of leaves: of products so narrow that even a block for each leaf would leave CUs idle.
+OCTET_KERNEL(gemm_reduce_leaves, GemmParams, (gemm_reduce_waves * wave_size)) {
   reduce(params, [&](const float* partials, int64_t n, f32x4& sum) {
     float root[4];
-    const int length = params.splits / params.leaves;
-    const auto load = [&](int split, auto, float(&part)[4]) {
-      const f32x4 value = *reinterpret_cast<const f32x4*>(partials + split * params.partial_segment_stride);
+    tree_of_segments(
+        params.leaves, params.splits / params.leaves, true,
+        [&](int split, auto, float(&part)[4]) { load_split(params, partials, split, part); },
+        [&](int leaf, float(&part)[4]) {
+          f32x4 value = {part[0], part[1], part[2], part[3]};
+          if (leaf == 0) add_bias(params, n, value);
 #pragma unroll
-      for (int i = 0; i < 4; i++) part[i] = value[i];
-    };
-    if (length == 1) {
-      tree_of(params.leaves, true, load, root);
-    } else {
-      const auto finish = [&](int leaf, float(&part)[4]) {
-        f32x4 value = {part[0], part[1], part[2], part[3]};
-        if (leaf == 0) add_bias(params, n, value);
-#pragma unroll
-        for (int i = 0; i < 4; i++) part[i] = value[i];
-      };
-      tree_of_segments(params.leaves, length, true, load, finish, root);
-    }
+          for (int i = 0; i < 4; i++) part[i] = value[i];
+        },
+        root);
     sum = f32x4{root[0], root[1], root[2], root[3]};
   });
 }
@@ -353,6 +365,12 @@ GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
     }
   }
   return best;
+}
+
+const char* reduce_kernel(const octet_gemm_args& args, const GemmPlan& plan) {
+  if (plan.leaf == 0) return plan.splits <= reduce_few ? "gemm_reduce" : "gemm_reduce_many";
+  if (plan.splits > args.leaves) return "gemm_reduce_leaves";
+  return plan.splits == 2 ? "gemm_reduce_2_nodes" : plan.splits == 4 ? "gemm_reduce_4_nodes" : "gemm_reduce_8_nodes";
 }
 
 // [splits, m, n rounded up to 4] f32 for the largest m up to args.m that may be split: it never shrinks as m grows.
@@ -501,7 +519,7 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
                             .split_columns = static_cast<int>(plan.split_columns),
                             .splits = plan.splits,
                             .leaf = plan.splits <= args.leaves ? plan.leaf : 0,
-                            .leaves = plan.leaf > 0 ? std::min(args.leaves, plan.splits) : 0,
+                            .leaves = args.leaves,
                             .output_dtype = args.output_dtype};
     launch(stream, plan.config.kernel, Grid{static_cast<uint32_t>(blocks)}, threads / device.wave_size,
            plan.config.lds_bytes, params);
@@ -509,10 +527,8 @@ extern "C" octet_status octet_gemm(const octet_gemm_args* gemm_args, octet_strea
       // split_rows bounds m here, so the rows always fit a grid.
       const int64_t waves = ceil_div(ceil_div(b.n, 4), device.wave_size);
       const Grid grid{static_cast<uint32_t>(ceil_div(waves, gemm_reduce_waves)), static_cast<uint32_t>(args.m)};
-      const char* kernel = plan.leaf > 0               ? "gemm_reduce_tree"
-                           : plan.splits <= reduce_few ? "gemm_reduce"
-                                                       : "gemm_reduce_many";
-      launch(stream, kernel, grid, static_cast<int>(std::min<int64_t>(waves, gemm_reduce_waves)), 0, params);
+      launch(stream, reduce_kernel(args, plan), grid, static_cast<int>(std::min<int64_t>(waves, gemm_reduce_waves)), 0,
+             params);
     }
   });
 }

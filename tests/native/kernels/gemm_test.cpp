@@ -237,14 +237,14 @@ TEST_F(Gemm, Splits_of_a_tree_are_nodes_or_segments_and_are_reduced_by_it) {
   EXPECT_EQ(launches[0].blocks, 512u);
   EXPECT_EQ(launches[0].params.leaf, 1024);
   EXPECT_EQ(launches[0].params.split_columns, 4096);
-  EXPECT_EQ(launches[1].kernel, "gemm_reduce_tree");
-  EXPECT_EQ(launches[1].params.leaves, 2);  // two nodes
+  EXPECT_EQ(launches[1].kernel, "gemm_reduce_2_nodes");
   launches.clear();
   args = rank_args(16, 256, 16384, 1);
   ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
   ASSERT_EQ(launches.size(), 2u);
   EXPECT_EQ(launches[0].params.leaf, 0);
   EXPECT_EQ(launches[0].params.split_columns, 512);
+  EXPECT_EQ(launches[1].kernel, "gemm_reduce_leaves");
   EXPECT_EQ(launches[1].params.leaves, 8);
 }
 
