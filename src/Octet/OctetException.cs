@@ -26,6 +26,12 @@ public enum OctetStatus
 
     /// <summary>A failure inside the library.</summary>
     Internal = 7,
+
+    /// <summary>
+    /// A device of a group failed or stayed away, so the group has stopped; what ran may be asked again, of a group that is opened anew or of
+    /// another one. No <c>octet_status</c>: groups are of this library.
+    /// </summary>
+    GroupStopped = 100,
 }
 
 /// <summary>A device, or the road to it, failed.</summary>
@@ -37,4 +43,7 @@ public sealed class OctetException : Exception
 
     /// <summary>What kind of failure it was.</summary>
     public OctetStatus Status { get; }
+
+    /// <summary>Whether nothing is wrong with what was asked: it may be asked again, elsewhere or later.</summary>
+    public bool IsTransient => Status == OctetStatus.GroupStopped;
 }

@@ -1,18 +1,39 @@
-using System.Runtime.InteropServices;
-
 namespace Octet.Inference.Engine;
 
+/// <summary>What a step is enqueued for: the bounds that its grids come from. A recorded step serves every step of its bucket.</summary>
+/// <param name="Rows">Continuations, padding included.</param>
+/// <param name="QueryLength">Tokens of each.</param>
+/// <param name="Context">At least the longest of their contexts.</param>
+internal readonly record struct StepBucket(int Rows, int QueryLength, int Context);
+
+/// <summary>How far a bucket has come.</summary>
+internal enum BucketState
+{
+    /// <summary>It has not been run.</summary>
+    New,
+
+    /// <summary>It was run once, eagerly, which made the workspace as large as it needs.</summary>
+    Sized,
+
+    /// <summary>It is recorded.</summary>
+    Recorded,
+}
+
 /// <summary>
-/// Decode steps recorded as graphs, one for each number of tokens a row, and bucket of rows and of context, so that a step costs the host one launch. What
-/// differs from step to step (tokens, positions, lengths, block tables) lies on the device; grids come from the bucket's bounds.
+/// One device's decode steps recorded as graphs, one for each bucket, so that a step costs the host one launch. What differs from step to
+/// step (tokens, positions, lengths, block tables) lies on the device; grids come from the bucket's bounds. Whether a step is recorded,
+/// replayed or run eagerly is decided for all ranks of a group together: <see cref="Parallel.RankGroup"/>.
 /// </summary>
-internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxContext) : IDisposable
+internal sealed class DecodeGraphs(Device device, Workspace workspace) : IDisposable
 {
     private const int LargestBucket = 512;
     private const int ShortestContext = 1024;
 
-    // Null: the bucket was run once, eagerly, which made the workspace as large as it needs.
-    private readonly Dictionary<(int Rows, int QueryLength, int Context), DeviceGraph?> _graphs = [];
+    // What one thread records may not be changed by what another one does: captures in a process are one at a time.
+    private static readonly Lock OneCapture = new();
+
+    // Null: the bucket is sized.
+    private readonly Dictionary<StepBucket, DeviceGraph?> _graphs = [];
     private string? _mistrust = device.Properties.GraphsReason;
     private int _moves;
 
@@ -35,7 +56,7 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
     };
 
     /// <summary>The bound of the context a step is recorded for: the next power of two from 1,024 on, up to the model's longest.</summary>
-    public int ContextBucket(int context)
+    public static int ContextBucket(int context, int maxContext)
     {
         long bound = ShortestContext;
         while (bound < context)
@@ -57,63 +78,45 @@ internal sealed class DecodeGraphs(Device device, Workspace workspace, int maxCo
         return _mistrust is null && device.Properties.SupportsGraphs && rows <= LargestBucket;
     }
 
-    /// <summary>
-    /// Enqueues a step of a bucket: eagerly the first time; the second time eagerly, and recorded, and replayed once, whose output must have
-    /// the same bits; replayed from then on.
-    /// </summary>
-    /// <param name="rows">Rows of the bucket.</param>
-    /// <param name="queryLength">Tokens of each row.</param>
-    /// <param name="context">Bound of the bucket's contexts.</param>
-    /// <param name="step">Enqueues the step's ops, which may be repeated; the same for every call with this bucket.</param>
-    /// <param name="output">What the step that was enqueued last gives.</param>
-    public void Run(int rows, int queryLength, int context, Action step, Func<TensorView> output)
+    /// <summary>How far a bucket has come, now that the workspace is where it is.</summary>
+    public BucketState StateOf(StepBucket bucket)
     {
         ForgetMoved();
-        if (!_graphs.TryGetValue((rows, queryLength, context), out var graph))
+        return !_graphs.TryGetValue(bucket, out var graph) ? BucketState.New : graph is null ? BucketState.Sized : BucketState.Recorded;
+    }
+
+    /// <summary>Notes that a step of the bucket was run eagerly.</summary>
+    public void NoteSized(StepBucket bucket)
+    {
+        ForgetMoved();
+        _graphs.TryAdd(bucket, null);
+    }
+
+    /// <summary>Records a step of a bucket that is sized, without running it.</summary>
+    /// <param name="bucket">The bucket.</param>
+    /// <param name="step">Enqueues the step's ops; the same for every step of the bucket.</param>
+    public void Record(StepBucket bucket, Action step)
+    {
+        lock (OneCapture)
         {
-            step();
-            ForgetMoved();
-            _graphs[(rows, queryLength, context)] = null;
-            return;
+            _graphs.Remove(bucket, out var before);
+            before?.Dispose();
+            _graphs.Add(bucket, Record(step));
         }
+    }
 
-        if (graph is null)
-        {
-            graph = Prove(step, output);
-            if (graph is null)
-            {
-                step();
-                return;
-            }
+    /// <summary>Enqueues the recorded step of a bucket.</summary>
+    public void Replay(StepBucket bucket) => _graphs[bucket]!.Launch(device.Stream);
 
-            _graphs[(rows, queryLength, context)] = graph;
-            return;
-        }
-
-        graph.Launch(device.Stream);
+    /// <summary>Gives up what was recorded, and records nothing any more.</summary>
+    public void Distrust(string reason)
+    {
+        Clear();
+        _mistrust = reason;
+        DeviceEvents.Log.NoGraphsOnce(device.Name, reason);
     }
 
     public void Dispose() => Clear();
-
-    // A graph whose first replay gave the bits of the same step run eagerly; null, and none is recorded any more, where it did not.
-    private DeviceGraph? Prove(Action step, Func<TensorView> output)
-    {
-        step();
-        var eager = output().ToArray<float>();
-        var graph = Record(step);
-        device.Stream.Fill(output(), 0xFF);
-        graph.Launch(device.Stream);
-        var replayed = output().ToArray<float>();
-        if (MemoryMarshal.AsBytes<float>(eager).SequenceEqual(MemoryMarshal.AsBytes<float>(replayed)))
-        {
-            return graph;
-        }
-
-        graph.Dispose();
-        _mistrust = $"a replayed step gave other bits than the same step run eagerly, on {device}; all steps run eagerly from now on";
-        DeviceEvents.Log.NoGraphsOnce(device.Name, _mistrust);
-        return null;
-    }
 
     private DeviceGraph Record(Action step)
     {

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Octet.Inference.Models.Layers;
 
 namespace Octet.Inference.Engine;
 
@@ -28,21 +29,22 @@ internal sealed class StepInput : IDisposable
     private readonly UploadArray<int> _queryStarts;
     private readonly UploadArray<int> _outputs;
     private readonly UploadArray<int> _tables;
-    private readonly SamplingInput _sampling;
+    private readonly SamplingInput? _sampling;
+    private readonly int _firstId;
     private TensorView _table;
 
     /// <param name="device">Where the step runs.</param>
     /// <param name="workspace">Told when memory moves that recorded steps point to.</param>
     /// <param name="bounds">The largest step.</param>
-    /// <param name="vocabulary">Tokens there are.</param>
-    public StepInput(Device device, Workspace workspace, StepBounds bounds, int vocabulary)
+    /// <param name="shape">The rank. One that does not draw has no use for how that is done.</param>
+    public StepInput(Device device, Workspace workspace, StepBounds bounds, RankShape shape)
     {
-        (_device, _blockSize) = (device, bounds.BlockSize);
+        (_device, _blockSize, _firstId) = (device, bounds.BlockSize, shape.Vocabulary.First);
         var (maxTokens, maxRows, maxOutputs, maxContext, _) = bounds;
         var tables = checked(maxRows * TableWidth(maxContext));
         _arrays = new UploadBuffer(
             device,
-            [4L * maxTokens, 4L * maxTokens, 8L * maxTokens, 4L * maxRows, 4L * (maxRows + 1), 4L * maxOutputs, .. SamplingInput.Sizes(maxOutputs), 4L * tables]);
+            [4L * maxTokens, 4L * maxTokens, 8L * maxTokens, 4L * maxRows, 4L * (maxRows + 1), 4L * maxOutputs, .. shape.IsLeader ? SamplingInput.Sizes(maxOutputs) : [], 4L * tables]);
         _ids = _arrays.Add<int>(maxTokens);
         _positions = _arrays.Add<int>(maxTokens);
         _slots = _arrays.Add<long>(maxTokens);
@@ -51,7 +53,7 @@ internal sealed class StepInput : IDisposable
         _outputs = _arrays.Add<int>(maxOutputs);
         try
         {
-            _sampling = new SamplingInput(device, workspace, _arrays, maxOutputs, vocabulary);
+            _sampling = shape.IsLeader ? new SamplingInput(device, workspace, _arrays, maxOutputs, shape.Config.VocabularySize) : null;
         }
         catch
         {
@@ -85,12 +87,12 @@ internal sealed class StepInput : IDisposable
     public (int Decode, int Prefill) MaxContext { get; private set; }
 
     /// <summary>Rows of logits: of all tokens of continuations in order, then of the last token of prompts.</summary>
-    public int Outputs => _sampling.Count;
+    public int Outputs { get; private set; }
 
     /// <summary>Whether a row of logits asks for log probabilities.</summary>
-    public bool HasLogprobs => _sampling.HasLogprobs;
+    public bool HasLogprobs => _sampling is { HasLogprobs: true };
 
-    /// <summary>[tokens] i32.</summary>
+    /// <summary>[tokens] i32: rows of the rank's part of the vocabulary; what lies outside is another rank's.</summary>
     public TensorView Ids => _ids.First(Tokens);
 
     /// <summary>[tokens] i32.</summary>
@@ -117,8 +119,8 @@ internal sealed class StepInput : IDisposable
     /// <summary>[outputs] i32: the token of each row of logits.</summary>
     public TensorView OutputTokens => _outputs.First(Outputs);
 
-    /// <summary>The settings of the draw of each row of logits.</summary>
-    public SamplingArgs Sampling(TensorView logits, SamplingOutput output) => _sampling.Args(logits, output);
+    /// <summary>The settings of the draw of each row of logits, on the rank that draws.</summary>
+    public SamplingArgs Sampling(TensorView logits, SamplingOutput output) => _sampling!.Args(logits, output);
 
     /// <summary>Fills the host side.</summary>
     /// <param name="plan">The step.</param>
@@ -129,8 +131,8 @@ internal sealed class StepInput : IDisposable
         var mixed = plan.DecodeRows > 0 && plan.DecodeRows < plan.Rows.Count;
         DecodeRows = mixed ? (decodeRows + RowAlignment - 1) / RowAlignment * RowAlignment : decodeRows;
         PrefillRows = plan.Rows.Count - plan.DecodeRows;
-        (Tokens, QueryLength, MaxQueries) = (0, 1, 0);
-        _sampling.Clear();
+        (Tokens, Outputs, QueryLength, MaxQueries) = (0, 0, 1, 0);
+        _sampling?.Clear();
         var rows = CollectionsMarshal.AsSpan(plan.Rows);
         var longest = 0;
         for (var i = 0; i < rows.Length; i++)
@@ -158,7 +160,7 @@ internal sealed class StepInput : IDisposable
     public void Upload()
     {
         _arrays.Upload(_tables, _table.ElementCount);
-        _sampling.Upload();
+        _sampling?.Upload();
     }
 
     /// <summary>The first row of logits of a row of the plan that was filled in.</summary>
@@ -185,7 +187,7 @@ internal sealed class StepInput : IDisposable
 
     public void Dispose()
     {
-        _sampling.Dispose();
+        _sampling?.Dispose();
         _arrays.Dispose();
     }
 
@@ -251,7 +253,7 @@ internal sealed class StepInput : IDisposable
     private void AddToken(Sequence sequence, int position, long slot)
     {
         var known = sequence.Tokens.Count;
-        _ids.Host[Tokens] = position < known ? sequence.Tokens[position] : sequence.Proposals[position - known];
+        _ids.Host[Tokens] = (position < known ? sequence.Tokens[position] : sequence.Proposals[position - known]) - _firstId;
         _positions.Host[Tokens] = position;
         _slots.Host[Tokens] = slot;
         Tokens++;
@@ -260,8 +262,8 @@ internal sealed class StepInput : IDisposable
     // Null: the token drawn there is of no use to anyone.
     private void AddOutput(int token, Sequence? sequence, int position)
     {
-        _outputs.Host[Outputs] = token;
-        _sampling.Add(sequence, position);
+        _outputs.Host[Outputs++] = token;
+        _sampling?.Add(sequence, position);
     }
 
     private long Slot(Sequence sequence, int position) => (long)sequence.Blocks[position / _blockSize] * _blockSize + position % _blockSize;

@@ -1,6 +1,7 @@
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 using Octet.Inference.Models.Layers;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models;
 
@@ -10,9 +11,6 @@ namespace Octet.Inference.Models;
 /// <param name="HeadDim">Values per head.</param>
 internal readonly record struct KvLayout(int Layers, int Heads, int HeadDim)
 {
-    /// <summary>That of a model.</summary>
-    public static KvLayout Of(ModelConfig config) => new(config.LayerCount, config.KeyValueHeads, config.HeadDim);
-
     /// <summary>Bytes one token takes in all layers.</summary>
     public long BytesPerToken(KvEncoding encoding) => 2L * Layers * Heads * HeadDim * (encoding == KvEncoding.BFloat16 ? 2 : 1);
 }
@@ -35,7 +33,10 @@ internal interface IModel : IDisposable
     /// <summary>The most rows of logits one call of <see cref="Head(int, int)"/> gives.</summary>
     int MaxRows { get; }
 
-    /// <summary>[outputs, vocabulary] f32: what the last call of <see cref="Head(StepInput)"/> or <see cref="Head(int, int)"/> gave, and behind it what older ones did.</summary>
+    /// <summary>Where it is one rank of several: what its steps share with its peers; null: it has none.</summary>
+    Exchange? Exchange { get; }
+
+    /// <summary>[outputs, vocabulary] f32, of the rank that draws: what the last call of <see cref="Head(StepInput)"/> or <see cref="Head(int, int)"/> gave, and behind it what older ones did.</summary>
     TensorView Logits { get; }
 
     /// <summary>Brings its weights to the device.</summary>
@@ -46,17 +47,16 @@ internal interface IModel : IDisposable
     /// <param name="device">Where its weights are.</param>
     /// <param name="cache">Its KV cache.</param>
     /// <param name="workspace">Scratch memory of the ops.</param>
-    /// <param name="maxTokens">Most tokens of a step.</param>
-    /// <param name="maxRows">Most rows of logits.</param>
-    /// <param name="maxContext">The longest context.</param>
-    void Prepare(Device device, PagedKvCache cache, Workspace workspace, int maxTokens, int maxRows, int maxContext);
+    /// <param name="bounds">The largest step.</param>
+    /// <param name="rankTimeout">Where it is one rank of several: how long it waits for a peer.</param>
+    void Prepare(Device device, PagedKvCache cache, Workspace workspace, StepBounds bounds, TimeSpan rankTimeout);
 
     /// <summary>Reads the step's tokens through all layers; K and V of every layer are in the cache afterwards.</summary>
     void Run(StepInput input);
 
-    /// <summary>Logits of the outputs of the step of the last <see cref="Run"/>: [outputs, vocabulary] f32, valid until the next call.</summary>
+    /// <summary>Logits of the outputs of the step of the last <see cref="Run"/>: [outputs, vocabulary] f32, valid until the next call, on the rank that draws.</summary>
     TensorView Head(StepInput input);
 
-    /// <summary>Logits of some tokens of the last <see cref="Run"/>, at most <see cref="MaxRows"/>: [count, vocabulary] f32, valid until the next call.</summary>
+    /// <summary>Logits of some tokens of the last <see cref="Run"/>, at most <see cref="MaxRows"/>: [count, vocabulary] f32, valid until the next call, on the rank that draws.</summary>
     TensorView Head(int first, int count);
 }

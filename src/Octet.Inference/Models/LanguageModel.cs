@@ -38,14 +38,14 @@ public sealed class LanguageModel : IDisposable
             int SharersFrom(int group) => devices.Devices[0].Properties.UsesHostMemory ? groups.Count - group : 1;
             foreach (var group in groups)
             {
-                Replica.CheckMemory(files, Config, group.Devices[0], options, SharersFrom(0));
+                Replica.Check(files, Config, group, options, SharersFrom(0));
             }
 
             // One after the other: what the first has read, the others find in the system's page cache.
             for (var i = 0; i < groups.Count; i++)
             {
                 var part = progress is null || groups.Count == 1 ? progress : new PartProgress(progress, i, groups.Count);
-                _replicas.Add(Own(new Replica(files, Config, groups[i].Devices[0], options, SharersFrom(i), part, cancellation)));
+                _replicas.Add(Own(new Replica(files, Config, groups[i], options, SharersFrom(i), part, cancellation)));
             }
 
             if (!files.IsMapped)

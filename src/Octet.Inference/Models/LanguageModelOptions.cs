@@ -42,11 +42,21 @@ public sealed record LanguageModelOptions
     /// </summary>
     public int DataParallel { get; init; } = 1;
 
-    /// <summary>Devices that run one copy of the model together, 1, 2, 4 or 8.</summary>
+    /// <summary>Devices that run one copy of the model together, 1, 2, 4 or 8: attention heads and vocabulary are divided among them.</summary>
     public int TensorParallel { get; init; } = 1;
 
-    /// <summary>Groups among which the experts of a copy are divided, a divisor of <see cref="TensorParallel"/>.</summary>
+    /// <summary>
+    /// Parts into which the experts of a copy are divided, a divisor of <see cref="TensorParallel"/>. As many as that: each device has whole
+    /// experts, and every token has the bits it has on one device. Fewer: the devices of a part divide the width of its experts, and tokens
+    /// have the same bits on every run.
+    /// </summary>
     public int ExpertParallel { get; init; } = 1;
+
+    /// <summary>
+    /// How long a device may keep those waiting that run the model with it, up to an hour. Then they stop: every text ends with an
+    /// <see cref="OctetException"/> that <see cref="OctetException.IsTransient"/>, and the model is to be loaded anew.
+    /// </summary>
+    public TimeSpan RankTimeout { get; init; } = TimeSpan.FromMinutes(1);
 
     /// <summary>Texts that run together.</summary>
     public int MaxSequences { get; init; } = 32;

@@ -1,5 +1,6 @@
 using Octet.Inference.Engine;
 using Octet.Inference.Models.Layers;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models;
 
@@ -7,21 +8,21 @@ namespace Octet.Inference.Models;
 internal static class ModelMemory
 {
     /// <summary>The question how large the KV cache may be, for a model that is not loaded yet.</summary>
-    public static KvMemory Ask(Device device, ModelConfig config, LanguageModelOptions options, int maxContext, int maxTokens, int maxRows, bool mayMap = true)
+    public static KvMemory Ask(Device device, RankShape shape, LanguageModelOptions options, StepBounds bounds, bool mayMap = true)
     {
-        var properties = device.Properties;
+        var (config, properties, maxContext) = (shape.Config, device.Properties, bounds.MaxContext);
         using var memory = new TensorSet(device, isMeasured: true);
-        var buffers = new StepBuffers(memory, config, maxTokens, maxRows);
+        var buffers = new StepBuffers(memory, shape, bounds.MaxTokens, bounds.MaxOutputs);
         return new KvMemory
         {
             Device = device.Name,
             FreeBytes = device.FreeMemory,
-            WeightBytes = Weights(config, isMapped: mayMap && properties.SharesHostMemory && device.Float8 == DType.Float8E4M3),
-            BufferBytes = memory.SizeInBytes + Tables(config, options, maxContext, maxRows),
-            WorkspaceBytes = Workspace(device, config, options, buffers, maxContext),
+            WeightBytes = Weights(shape, isMapped: mayMap && shape.Ranks == 1 && properties.SharesHostMemory && device.Float8 == DType.Float8E4M3),
+            BufferBytes = memory.SizeInBytes + Tables(config, options, maxContext, bounds.MaxOutputs),
+            WorkspaceBytes = Workspace(device, shape, options, buffers, bounds.MaxOutputs, maxContext),
             UsesHostMemory = properties.UsesHostMemory,
             UsesGraphs = options.UseGraphs && properties.SupportsGraphs,
-            BytesPerToken = KvLayout.Of(config).BytesPerToken(options.KvEncoding),
+            BytesPerToken = shape.Kv.BytesPerToken(options.KvEncoding),
             Tensors = 2 * config.LayerCount,
             BlockSize = options.KvBlockSize,
             MaxContext = maxContext,
@@ -34,13 +35,14 @@ internal static class ModelMemory
     }
 
     /// <summary>Bytes of all weights: FP8 with one f32 scale for each 128 x 128 block, embedding, head, router and norms BF16.</summary>
-    /// <param name="config">The model's shape.</param>
+    /// <param name="shape">The rank.</param>
     /// <param name="isMapped">Whether they stay in the mapped files of an FP8 checkpoint: then scales and addresses alone.</param>
-    public static long Weights(ModelConfig config, bool isMapped)
+    public static long Weights(RankShape shape, bool isMapped)
     {
+        var config = shape.Config;
         long hidden = config.HiddenSize;
-        long queries = (long)config.QueryHeads * config.HeadDim;
-        long keys = (long)config.KeyValueHeads * config.HeadDim;
+        long queries = (long)shape.QueryHeads * config.HeadDim;
+        long keys = (long)shape.KeyValueHeads * config.HeadDim;
         long Plain(long elements) => isMapped ? 0 : 2 * elements;
         long Matrices(long count, long n, long k) => count * (4 * Blocks(n) * Blocks(k) + (isMapped ? sizeof(long) : n * k));
 
@@ -50,7 +52,7 @@ internal static class ModelMemory
             QkNorm.Projection => queries + keys,
             _ => 0,
         };
-        var sum = Plain((config.TieWordEmbeddings ? 1L : 2L) * config.VocabularySize * hidden + hidden);
+        var sum = Plain((config.TieWordEmbeddings ? 1L : 2L) * shape.Vocabulary.Count * hidden + hidden);
         for (var layer = 0; layer < config.LayerCount; layer++)
         {
             sum += Plain(2 * hidden + norms) + Matrices(1, queries, hidden) + Matrices(2, keys, hidden) + Matrices(1, hidden, queries);
@@ -59,10 +61,10 @@ internal static class ModelMemory
                 sum += Plain(queries + 2 * keys + hidden);
             }
 
-            long experts = config.IsMoeLayer(layer) ? config.ExpertCount : 1;
-            long width = config.IsMoeLayer(layer) ? config.MoeIntermediateSize : config.IntermediateSize;
-            sum += Matrices(2 * experts, width, hidden) + Matrices(experts, hidden, width) + (config.IsMoeLayer(layer) ? Plain(experts * hidden) : 0);
-            sum += config.IsMoeLayer(layer) && config.HasScoreBias ? sizeof(float) * experts : 0;
+            long experts = config.IsMoeLayer(layer) ? shape.Experts : 1;
+            long width = config.IsMoeLayer(layer) ? shape.ExpertWidth : shape.DenseWidth;
+            sum += Matrices(2 * experts, width, hidden) + Matrices(experts, hidden, width) + (config.IsMoeLayer(layer) ? Plain(config.ExpertCount * hidden) : 0);
+            sum += config.IsMoeLayer(layer) && config.HasScoreBias ? sizeof(float) * config.ExpertCount : 0;
         }
 
         return sum;
@@ -74,33 +76,38 @@ internal static class ModelMemory
 
     // What the largest step's ops ask for: none asks for less as its bounds grow. One buffer serves them all in turn; partial sums have
     // another.
-    private static long Workspace(Device device, ModelConfig config, LanguageModelOptions options, StepBuffers step, int maxContext)
+    private static long Workspace(Device device, RankShape shape, LanguageModelOptions options, StepBuffers step, int rows, int maxContext)
     {
+        var config = shape.Config;
         using var memory = new TensorSet(device, isMeasured: true);
-        TensorView Lying(DType type, params long[] shape) => memory.Create(type, shape);
-        Weight Matrix(params long[] shape) => new()
+        TensorView Lying(DType type, params long[] sizes) => memory.Create(type, sizes);
+        Weight Matrix(params long[] sizes) => new()
         {
-            Values = Lying(device.Float8, shape),
-            Scales = Lying(DType.Float32, [.. shape[..^2], Blocks(shape[^2]), Blocks(shape[^1])]),
+            Values = Lying(device.Float8, sizes),
+            Scales = Lying(DType.Float32, [.. sizes[..^2], Blocks(sizes[^2]), Blocks(sizes[^1])]),
         };
-        long Gemm(TensorView a, TensorView scales, Weight b, TensorView output, int leaves = 0) =>
-            Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output, Leaves = leaves });
-        long Quantized(QuantizedTensor a, Weight b, TensorView output) => Gemm(a.Values, a.Scales, b, output);
-        long Tree(QuantizedTensor a, Weight b, TensorView output) => Gemm(a.Values, a.Scales, b, output, SumTree.LeavesOfProduct(b.K));
+        long Gemm(TensorView a, TensorView scales, Weight b, TensorView output, long fullN, long fullK = 0, int leaves = 0) =>
+            Ops.GemmWorkspace(device, new() { A = a, AScales = scales, B = b, Output = output, FullN = fullN, FullK = fullK, Leaves = leaves });
+        long Quantized(QuantizedTensor a, Weight b, TensorView output, long fullN) => Gemm(a.Values, a.Scales, b, output, fullN);
+        long Tree(QuantizedTensor a, Weight b, TensorView output, long fullK) =>
+            Gemm(a.Values, a.Scales, b, output, 0, fullK, (int)(SumTree.LeavesOfProduct(fullK) * b.K / fullK));
 
-        var (tokens, rows) = (step.Residual.Shape[0], step.Logits.Shape[0]);
+        var tokens = step.Residual.Shape[0];
         long hidden = config.HiddenSize;
-        var projection = Tree(step.AttentionQuantized, Matrix(hidden, step.AttentionQuantized.Values.Shape[1]), step.Delta);
+        var projection = Tree(step.AttentionQuantized, Matrix(hidden, step.AttentionQuantized.Values.Shape[1]), step.Node(SharedSum.Mlp), (long)config.QueryHeads * config.HeadDim);
         var router = config.ExpertCount == 0
             ? 0
-            : Gemm(step.Normed, default, new() { Values = Lying(DType.BFloat16, config.ExpertCount, hidden) }, step.RouterLogits);
+            : Gemm(step.Normed, default, new() { Values = Lying(DType.BFloat16, config.ExpertCount, hidden) }, step.RouterLogits, 0);
         var scratch = new List<long>
         {
             projection,
             router,
-            Quantized(step.NormedQuantized, Matrix(step.Qkv.Shape[1], hidden), step.Qkv),
-            Gemm(step.RowHidden, default, new() { Values = Lying(DType.BFloat16, config.VocabularySize, hidden) }, step.Logits),
-            Ops.SamplingWorkspace(device, new()
+            Quantized(step.NormedQuantized, Matrix(step.Qkv.Shape[1], hidden), step.Qkv, (config.QueryHeads + 2L * config.KeyValueHeads) * config.HeadDim),
+            Gemm(step.RowHidden, default, new() { Values = Lying(DType.BFloat16, shape.Vocabulary.Count, hidden) }, Lying(DType.Float32, rows, shape.Vocabulary.Count), config.VocabularySize),
+        };
+        if (shape.IsLeader)
+        {
+            scratch.Add(Ops.SamplingWorkspace(device, new()
             {
                 Logits = step.Logits,
                 Temperatures = Lying(DType.Float32, rows),
@@ -109,13 +116,14 @@ internal static class ModelMemory
                 Seeds = Lying(DType.Int64, rows),
                 Counters = Lying(DType.Int64, rows),
                 Ids = Lying(DType.Int32, rows),
-            }),
-        };
+            }));
+        }
+
         var sums = Math.Max(projection, router);
         if (step.DenseGate.Shape[1] is > 0 and var dense)
         {
-            var down = Tree(step.DenseQuantized, Matrix(hidden, dense), step.Delta);
-            scratch.Add(Quantized(step.NormedQuantized, Matrix(dense, hidden), step.DenseGate));
+            var down = Tree(step.DenseQuantized, Matrix(hidden, dense), step.Node(SharedSum.Mlp), config.IntermediateSize);
+            scratch.Add(Quantized(step.NormedQuantized, Matrix(dense, hidden), step.DenseGate, config.IntermediateSize));
             scratch.Add(down);
             sums = Math.Max(sums, down);
         }
@@ -124,8 +132,8 @@ internal static class ModelMemory
         var scale = type == DType.BFloat16 ? default : Lying(DType.Float32, 1);
         var cache = new KvCache
         {
-            K = Lying(type, 1, config.KeyValueHeads, options.KvBlockSize, config.HeadDim),
-            V = Lying(type, 1, config.KeyValueHeads, config.HeadDim, options.KvBlockSize),
+            K = Lying(type, 1, shape.KeyValueHeads, options.KvBlockSize, config.HeadDim),
+            V = Lying(type, 1, shape.KeyValueHeads, config.HeadDim, options.KvBlockSize),
             KScales = scale,
             VScales = scale,
         };
@@ -166,22 +174,32 @@ internal static class ModelMemory
                 SlotPairs = step.SlotPairs,
                 PairSlots = step.PairSlots,
             }));
+            scratch.Add(shape.Ranks == 1 ? 0 : Ops.MoeSortWorkspace(device, new()
+            {
+                Ids = step.ExpertIds,
+                ExpertOffsets = step.ExpertOffsets,
+                SlotPairs = step.SlotPairs,
+                PairSlots = step.PairSlots,
+                Experts = config.ExpertCount,
+            }));
             scratch.Add(Ops.MoeGateUpWorkspace(device, new()
             {
                 X = step.NormedQuantized,
-                Gate = Matrix(config.ExpertCount, config.MoeIntermediateSize, hidden),
-                Up = Matrix(config.ExpertCount, config.MoeIntermediateSize, hidden),
+                Gate = Matrix(shape.Experts, shape.ExpertWidth, hidden),
+                Up = Matrix(shape.Experts, shape.ExpertWidth, hidden),
                 ExpertOffsets = step.ExpertOffsets,
                 SlotPairs = step.SlotPairs,
                 TopK = config.ExpertsPerToken,
+                LayerExperts = config.ExpertCount,
                 Output = step.GateUp,
             }));
             scratch.Add(Ops.MoeDownWorkspace(device, new()
             {
                 X = step.GateUp,
-                Down = Matrix(config.ExpertCount, hidden, config.MoeIntermediateSize),
+                Down = Matrix(shape.Experts, hidden, shape.ExpertWidth),
                 ExpertOffsets = step.ExpertOffsets,
                 TopK = config.ExpertsPerToken,
+                LayerExperts = config.ExpertCount,
                 Output = step.Down,
             }));
         }

@@ -27,9 +27,9 @@ internal static class ParallelSizes
                 + "open a group of as many (hip:0-3, cpu*4), or change the sizes");
         }
 
-        if (tp > 1)
+        if (options.RankTimeout < TimeSpan.FromMilliseconds(1) || options.RankTimeout > TimeSpan.FromHours(1))
         {
-            throw new ArgumentException($"{sizes}: a model on several devices is not supported yet; TensorParallel must be 1");
+            throw new ArgumentException($"RankTimeout = {options.RankTimeout} must be a millisecond to an hour");
         }
     }
 

@@ -16,22 +16,25 @@ public sealed class CommandTests
         Assert.Contains("TTFT", error, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task Copies_of_a_model_on_several_devices_give_what_one_gives()
+    [Theory]
+    [InlineData("cpu*2", "--dp", "2")]
+    [InlineData("cpu*4", "--tp", "4", "--ep", "4")]
+    [InlineData("cpu*4", "--dp", "2", "--tp", "2", "--ep", "2")]
+    public async Task A_model_on_several_devices_gives_what_it_gives_on_one(string device, params string[] sizes)
     {
         string[] text = ["generate", "--prompt", "ROMEO:", "--max-tokens", "8", "--n", "4", "--seed", "3", "--json"];
         var (_, alone, _) = await Run([.. text, "--device", "cpu"]);
-        var (code, output, _) = await Run([.. text, "--device", "cpu*2", "--dp", "2"]);
+        var (code, output, _) = await Run([.. text, "--device", device, .. sizes]);
         Assert.Equal(0, code);
         using var expected = JsonDocument.Parse(alone);
         using var json = JsonDocument.Parse(output);
-        Assert.Equal("cpu*2", json.RootElement.GetProperty("device").GetString());
+        Assert.Equal(device, json.RootElement.GetProperty("device").GetString());
         Assert.Equal(expected.RootElement.GetProperty("choices").GetRawText(), json.RootElement.GetProperty("choices").GetRawText());
 
         string[] perplexity = ["perplexity", "--ids", string.Join(',', Enumerable.Range(0, 60)), "--window", "10", "--json"];
         (_, alone, _) = await Run([.. perplexity, "--device", "cpu"]);
-        (code, output, _) = await Run([.. perplexity, "--device", "cpu*4", "--dp", "4"]);
-        Assert.Equal((0, alone.Replace("\"cpu\"", "\"cpu*4\"", StringComparison.Ordinal)), (code, output));
+        (code, output, _) = await Run([.. perplexity, "--device", device, .. sizes]);
+        Assert.Equal((0, alone.Replace("\"cpu\"", $"\"{device}\"", StringComparison.Ordinal)), (code, output));
     }
 
     [Fact]

@@ -23,7 +23,7 @@ internal static class Decoders
         }
 
         return new Decoder(
-            source.Config, new Head(source, "model.embed_tokens", "lm_head"),
+            new RankShape(source.Config, source.Sharding), new Head(source, "model.embed_tokens", "lm_head"),
             [.. Enumerable.Range(0, source.Config.LayerCount).Select(Layer)], new Norm(source, "model.norm"));
     }
 }

@@ -1,4 +1,5 @@
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -89,7 +90,7 @@ internal sealed class Attention
             ReadPrompts(step, cache, scale);
         }
 
-        return new(_output.RunForNext(step, buffers.AttentionQuantized, buffers.Delta), _output.Leaves);
+        return _output.RunForNext(step, buffers.AttentionQuantized, SharedSum.Attention);
     }
 
     private static void Continue(ForwardStep step, KvCache cache, float scale)

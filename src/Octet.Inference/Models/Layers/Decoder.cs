@@ -1,5 +1,6 @@
 using Octet.Inference.Engine;
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -34,6 +35,7 @@ internal sealed record DecoderLayer
     public SublayerOutput Run(ForwardStep step, KvCache cache, SublayerOutput before)
     {
         InputNorm.Run(step, before, plain: false, quantized: true);
+        step.Take(SharedRows.Quantized);
         var attention = Attention.Run(step, cache);
         PostAttentionNorm.Run(step, attention, plain: Mlp.ReadsPlain, quantized: true);
         return Mlp.Run(step);
@@ -41,29 +43,32 @@ internal sealed record DecoderLayer
 }
 
 /// <summary>A model of decoder layers: embedding, layers, norm and head.</summary>
-/// <param name="config">Its shape.</param>
+/// <param name="shape">The rank.</param>
 /// <param name="head">Embedding and head.</param>
 /// <param name="layers">The layers.</param>
 /// <param name="finalNorm">The norm before the head.</param>
-internal sealed class Decoder(ModelConfig config, Head head, DecoderLayer[] layers, Norm finalNorm) : IModel
+internal sealed class Decoder(RankShape shape, Head head, DecoderLayer[] layers, Norm finalNorm) : IModel
 {
     private PagedKvCache? _cache;
     private ForwardStep? _step;
 
     /// <inheritdoc/>
-    public KvLayout Kv { get; } = KvLayout.Of(config);
+    public KvLayout Kv => shape.Kv;
 
     /// <inheritdoc/>
     public IReadOnlyList<KvScales?> KvScales => [.. layers.Select(layer => layer.Attention.KvScales)];
 
     /// <inheritdoc/>
-    public int VocabularySize => config.VocabularySize;
+    public int VocabularySize => shape.Config.VocabularySize;
 
     /// <inheritdoc/>
-    public int MaxRows => (int)Logits.Shape[0];
+    public int MaxRows => (int)Prepared.Buffers.RowHidden.Shape[0];
 
     /// <inheritdoc/>
     public TensorView Logits => Prepared.Buffers.Logits;
+
+    /// <inheritdoc/>
+    public Exchange? Exchange => Prepared.Exchange;
 
     /// <summary>The layers, in order.</summary>
     public IReadOnlyList<DecoderLayer> Layers => layers;
@@ -89,10 +94,10 @@ internal sealed class Decoder(ModelConfig config, Head head, DecoderLayer[] laye
     }
 
     /// <inheritdoc/>
-    public void Prepare(Device device, PagedKvCache cache, Workspace workspace, int maxTokens, int maxRows, int maxContext)
+    public void Prepare(Device device, PagedKvCache cache, Workspace workspace, StepBounds bounds, TimeSpan rankTimeout)
     {
         _cache = cache;
-        _step = new ForwardStep(device, config, workspace, maxTokens, maxRows, maxContext);
+        _step = new ForwardStep(device, shape, workspace, bounds, rankTimeout);
     }
 
     /// <inheritdoc/>
@@ -100,43 +105,49 @@ internal sealed class Decoder(ModelConfig config, Head head, DecoderLayer[] laye
     {
         var step = Prepared;
         step.Begin(input);
-        head.Embed(step);
-        var before = default(SublayerOutput);
+        var before = head.Embed(step);
         for (var layer = 0; layer < layers.Length; layer++)
         {
             before = layers[layer].Run(step, _cache!.Layers[layer], before);
         }
 
         finalNorm.Run(step, before, plain: true, quantized: false);
+        step.Take(SharedRows.Plain);
     }
 
     /// <inheritdoc/>
     public TensorView Head(StepInput input)
     {
         var step = Prepared;
-        var logits = Logits.Slice(0, 0, input.Outputs);
         if (input.PrefillRows == 0)
         {
             // Every token's logits are wanted, in order.
-            head.Run(step, step.Buffers.Normed, logits);
-            return logits;
+            return Head(step.Buffers.Normed);
         }
 
         var hidden = step.Buffers.RowHidden.Slice(0, 0, input.Outputs);
         Ops.Embedding(step.Stream, new() { Table = step.Buffers.Normed, Ids = input.OutputTokens, Output = hidden });
-        head.Run(step, hidden, logits);
-        return logits;
+        return Head(hidden);
     }
 
     /// <inheritdoc/>
-    public TensorView Head(int first, int count)
-    {
-        var step = Prepared;
-        var logits = Logits.Slice(0, 0, count);
-        head.Run(step, step.Buffers.Normed.Slice(0, first, count), logits);
-        return logits;
-    }
+    public TensorView Head(int first, int count) => Head(Prepared.Buffers.Normed.Slice(0, first, count));
 
     /// <inheritdoc/>
     public void Dispose() => _step?.Dispose();
+
+    // Over several ranks each writes its columns to where the leader draws.
+    private TensorView Head(TensorView hidden)
+    {
+        var (step, rows) = (Prepared, hidden.Shape[0]);
+        if (step.Exchange is not { } exchange)
+        {
+            head.Run(step, hidden, Logits.Slice(0, 0, rows));
+            return Logits.Slice(0, 0, rows);
+        }
+
+        head.Run(step, hidden, exchange.LogitsPart(rows));
+        exchange.Sync();
+        return shape.IsLeader ? Logits.Slice(0, 0, rows) : default;
+    }
 }

@@ -1,4 +1,5 @@
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -34,10 +35,11 @@ internal sealed class DenseMlp : IMlp
     public SublayerOutput Run(ForwardStep step)
     {
         var buffers = step.Buffers;
+        step.Take(SharedRows.Quantized);
         _gate.Run(step, buffers.NormedQuantized, buffers.DenseGate);
         _up.Run(step, buffers.NormedQuantized, buffers.DenseUp);
         var product = buffers.DenseQuantized;
         Ops.Activation(step.Stream, new() { Gate = buffers.DenseGate, Up = buffers.DenseUp, Output = product.Values, Scales = product.Scales });
-        return new(_down.RunForNext(step, product, buffers.Delta), _down.Leaves);
+        return _down.RunForNext(step, product, SharedSum.Mlp);
     }
 }

@@ -1,4 +1,5 @@
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -65,21 +66,37 @@ internal sealed class Experts : IMlp
     public SublayerOutput Run(ForwardStep step)
     {
         var buffers = step.Buffers;
-        var logits = step.GemmForNext(new() { A = buffers.Normed, B = _router, Output = buffers.RouterLogits });
+        var logits = step.GemmForNext(new() { A = step.Own(buffers.Normed), B = _router, Output = step.Own(buffers.RouterLogits) });
+        var divides = step.Exchange is { DividesTokens: true };
         var route = new MoeRouteArgs
         {
             Logits = logits,
-            Ids = buffers.ExpertIds,
-            Weights = buffers.ExpertWeights,
+            Ids = step.Own(buffers.ExpertIds),
+            Weights = step.Own(buffers.ExpertWeights),
             Renormalize = _config.NormalizeTopK,
             Scoring = _config.Scoring,
             ScoreBias = _scoreBias,
-            ExpertOffsets = buffers.ExpertOffsets,
-            SlotPairs = buffers.SlotPairs,
-            PairSlots = buffers.PairSlots,
+            ExpertOffsets = divides ? default : buffers.ExpertOffsets,
+            SlotPairs = divides ? default : buffers.SlotPairs,
+            PairSlots = divides ? default : buffers.PairSlots,
             FirstExpert = _first,
         };
         Ops.MoeRoute(step.Stream, route with { Workspace = step.Workspace.Take(step.Device.Backend.MoeRouteWorkspace(in route)) });
+        if (divides)
+        {
+            // Sorted are the pairs of all tokens, when those of the peers are here.
+            step.Take(SharedRows.Routed);
+            var sort = new MoeSortArgs
+            {
+                Ids = buffers.ExpertIds,
+                ExpertOffsets = buffers.ExpertOffsets,
+                SlotPairs = buffers.SlotPairs,
+                PairSlots = buffers.PairSlots,
+                Experts = _config.ExpertCount,
+                FirstExpert = _first,
+            };
+            Ops.MoeSort(step.Stream, sort with { Workspace = step.Workspace.Take(step.Device.Backend.MoeSortWorkspace(in sort)) });
+        }
 
         var gateUp = new MoeGateUpArgs
         {
@@ -104,11 +121,23 @@ internal sealed class Experts : IMlp
             Output = buffers.Down,
         };
         Ops.MoeDown(step.Stream, down with { Workspace = step.Workspace.Take(step.Device.Backend.MoeDownWorkspace(in down)) });
-        return new(buffers.Down, _leaves)
+        var leafExperts = _config.ExpertCount / SumTree.LeavesOfExperts(_config.ExpertCount);
+        if (step.Exchange is null)
         {
-            AreSlots = true,
+            return new(buffers.Down, _leaves) { AreSlots = true, FirstExpert = _first, LeafExperts = leafExperts };
+        }
+
+        Ops.MoeCombine(step.Stream, new()
+        {
+            Y = buffers.Down,
+            PairSlots = buffers.PairSlots,
+            Weights = buffers.ExpertWeights,
+            PairExperts = buffers.ExpertIds,
             FirstExpert = _first,
-            LeafExperts = _config.ExpertCount / SumTree.LeavesOfExperts(_config.ExpertCount),
-        };
+            LeafExperts = leafExperts,
+            Leaves = _leaves,
+            Output = buffers.Node(SharedSum.Mlp),
+        });
+        return step.Share(SharedSum.Mlp);
     }
 }

@@ -1,4 +1,5 @@
 using Octet.Inference.Engine;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -11,19 +12,19 @@ internal sealed class ForwardStep : IDisposable
     private readonly TensorSet _memory;
 
     /// <param name="device">Where the model is.</param>
-    /// <param name="config">Its shape.</param>
+    /// <param name="shape">The rank.</param>
     /// <param name="workspace">Scratch memory of the ops.</param>
-    /// <param name="maxTokens">Most tokens of a step.</param>
-    /// <param name="maxRows">Most rows of logits.</param>
-    /// <param name="maxContext">The longest context.</param>
-    public ForwardStep(Device device, ModelConfig config, Workspace workspace, int maxTokens, int maxRows, int maxContext)
+    /// <param name="bounds">The largest step.</param>
+    /// <param name="rankTimeout">How long the rank waits for a peer.</param>
+    public ForwardStep(Device device, RankShape shape, Workspace workspace, StepBounds bounds, TimeSpan rankTimeout)
     {
         (Device, Stream, Workspace) = (device, device.Stream, workspace);
         _memory = new TensorSet(device);
         try
         {
-            CosSin = _memory.Add(Tensor.From<float>(device, RotaryEmbedding.CosSin(config, maxContext), maxContext, config.RotaryDim));
-            Buffers = new StepBuffers(_memory, config, maxTokens, maxRows);
+            CosSin = _memory.Add(Tensor.From<float>(device, RotaryEmbedding.CosSin(shape.Config, bounds.MaxContext), bounds.MaxContext, shape.Config.RotaryDim));
+            Buffers = new StepBuffers(_memory, shape, bounds.MaxTokens, bounds.MaxOutputs);
+            Exchange = shape.Ranks == 1 ? null : new Exchange(device, shape, Buffers, rankTimeout);
         }
         catch
         {
@@ -50,11 +51,15 @@ internal sealed class ForwardStep : IDisposable
     /// <summary>The rows of its tokens.</summary>
     public StepBuffers Buffers { get; }
 
+    /// <summary>What the rank shares with its peers; null: it has none.</summary>
+    public Exchange? Exchange { get; }
+
     /// <summary>Turns to a step.</summary>
     public void Begin(StepInput input)
     {
         Input = input;
         Buffers.Tokens = input.Tokens;
+        Exchange?.Begin(input.Tokens);
     }
 
     /// <summary>Enqueues a product.</summary>
@@ -78,5 +83,25 @@ internal sealed class ForwardStep : IDisposable
         return sums;
     }
 
-    public void Dispose() => _memory.Dispose();
+    /// <summary>The rows of the tokens that this rank norms and routes.</summary>
+    public TensorView Own(in TensorView rows) => Exchange is null ? rows : rows.Slice(0, Exchange.Own.First, Exchange.Own.Count);
+
+    /// <summary>The rows of the tokens that this rank norms and routes.</summary>
+    public QuantizedTensor Own(in QuantizedTensor rows) => new(Own(rows.Values), Own(rows.Scales));
+
+    /// <summary>Takes from the peers what they have made of the other tokens.</summary>
+    public void Take(SharedRows rows) => Exchange?.Take(rows);
+
+    /// <summary>Waits for the peers' parts of a sum of which this rank's is enqueued.</summary>
+    public SublayerOutput Share(SharedSum sum)
+    {
+        var nodes = Exchange!.Share(sum);
+        return new(nodes[0]) { Nodes = nodes };
+    }
+
+    public void Dispose()
+    {
+        Exchange?.Dispose();
+        _memory.Dispose();
+    }
 }

@@ -1,4 +1,5 @@
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -14,6 +15,7 @@ internal sealed class Head
     private readonly SafeTensor _embeddingSource;
     private readonly SafeTensor? _headSource;
     private readonly (long First, long Count) _range;
+    private readonly long _vocabulary;
     private TensorView _embedding;
     private Weight _head = null!;
 
@@ -24,7 +26,8 @@ internal sealed class Head
     public Head(LayerSource source, string embedding, string head)
     {
         var (tensors, config) = (source.Tensors, source.Config);
-        _range = source.Sharding.Vocabulary.Of(config.VocabularySize);
+        _vocabulary = config.VocabularySize;
+        _range = source.Sharding.Vocabulary.Of(_vocabulary);
         _embeddingSource = tensors.TakePlain($"{embedding}.weight", config.VocabularySize, config.HiddenSize);
         if (!config.TieWordEmbeddings)
         {
@@ -43,12 +46,27 @@ internal sealed class Head
         _head = new Weight { Values = _headSource is null ? _embedding : loader.LoadBFloat16(_headSource, _range.First, _range.Count) };
     }
 
-    /// <summary>Enqueues the residual stream's beginning: the rows of the step's tokens.</summary>
-    public void Embed(ForwardStep step) =>
-        Ops.Embedding(step.Stream, new() { Table = _embedding, Ids = step.Input.Ids, Output = step.Buffers.Residual });
+    /// <summary>
+    /// Enqueues the residual stream's beginning, the rows of the step's tokens; gives what is to be added to it. Over several ranks that is a
+    /// sum, of which the rank that has a token's row gives the row and all others zeros.
+    /// </summary>
+    public SublayerOutput Embed(ForwardStep step)
+    {
+        var buffers = step.Buffers;
+        if (step.Exchange is null)
+        {
+            Ops.Embedding(step.Stream, new() { Table = _embedding, Ids = step.Input.Ids, Output = buffers.Residual });
+            return default;
+        }
 
-    /// <summary>Enqueues the logits [rows, vocabulary] f32 of normed rows [rows, hidden] BF16.</summary>
-    public void Run(ForwardStep step, TensorView rows, TensorView logits) => step.Gemm(new() { A = rows, B = _head, Output = logits });
+        Ops.Embedding(step.Stream, new() { Table = _embedding, Ids = step.Input.Ids, Output = buffers.Node(SharedSum.Embedding) });
+        step.Stream.Fill(buffers.Residual, 0);
+        return step.Share(SharedSum.Embedding);
+    }
+
+    /// <summary>Enqueues the rank's part of the logits, [rows, part of the vocabulary] f32, of normed rows [rows, hidden] BF16.</summary>
+    public void Run(ForwardStep step, TensorView rows, TensorView logits) =>
+        step.Gemm(new() { A = rows, B = _head, FullN = _vocabulary, Output = logits });
 
     // A head that is stored although it is tied may be ignored only where that changes nothing. Each rank looks at its rows.
     private static void RequireSame(SafeTensor head, SafeTensor embedding, (long First, long Count) rows)

@@ -1,4 +1,5 @@
 using Octet.Inference.Loading;
+using Octet.Inference.Parallel;
 
 namespace Octet.Inference.Models.Layers;
 
@@ -60,10 +61,20 @@ internal sealed class Linear
     }
 
     /// <summary>
-    /// As <see cref="Run"/> with one part, for an op that can add partial sums itself: gives these, [segments, tokens, n] f32, where the
-    /// product leaves such, else the output.
+    /// Enqueues the product, of one part, as a sum that the next norm takes up: partial sums, [segments, tokens, n] f32, where the product leaves
+    /// such, else the output; and where inputs are divided over ranks, the nodes of all of them.
     /// </summary>
-    public TensorView RunForNext(ForwardStep step, QuantizedTensor x, TensorView output) => step.GemmForNext(Product(0, x, output));
+    public SublayerOutput RunForNext(ForwardStep step, in QuantizedTensor x, SharedSum sum)
+    {
+        var product = Product(0, x, step.Buffers.Node(sum));
+        if (step.Exchange is null)
+        {
+            return new(step.GemmForNext(product), Leaves);
+        }
+
+        step.Gemm(product);
+        return step.Share(sum);
+    }
 
     private GemmArgs Product(int part, in QuantizedTensor x, in TensorView output) => new()
     {

@@ -9,6 +9,9 @@ namespace Octet.Inference.Models.Layers;
 /// <param name="Leaves">Leaves of its sum's tree that are here: in the partial sums, or in the slots; 0: the sum is no tree.</param>
 internal readonly record struct SublayerOutput(TensorView Values, int Leaves = 0)
 {
+    /// <summary>[tokens, hidden] BF16 of each rank, in order, <see cref="Values"/> the first: nodes of the sum's tree; null: all of it is here.</summary>
+    public IReadOnlyList<TensorView>? Nodes { get; init; }
+
     /// <summary>Whether they are slots, to be combined by the step's routing.</summary>
     public bool AreSlots { get; init; }
 
@@ -19,7 +22,7 @@ internal readonly record struct SublayerOutput(TensorView Values, int Leaves = 0
     public int LeafExperts { get; init; }
 }
 
-/// <summary>RMSNorm of the residual stream, which first takes up what the sublayer before gave.</summary>
+/// <summary>RMSNorm of the residual stream, which first takes up what the sublayer before gave: the rows of the rank's own tokens.</summary>
 /// <param name="source">Where from.</param>
 /// <param name="name">The weight [hidden], without ".weight".</param>
 internal sealed class Norm(LayerSource source, string name)
@@ -41,19 +44,20 @@ internal sealed class Norm(LayerSource source, string name)
         var buffers = step.Buffers;
         Ops.Norm(step.Stream, new()
         {
-            X = sum.Values.IsNull ? buffers.Residual : sum.Values,
+            X = sum.Values.IsNull ? step.Own(buffers.Residual) : sum.Values,
             XLeaves = sum.Values.Rank == 3 ? sum.Leaves : 0,
+            Nodes = sum.Nodes,
             PairSlots = sum.AreSlots ? buffers.PairSlots : default,
             PairWeights = sum.AreSlots ? buffers.ExpertWeights : default,
             PairExperts = sum.AreSlots ? buffers.ExpertIds : default,
             FirstExpert = sum.FirstExpert,
             LeafExperts = sum.LeafExperts,
             Leaves = sum.AreSlots ? sum.Leaves : 0,
-            Residual = sum.Values.IsNull ? default : buffers.Residual,
+            Residual = sum.Values.IsNull ? default : step.Own(buffers.Residual),
             Weight = _weight,
             Eps = _epsilon,
-            Output = plain ? buffers.Normed : default,
-            Quantized = quantized ? buffers.NormedQuantized : null,
+            Output = plain ? step.Own(buffers.Normed) : default,
+            Quantized = quantized ? step.Own(buffers.NormedQuantized) : null,
         });
     }
 }

@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
+using Octet.Inference.Models.Layers;
 using Octet.Inference.Planning;
 using Octet.Tests.Inference.Loading;
 
@@ -116,7 +117,7 @@ public sealed class ArchitectureConfigTests
 
         var listing = Planner.Run(shape, PlanNode.Parse("mi325x:8"), EngineCalibration.Find("octet"), new PlanWorkload(200, 50, 4));
         Assert.Contains(listing.Plans, plan => plan.Feasible);
-        Assert.Equal(ModelMemory.Weights(shape.Config, isMapped: false), shape.WeightBytes(1), 0.001 * parameters);
+        Assert.Equal(ModelMemory.Weights(RankShape.Whole(shape.Config), isMapped: false), shape.WeightBytes(1), 0.001 * parameters);
     }
 
     private static ModelConfig Parse(string text, string changes)

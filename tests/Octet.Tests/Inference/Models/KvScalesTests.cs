@@ -117,7 +117,7 @@ public sealed class KvScalesTests
         var config = ModelConfig.Load(copy.Directory);
         using var device = Device.Open(deviceName);
         using var files = CheckpointFiles.Open(copy.Directory);
-        using var cache = new PagedKvCache(device, KvLayout.Of(config), encoding, 16, 2, ModelRegistry.Create(files, config, Sharding.One).KvScales);
+        using var cache = new PagedKvCache(device, RankShape.Whole(config).Kv, encoding, 16, 2, ModelRegistry.Create(files, config, Sharding.One).KvScales);
         return [.. cache.Layers.Select(layer => (ToArray(layer.KScales), ToArray(layer.VScales)))];
 
         static float[]? ToArray(TensorView scales) => scales.IsNull ? null : scales.ToArray<float>();

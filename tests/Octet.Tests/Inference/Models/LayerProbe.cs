@@ -20,7 +20,7 @@ internal sealed class LayerProbe : IDisposable
         (_device, _decoder) = (model.Device, (Decoder)model.Model);
         _cache = new PagedKvCache(_device, _decoder.Kv, KvEncoding.Float8, BlockSize, MostTokens / BlockSize, _decoder.KvScales);
         _workspace = new Workspace(_device);
-        _input = new StepInput(_device, _workspace, new StepBounds(MostTokens, 4, 4, MostTokens, BlockSize), _decoder.VocabularySize);
+        _input = new StepInput(_device, _workspace, new StepBounds(MostTokens, 4, 4, MostTokens, BlockSize), RankShape.Whole(model.Config));
     }
 
     /// <summary>One layer on a given residual stream: [tokens, hidden] in and out.</summary>
@@ -37,9 +37,8 @@ internal sealed class LayerProbe : IDisposable
     public int[][] Route(int[] ids)
     {
         var step = Begin(ids);
-        _decoder.EmbeddingAndHead.Embed(step);
         var routed = new int[_decoder.Layers.Count][];
-        var before = default(SublayerOutput);
+        var before = _decoder.EmbeddingAndHead.Embed(step);
         for (var layer = 0; layer < routed.Length; layer++)
         {
             before = _decoder.Layers[layer].Run(step, _cache.Layers[layer], before);

@@ -14,7 +14,9 @@ public sealed class ModelMemoryTests
         using var device = Device.Open("plan:gfx942");
         var config = ModelShape.Find(ModelShape.Target).Config;
         var rows = DecodeGraphs.RowBucket(options.MaxSequences);
-        return ModelMemory.Ask(device, config, options, options.MaxContext ?? config.MaxContext, Math.Max(options.TokenBudget, rows), rows);
+        return ModelMemory.Ask(
+            device, RankShape.Whole(config), options,
+            new StepBounds(Math.Max(options.TokenBudget, rows), rows, rows, options.MaxContext ?? config.MaxContext, options.KvBlockSize));
     }
 
     [Fact]
@@ -81,7 +83,7 @@ public sealed class ModelMemoryTests
         using (var files = CheckpointFiles.Open(folder))
         using (ModelRegistry.Load(files, config, device, null, TestContext.Current.CancellationToken))
         {
-            var expected = ModelMemory.Weights(config, isMapped: name == "cpu");
+            var expected = ModelMemory.Weights(RankShape.Whole(config), isMapped: name == "cpu");
             Assert.InRange(device.LiveBytes, expected * 0.999, expected * 1.001 + 1);
         }
 
@@ -99,7 +101,7 @@ public sealed class ModelMemoryTests
         using var device = Device.Open(name);
         var options = new LanguageModelOptions { MaxContext = 256, TokenBudget = 32, MaxSequences = 4, KvCacheTokens = 1024 };
         var bounds = StepBounds.Of(32, 4, 0, 256, options.KvBlockSize);
-        var memory = ModelMemory.Ask(device, ModelConfig.Load(TinyModel.Directory), options, 256, bounds.MaxTokens, bounds.MaxOutputs);
+        var memory = ModelMemory.Ask(device, RankShape.Whole(ModelConfig.Load(TinyModel.Directory)), options, bounds);
         using var model = LanguageModel.Load(TinyModel.Directory, device, options);
         var before = device.LiveBytes;
         await Task.WhenAll(Enumerable.Range(0, 3).Select(async i =>
@@ -132,8 +134,8 @@ public sealed class ModelMemoryTests
         using var device = Device.Open("cpu");
         using var memory = new TensorSet(device);
         using var measured = new TensorSet(device, isMeasured: true);
-        _ = new StepBuffers(memory, config, 48, 8);
-        _ = new StepBuffers(measured, config, 48, 8);
+        _ = new StepBuffers(memory, RankShape.Whole(config), 48, 8);
+        _ = new StepBuffers(measured, RankShape.Whole(config), 48, 8);
         Assert.Equal(device.LiveBytes, measured.SizeInBytes);
     }
 }

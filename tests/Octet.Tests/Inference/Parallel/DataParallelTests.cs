@@ -4,7 +4,7 @@ using Octet.Inference.Models;
 
 namespace Octet.Tests.Inference.Parallel;
 
-/// <summary>The small model on several groups of one device each: every text is the one it is alone.</summary>
+/// <summary>The small model on several groups of one device or two each: every text is the one it is alone.</summary>
 public sealed class DataParallelTests
 {
     private const int Block = 16;
@@ -12,12 +12,13 @@ public sealed class DataParallelTests
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
     [Theory]
-    [InlineData("cpu*2", 2)]
-    [InlineData("cpu:fnuz*4", 4)]
-    public async Task Sixteen_texts_at_once_have_the_tokens_they_have_alone(string name, int groups)
+    [InlineData("cpu*2", 2, 1)]
+    [InlineData("cpu:fnuz*4", 4, 1)]
+    [InlineData("cpu*4", 2, 2)]
+    public async Task Sixteen_texts_at_once_have_the_tokens_they_have_alone(string name, int groups, int ranks)
     {
         using var devices = DeviceGroup.Open(name);
-        using var model = Load(devices, groups);
+        using var model = Load(devices, groups, ranks: ranks);
         using var alone = LanguageModel.Load(TinyModel.Directory, devices.Devices[0], new() { KvCacheTokens = 1024, PrefixCache = false });
         var texts = Enumerable.Range(0, 16).Select(i => (
             Prompt: Enumerable.Range(0, 5 + i * 7).Select(at => at < 20 ? 40 + at : (i * 31 + at * 7) % 1000).ToArray(),
@@ -32,11 +33,13 @@ public sealed class DataParallelTests
         Assert.All(model.Replicas, replica => Assert.Equal(0, replica.Engine.Open));
     }
 
-    [Fact]
-    public async Task A_common_beginning_is_computed_once_by_each_group_that_serves_it()
+    [Theory]
+    [InlineData("cpu*2", 1)]
+    [InlineData("cpu*4", 2)]
+    public async Task A_common_beginning_is_computed_once_by_each_group_that_serves_it(string name, int ranks)
     {
-        using var devices = DeviceGroup.Open("cpu*2");
-        using var model = Load(devices, 2);
+        using var devices = DeviceGroup.Open(name);
+        using var model = Load(devices, 2, ranks: ranks);
         int[] common = [.. Enumerable.Range(0, 8 * Block).Select(i => i * 7 % 1000)];
         var first = await Complete(0);
         var rest = await Task.WhenAll(Enumerable.Range(1, 15).Select(Complete));
@@ -51,11 +54,13 @@ public sealed class DataParallelTests
             model.CompleteAsync([.. common, 1000 - text, 5], new() { MaxTokens = 24, IgnoreEndOfText = true }, Cancellation);
     }
 
-    [Fact]
-    public async Task Sessions_and_their_forks_and_evaluations_have_the_logits_they_have_on_one_device()
+    [Theory]
+    [InlineData("cpu*2", 1)]
+    [InlineData("cpu*4", 2)]
+    public async Task Sessions_and_their_forks_and_evaluations_have_the_logits_they_have_on_one_device(string name, int ranks)
     {
-        using var devices = DeviceGroup.Open("cpu*2");
-        using var model = Load(devices, 2);
+        using var devices = DeviceGroup.Open(name);
+        using var model = Load(devices, 2, ranks: ranks);
         using var alone = LanguageModel.Load(TinyModel.Directory, devices.Devices[0], new() { TokenBudget = Block, KvCacheTokens = 1024 });
         int[] ids = [.. Enumerable.Range(40, 30)];
         for (var i = 0; i < 4; i++)
@@ -115,14 +120,20 @@ public sealed class DataParallelTests
 
         using var source = new CancellationTokenSource();
         var stops = new Reports { Reported = report => { if (report.LoadedBytes > report.TotalBytes * 3 / 4) { source.Cancel(); } } };
-        Assert.ThrowsAny<OperationCanceledException>(() => Load(devices, 2, stops, source.Token));
+        Assert.ThrowsAny<OperationCanceledException>(() => Load(devices, 2, stops, cancellation: source.Token));
         Assert.Equal(0, devices.LiveBytes);
     }
 
-    private static LanguageModel Load(DeviceGroup devices, int groups, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default) =>
+    private static LanguageModel Load(
+        DeviceGroup devices, int groups, IProgress<LoadProgress>? progress = null, int ranks = 1, CancellationToken cancellation = default) =>
         LanguageModel.Load(
             TinyModel.Directory, devices,
-            new() { DataParallel = groups, TokenBudget = Block, MaxSequences = 8, KvCacheTokens = 1024, KvBlockSize = Block }, progress, cancellation);
+            new()
+            {
+                DataParallel = groups, TensorParallel = ranks, ExpertParallel = ranks, TokenBudget = Block, MaxSequences = 8, KvCacheTokens = 1024,
+                KvBlockSize = Block,
+            },
+            progress, cancellation);
 
     private sealed class Reports : IProgress<LoadProgress>
     {
