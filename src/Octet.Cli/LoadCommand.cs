@@ -4,17 +4,16 @@ using System.Globalization;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
 using Octet.Inference.Models.Layers;
+using Octet.Inference.Parallel;
 
 namespace Octet.Cli;
 
 /// <summary>octet load: brings each rank's part of a checkpoint to its device, and says what was read for it and how fast.</summary>
 internal static class LoadCommand
 {
-    private const string Degrees = "1, 2, 4 or 8";
-
     private static readonly Option<string?> s_model = new("--model") { Description = "Checkpoint folder; default: the small built-in model" };
-    private static readonly Option<int> s_tensor = NumberOption.Create("--tp", "Ranks that divide the model", 1, Degrees, IsDegree);
-    private static readonly Option<int?> s_expert = NumberOption.Create<int>("--ep", "Parts the experts are divided into, a divisor of --tp; default: --tp", Degrees, IsDegree);
+    private static readonly Option<int> s_tensor = NumberOption.Create("--tp", "Ranks that divide the model", 1, ParallelSizes.Sizes, ParallelSizes.IsSize);
+    private static readonly Option<int?> s_expert = NumberOption.Create<int>("--ep", "Parts the experts are divided into, a divisor of --tp; default: --tp", ParallelSizes.Sizes, ParallelSizes.IsSize);
     private static readonly Option<int?> s_rank = NumberOption.Create<int>("--rank", "This rank alone; default: all at once", "a rank from 0", x => x >= 0);
     private static readonly Option<bool> s_dryRun = new("--dry-run") { Description = "Read and check everything, and put nothing on a device" };
     private static readonly Option<bool> s_json = new("--json") { Description = "One JSON object" };
@@ -35,8 +34,6 @@ internal static class LoadCommand
         });
         return command;
     }
-
-    private static bool IsDegree(int value) => value is 1 or 2 or 4 or 8;
 
     private static void Run(ParseResult parsed, string? deviceName, CancellationToken cancellation)
     {

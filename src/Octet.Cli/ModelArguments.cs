@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Octet.Inference.Models;
+using Octet.Inference.Parallel;
 
 namespace Octet.Cli;
 
@@ -116,7 +117,7 @@ internal sealed class ModelArguments
     }
 
     private static Option<int> CreateSize(string name, string description) =>
-        NumberOption.Create(name, description, 1, "1, 2, 4 or 8", x => x is 1 or 2 or 4 or 8);
+        NumberOption.Create(name, description, 1, ParallelSizes.Sizes, ParallelSizes.IsSize);
 
     private static void Complain(Device device)
     {

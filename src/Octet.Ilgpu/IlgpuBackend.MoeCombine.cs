@@ -8,24 +8,27 @@ public sealed unsafe partial class IlgpuBackend
     public override void MoeCombine(DeviceStream stream, in MoeCombineArgs args) =>
         _moeCombine.Launch(Stream(stream), args.Output.Shape[0], _shape.Threads, new MoeCombineKernel
         {
-            Sums = new()
-            {
-                Y = View<ushort>(args.Y),
-                PairSlots = View<int>(args.PairSlots),
-                PairExperts = View<int>(args.PairExperts),
-                Weights = View<float>(args.Weights),
-                Slots = args.Y.Shape[0],
-                Stride = args.Y.Strides[0],
-                TopK = (int)args.Weights.Shape[1],
-                FirstExpert = args.FirstExpert,
-                LeafExperts = args.LeafExperts,
-                Leaves = Math.Max(args.Leaves, 1),
-            },
+            Sums = Sums(args.Y, args.PairSlots, args.PairExperts, args.Weights, args.FirstExpert, args.LeafExperts, args.Leaves),
             Output = View<ushort>(args.Output),
             Tokens = args.Output.Shape[0],
             Hidden = args.Output.Shape[1],
             OutputStride = args.Output.Strides[0],
         });
+
+    private SlotSums Sums(
+        in TensorView y, in TensorView pairSlots, in TensorView pairExperts, in TensorView weights, int firstExpert, int leafExperts, int leaves) => new()
+    {
+        Y = View<ushort>(y),
+        PairSlots = View<int>(pairSlots),
+        PairExperts = View<int>(pairExperts),
+        Weights = View<float>(weights),
+        Slots = y.Shape[0],
+        Stride = y.Strides[0],
+        TopK = (int)weights.Shape[1],
+        FirstExpert = firstExpert,
+        LeafExperts = leafExperts,
+        Leaves = Math.Max(leaves, 1),
+    };
 }
 
 /// <summary>output[t] = the sum over the token's slots of weight * y[slot]: a group for each token.</summary>

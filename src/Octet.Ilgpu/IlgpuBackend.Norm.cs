@@ -40,19 +40,7 @@ public sealed unsafe partial class IlgpuBackend
         };
         if (!args.PairSlots.IsNull)
         {
-            kernel.Sums = new()
-            {
-                Y = kernel.X,
-                PairSlots = View<int>(args.PairSlots),
-                PairExperts = View<int>(args.PairExperts),
-                Weights = View<float>(args.PairWeights),
-                Slots = args.X.Shape[0],
-                Stride = args.X.Strides[0],
-                TopK = (int)args.PairWeights.Shape[1],
-                FirstExpert = args.FirstExpert,
-                LeafExperts = args.LeafExperts,
-                Leaves = Math.Max(args.Leaves, 1),
-            };
+            kernel.Sums = Sums(args.X, args.PairSlots, args.PairExperts, args.PairWeights, args.FirstExpert, args.LeafExperts, args.Leaves);
         }
 
         _norm.Launch(Stream(stream), kernel.Tokens, _shape.Threads, kernel);

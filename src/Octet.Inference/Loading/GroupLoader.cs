@@ -1,4 +1,3 @@
-using System.Runtime.ExceptionServices;
 using Octet.Inference.Models;
 using Octet.Inference.Models.Layers;
 
@@ -21,30 +20,8 @@ internal static class GroupLoader
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(options.Cancellation);
         var sum = options.Progress is { } progress ? new ProgressSum(progress, ranks.Count) : null;
         var loaded = new LoadedModel?[ranks.Count];
-        ExceptionDispatchInfo? failure = null;
-
-        void Load(int rank)
-        {
-            try
-            {
-                loaded[rank] = ModelRegistry.Load(files, config, ranks[rank].Sharding, ranks[rank].Device, options with
-                {
-                    Progress = sum?.Of(rank), Cancellation = stop.Token,
-                });
-            }
-#pragma warning disable CA1031 // whatever it is, it is thrown again on the thread that waits
-            catch (Exception error)
-#pragma warning restore CA1031
-            {
-                Interlocked.CompareExchange(ref failure, ExceptionDispatchInfo.Capture(error), null);
-                stop.Cancel();
-            }
-        }
-
-        Thread[] threads = [.. Enumerable.Range(1, Math.Max(ranks.Count - 1, 0)).Select(rank => new Thread(() => Load(rank)) { IsBackground = true, Name = $"octet loading rank {rank}" })];
-        Array.ForEach(threads, thread => thread.Start());
-        Load(0);
-        Array.ForEach(threads, thread => thread.Join());
+        var failure = LoadThreads.Run(ranks.Count, stop, rank => loaded[rank] = ModelRegistry.Load(
+            files, config, ranks[rank].Sharding, ranks[rank].Device, options with { Progress = sum?.Of(rank), Cancellation = stop.Token }));
         if (failure is not null)
         {
             Array.ForEach(loaded, model => model?.Dispose());

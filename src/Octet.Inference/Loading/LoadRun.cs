@@ -1,5 +1,3 @@
-using System.Runtime.ExceptionServices;
-
 namespace Octet.Inference.Loading;
 
 /// <summary>Reads pieces of weights with several threads and has each taken, in windows by the order they lie in (<see cref="ReadPlan"/>).</summary>
@@ -109,34 +107,13 @@ internal sealed class LoadRun : IDisposable
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(_options.Cancellation);
         var next = -1;
-        ExceptionDispatchInfo? failure = null;
-
-        void Work(LoadWorker worker)
+        var failure = LoadThreads.Run(Math.Min(_workers.Count, windows.Count), stop, worker =>
         {
-            try
+            while (!stop.IsCancellationRequested && Interlocked.Increment(ref next) is var i && i < windows.Count)
             {
-                while (!stop.IsCancellationRequested && Interlocked.Increment(ref next) is var i && i < windows.Count)
-                {
-                    worker.Take(windows[i].Pieces, windows[i].Window, stop.Token);
-                }
+                _workers[worker].Take(windows[i].Pieces, windows[i].Window, stop.Token);
             }
-#pragma warning disable CA1031 // whatever it is, it is thrown again on the thread that waits
-            catch (Exception error)
-#pragma warning restore CA1031
-            {
-                Interlocked.CompareExchange(ref failure, ExceptionDispatchInfo.Capture(error), null);
-                stop.Cancel();
-            }
-        }
-
-        Thread[] threads = [.. _workers.Take(windows.Count).Skip(1).Select(worker => new Thread(() => Work(worker)) { IsBackground = true, Name = "octet loading" })];
-        Array.ForEach(threads, thread => thread.Start());
-        if (windows.Count > 0)
-        {
-            Work(_workers[0]);
-        }
-
-        Array.ForEach(threads, thread => thread.Join());
+        });
         _options.Cancellation.ThrowIfCancellationRequested();
         failure?.Throw();
     }

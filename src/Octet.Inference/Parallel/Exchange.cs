@@ -200,14 +200,7 @@ internal sealed class Exchange : IDisposable
         // A peer's memory is a tensor of this device to the ops, which read it where it lies.
         TensorView Here(in TensorView there) => TensorView.Borrow(_device, there.Address, there.DType, there.Shape);
         _names = [.. ranks.Select((rank, number) => $"rank {number} ({rank._device.Name})")];
-        _sync = new()
-        {
-            Signals = [.. ranks.Select(rank => rank._signals.AsView())],
-            Epoch = _sync.Epoch,
-            Status = _sync.Status,
-            Rank = _sync.Rank,
-            TimeoutMs = _sync.TimeoutMs,
-        };
+        _sync.Signals = [.. ranks.Select(rank => rank._signals.AsView())];
         foreach (var sum in Enum.GetValues<SharedSum>())
         {
             _nodes[(int)sum] = [.. ranks.Select(rank => Here(rank._buffers.AllOf(sum)))];

@@ -5,6 +5,12 @@ namespace Octet.Inference.Parallel;
 /// <summary>How a model is laid over the devices of a group: the one place where the options are checked.</summary>
 internal static class ParallelSizes
 {
+    /// <summary>The sizes there can be, for messages.</summary>
+    public const string Sizes = "1, 2, 4 or 8";
+
+    /// <summary>Whether it is one of <see cref="Sizes"/>.</summary>
+    public static bool IsSize(int size) => size is 1 or 2 or 4 or 8;
+
     /// <exception cref="ArgumentException">The sizes are none there can be, or the devices are not as many.</exception>
     public static void Check(LanguageModelOptions options, DeviceGroup devices)
     {
@@ -12,7 +18,7 @@ internal static class ParallelSizes
         var sizes = $"DataParallel = {dp}, TensorParallel = {tp}, ExpertParallel = {ep}";
         if (!IsSize(dp) || !IsSize(tp) || !IsSize(ep))
         {
-            throw new ArgumentException($"{sizes}: each must be 1, 2, 4 or 8");
+            throw new ArgumentException($"{sizes}: each must be {Sizes}");
         }
 
         if (tp % ep != 0)
@@ -32,6 +38,4 @@ internal static class ParallelSizes
             throw new ArgumentException($"RankTimeout = {options.RankTimeout} must be a millisecond to an hour");
         }
     }
-
-    private static bool IsSize(int size) => size is 1 or 2 or 4 or 8;
 }

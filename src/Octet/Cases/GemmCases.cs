@@ -76,9 +76,9 @@ internal static class GemmCases
         Columns("corner the columns of a rank", 5, 512, 2048),
         Columns("corner the columns of a rank", 70, 512, 1024),
         Columns("corner the columns of a rank", 17, 512, 1024, bf16: true),
-        TreePartialSums("regular partial sums of a tree", 3, 128, 4096, bf16: false),
-        TreePartialSums("regular partial sums of a tree", 17, 512, 8192, bf16: true),
-        TreePartialSums("tail partial sums of a tree", 5, 132, 2304, bf16: false),
+        PartialSums("regular partial sums of a tree", 3, 128, 4096, bf16: false, isTree: true),
+        PartialSums("regular partial sums of a tree", 17, 512, 8192, bf16: true, isTree: true),
+        PartialSums("tail partial sums of a tree", 5, 132, 2304, bf16: false, isTree: true),
         Tree("model O", 16, 512, 8192),
         Ranks("model O, 128 of its columns", 1, 128, 8192),
         Gemm("model QKV TP8", 1, 1280, 4096),
@@ -263,45 +263,6 @@ internal static class GemmCases
         });
     });
 
-    // What a product with leaves leaves to the next op ends at the product's own bits. A device that leaves none is held to the product alone.
-    private static Case TreePartialSums(string name, int m, int n, int k, bool bf16) =>
-        new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
-        {
-            var (a, aScales, aValues) = Tokens(context, m, k, 0, bf16);
-            var (b, bValues) = Weights(context, n, k, 0, bf16);
-            var leaves = SumTree.LeavesOfProduct(k);
-            var whole = new GemmArgs { A = a, AScales = aScales, B = b, Leaves = leaves, Output = context.Output(DType.BFloat16, m, n) };
-            whole = whole with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, whole)) };
-            var segments = Ops.GemmSegments(context.Device, whole);
-            var parts = context.Output(DType.Float32, segments, m, n);
-            void Launch()
-            {
-                Ops.Gemm(context.Stream, whole);
-                if (segments > 0)
-                {
-                    Ops.Gemm(context.Stream, whole with { Output = parts, Workspace = default });
-                }
-            }
-
-            return new CaseBody(Launch, () =>
-            {
-                var product = context.Values(whole.Output);
-                context.Compare(
-                    "output", product,
-                    [.. Enumerable.Range(0, m * n).Select(i => TreeReference(aValues, bValues, (i / n, i % n), k, k, leaves, 0))], BFloat16Tolerance);
-                if (segments > 0)
-                {
-                    var values = context.Values(parts);
-                    var nodes = Math.Min(leaves, segments);
-                    context.Equal<double>("roots of the parts", Roots([.. values.Chunk(m * n).Chunk(segments / nodes).Select(Sum)]), product);
-                }
-            });
-        })
-        {
-            Flops = 2.0 * m * n * k,
-            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + 2.0 * m * n,
-        };
-
     // f32 rows added in order.
     private static double[] Sum(double[][] rows) =>
         [.. Enumerable.Range(0, rows[0].Length).Select(i => (double)rows.Aggregate(0f, (sum, row) => sum + (float)row[i]))];
@@ -310,13 +271,18 @@ internal static class GemmCases
     private static double[] Roots(double[][] leaves) =>
         [.. Enumerable.Range(0, leaves[0].Length).Select(i => (double)SumTree.Root([.. leaves.Select(leaf => (BFloat16)(float)leaf[i])]))];
 
-    // Added in order, the partial sums are the bits of the product itself. A device that leaves none is held to the product alone.
-    private static Case PartialSums(string name, int m, int n, int k, bool bf16) =>
+    // Added in order, and with leaves by the tree, the partial sums are the bits of the product itself. A device that leaves none is held to
+    // the product alone.
+    private static Case PartialSums(string name, int m, int n, int k, bool bf16, bool isTree = false) =>
         new("gemm", $"{name} m{m} n{n} k{k}{(bf16 ? " bf16" : "")}", context =>
         {
             var (a, aScales, aValues) = Tokens(context, m, k, 0, bf16);
             var (b, bValues) = Weights(context, n, k, 0, bf16);
-            var whole = new GemmArgs { A = a, AScales = aScales, B = b, Output = context.Output(DType.Float32, m, n) };
+            var leaves = isTree ? SumTree.LeavesOfProduct(k) : 0;
+            var whole = new GemmArgs
+            {
+                A = a, AScales = aScales, B = b, Leaves = leaves, Output = context.Output(isTree ? DType.BFloat16 : DType.Float32, m, n),
+            };
             whole = whole with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, whole)) };
             var segments = Ops.GemmSegments(context.Device, whole);
             var parts = context.Output(DType.Float32, segments, m, n);
@@ -329,24 +295,25 @@ internal static class GemmCases
                 }
             }
 
+            double Expected(int i) => isTree
+                ? TreeReference(aValues, bValues, (i / n, i % n), k, k, leaves, 0)
+                : Reference(aValues, bValues, (i / n, i % n), k, k);
             return new CaseBody(Launch, () =>
             {
                 var product = context.Values(whole.Output);
                 context.Compare(
-                    "output", product,
-                    [.. Enumerable.Range(0, m * n).Select(i => Reference(aValues, bValues, (i / n, i % n), k, k))], Float32Tolerance);
+                    "output", product, [.. Enumerable.Range(0, m * n).Select(Expected)], isTree ? BFloat16Tolerance : Float32Tolerance);
                 if (segments > 0)
                 {
-                    var values = context.Values(parts);
-                    var sums = Enumerable.Range(0, m * n).Select(i =>
-                        (double)Enumerable.Range(0, segments).Aggregate(0f, (sum, segment) => sum + (float)values[segment * m * n + i]));
-                    context.Equal<double>("sums of the parts", [.. sums], product);
+                    var rows = context.Values(parts).Chunk(m * n);
+                    var sum = isTree ? Roots([.. rows.Chunk(segments / Math.Min(leaves, segments)).Select(Sum)]) : Sum([.. rows]);
+                    context.Equal<double>(isTree ? "roots of the parts" : "sums of the parts", sum, product);
                 }
             });
         })
         {
             Flops = 2.0 * m * n * k,
-            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + 4.0 * m * n,
+            Bytes = ((double)m * k + (double)n * k) * (bf16 ? 2 : 1) + (isTree ? 2.0 : 4.0) * m * n,
         };
 
     // output[i, j] = sum over k of a[i, k] * b[j, k]

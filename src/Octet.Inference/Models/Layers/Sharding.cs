@@ -1,3 +1,5 @@
+using Octet.Inference.Parallel;
+
 namespace Octet.Inference.Models.Layers;
 
 /// <summary>
@@ -74,10 +76,10 @@ internal readonly record struct Sharding(int Rank, int TensorParallel, int Exper
     /// <exception cref="ArgumentException">There is not; the message has the values.</exception>
     public void CheckGroup()
     {
-        Require(TensorParallel is 1 or 2 or 4 or 8, $"tp is {TensorParallel}, expected 1, 2, 4 or 8");
+        Require(ParallelSizes.IsSize(TensorParallel), $"tp is {TensorParallel}, expected {ParallelSizes.Sizes}");
         Require(
-            ExpertParallel is 1 or 2 or 4 or 8 && TensorParallel % ExpertParallel == 0,
-            $"ep is {ExpertParallel}, expected 1, 2, 4 or 8 and a divisor of tp {TensorParallel}");
+            ParallelSizes.IsSize(ExpertParallel) && TensorParallel % ExpertParallel == 0,
+            $"ep is {ExpertParallel}, expected {ParallelSizes.Sizes} and a divisor of tp {TensorParallel}");
         Require(Rank >= 0 && Rank < TensorParallel, $"rank is {Rank}, expected 0 to {TensorParallel - 1}");
     }
 
