@@ -2,8 +2,11 @@
 //
 //   h = x, or bf16(x + residual), written back to residual
 //   x in bf16; or the bf16 of a sum: of partial sums of a split GEMM in order or by the tree (leaf_tree.h), of a
-//   token's MoE slots (moe_combine.h), or of the nodes of a tree that ranks hold y = h / sqrt(mean(h^2) + eps) *
-//   weight; output = bf16(y); quantized, scales = quantize(y in f32), one scale per token and 128 columns
+//   token's MoE slots (moe_combine.h), or of the nodes of a tree that ranks hold
+//
+//   y = h / sqrt(mean(h^2) + eps) * weight
+//
+//   output = bf16(y); quantized, scales = quantize(y in f32), one scale per token and 128 columns
 //
 // x, residual, output [tokens, hidden] bf16; weight [hidden] bf16; quantized [tokens, hidden] FP8. One block of 512
 // threads serves one token. A thread takes 8 columns at a time, so 16 neighbouring lanes hold a scale block
@@ -142,6 +145,8 @@ OCTET_INLINE void norm_kernel(const NormParams& params) {
 
   PairSum::Choices choices{};
   if constexpr (source == NormSource::slots) choices = pair_sum(params).choices(token);
+  // NOTE: nodes may lie in peers' memory, and group_sync's acquire was that of one CU: what this one has cached is older.
+  if constexpr (source == NormSource::nodes) system_acquire();
 
   // Phase 1: h and its sum of squares. All lanes make the same turns, here for the exchange of choices.
   float squares = 0.0f;
