@@ -1,5 +1,7 @@
-// The plan driver: a device of a GPU's size that has no memory and runs nothing. Buffers are addresses only, of any size, and
-// a launch is written down instead: what an op would launch for a shape, told by its own launcher on any machine.
+// The plan driver: a device of a GPU's size that has no memory and runs nothing. Buffers are addresses only, of any size, but
+// for pinned ones, which are the host's to write; and a launch is written down instead: what an op would launch for a shape,
+// told by its own launcher on any machine.
+#include <cstdlib>
 #include <mutex>
 
 #include "../sim/runner.h"
@@ -24,16 +26,24 @@ class PlanDriver final : public Driver {
   }
 
   // Addresses that are never reused, so that no two buffers overlap; nothing is behind them.
-  void* allocate(int64_t size, octet_memory_kind) override {
+  void* allocate(int64_t size, octet_memory_kind kind) override {
+    const uint64_t bytes = (static_cast<uint64_t>(size) + alignment) / alignment * alignment;
+    if (kind == OCTET_PINNED_MEMORY) {
+      void* memory = std::aligned_alloc(alignment, bytes);
+      if (memory == nullptr)
+        fail(OCTET_OUT_OF_MEMORY, "plan: the host has no %lld bytes left", static_cast<long long>(size));
+      return memory;
+    }
     const std::lock_guard lock(mutex_);
     const uint64_t address = next_;
-    const uint64_t bytes = (static_cast<uint64_t>(size) + alignment) / alignment * alignment;
     if (bytes > limit - next_)
       fail(OCTET_OUT_OF_MEMORY, "plan: no %lld bytes of addresses left", static_cast<long long>(size));
     next_ += bytes;
     return reinterpret_cast<void*>(address);
   }
-  void release(void*, octet_memory_kind) noexcept override {}
+  void release(void* memory, octet_memory_kind kind) noexcept override {
+    if (kind == OCTET_PINNED_MEMORY) std::free(memory);
+  }
 
   void* stream_create() override { return nullptr; }
   void stream_destroy(void*) noexcept override {}

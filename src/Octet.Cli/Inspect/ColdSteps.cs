@@ -29,7 +29,7 @@ internal static class ColdSteps
                 Ops.Sampling(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
                 return workspace;
             },
-            0, 0),
+            OpWork.Moving(0)),
         new(
             "quantize_weight",
             plan =>
@@ -38,6 +38,6 @@ internal static class ColdSteps
                 Ops.QuantizeWeight(plan.Stream, new() { X = plan.New(DType.Float32, 256, 256), Output = plan.Weight(256, 256) });
                 return 0;
             },
-            0, 0),
+            OpWork.Moving(0)),
     ];
 }

@@ -38,7 +38,7 @@ internal sealed record ModelledShape(
         {
             var (workspace, launches) = plan.Plan(step);
             all.AddRange(launches);
-            foreach (var work in Divide(step, launches, workspace, kernels))
+            foreach (var work in Divide(step.Work, launches, workspace, kernels))
             {
                 loops += CostModel.LoopMicroseconds(gpu, work);
                 terms += CostModel.Time(gpu, work, counted.GetValueOrDefault(work.Kernel.Name, Counted.Ideal));
@@ -48,7 +48,7 @@ internal sealed record ModelledShape(
         all.ForEach(l => launched?.Invoke(l));
         return new(
             shape.Op, shape.Name, string.Join(" + ", all.Select(l => l.Kernel)), all.Count, all.Max(l => l.Blocks),
-            shape.Steps.Sum(s => s.Flops), shape.Steps.Sum(s => s.HbmBytes), terms, loops);
+            shape.Steps.Sum(s => s.Work.Flops), shape.Steps.Sum(s => s.Work.HbmBytes), terms, loops);
     }
 
     /// <summary>
@@ -56,9 +56,9 @@ internal sealed record ModelledShape(
     /// (to the first launch where none does); what they leave in the workspace is written by them and read by the others.
     /// </summary>
     public static IEnumerable<LaunchWork> Divide(
-        Step step, IReadOnlyList<PlannedLaunch> launches, long workspace, IReadOnlyDictionary<string, KernelCost> kernels)
+        OpWork op, IReadOnlyList<PlannedLaunch> launches, long workspace, IReadOnlyDictionary<string, KernelCost> kernels)
     {
-        bool IsMatrix(PlannedLaunch launch) => step.Macs is not null && kernels[launch.Kernel].Mix.Macs > 0;
+        bool IsMatrix(PlannedLaunch launch) => op.Macs is not null && kernels[launch.Kernel].Mix.Macs > 0;
         var workers = launches.Where(IsMatrix).ToList();
         if (workers.Count == 0)
         {
@@ -70,11 +70,11 @@ internal sealed record ModelledShape(
         {
             var kernel = kernels[launch.Kernel];
             var isWorker = workers.Contains(launch);
-            var macs = IsMatrix(launch) ? step.Macs!(kernel) / workers.Count : 0;
-            var blocks = isWorker && step.WorkingBlocks is { } working ? working(kernel, launch, workspace) : launch.Blocks;
-            var bytes = isWorker ? (step.HbmBytes + (others > 0 ? workspace : 0)) / workers.Count : (double)workspace / others;
-            var loads = IsMatrix(launch) && step.Loads is { } loaded ? loaded(launch) / workers.Count : 0;
-            kernel = step.Turns?.Invoke(launch) is { } turns ? kernel.LaidOut!(turns) : kernel;
+            var macs = IsMatrix(launch) ? op.Macs!(kernel) / workers.Count : 0;
+            var blocks = isWorker && op.WorkingBlocks is { } working ? working(kernel, launch, workspace) : launch.Blocks;
+            var bytes = isWorker ? (op.HbmBytes + (others > 0 ? workspace : 0)) / workers.Count : (double)workspace / others;
+            var loads = IsMatrix(launch) && op.Loads is { } loaded ? loaded(launch) / workers.Count : 0;
+            kernel = op.Turns?.Invoke(launch) is { } turns ? kernel.LaidOut!(turns) : kernel;
             yield return new(kernel, blocks, launch.Threads / 64, launch.LdsBytes, macs, bytes, loads);
         }
     }

@@ -7,15 +7,22 @@ namespace Octet.Cli.Inspect;
 /// <param name="Blocks">Of the grid.</param>
 /// <param name="Threads">Of a block.</param>
 /// <param name="LdsBytes">Of a block.</param>
-internal readonly record struct PlannedLaunch(string Kernel, long Blocks, int Threads, long LdsBytes);
+internal readonly record struct PlannedLaunch(string Kernel, long Blocks, int Threads, long LdsBytes)
+{
+    /// <summary>What ops on a planned device have launched since the last call.</summary>
+    public static List<PlannedLaunch> Take(NativeBackend plan) =>
+        [.. plan.TakePlannedLaunches().Select(l => new PlannedLaunch(l.KernelName, l.Blocks, l.Threads, l.LdsBytes))];
+}
 
 /// <summary>Arguments for ops, on a planned device (of any size, with nothing behind them) or on a simulated one (zeros).</summary>
 internal sealed class OpSession(string device) : IDisposable
 {
-    private readonly bool _isPlanned = device.StartsWith("plan:", StringComparison.Ordinal);
     private readonly List<Tensor> _tensors = [];
 
     public Device Device { get; } = Device.Open(device);
+
+    /// <summary>Whether nothing runs, and launches are written down.</summary>
+    public bool IsPlanned { get; } = device.StartsWith("plan:", StringComparison.Ordinal);
 
     public DeviceStream Stream => Device.Stream;
 
@@ -26,7 +33,7 @@ internal sealed class OpSession(string device) : IDisposable
     {
         var tensor = Tensor.Create(Device, type, shape);
         _tensors.Add(tensor);
-        if (!_isPlanned)
+        if (!IsPlanned)
         {
             Stream.Fill(tensor, 0);
         }
@@ -43,7 +50,7 @@ internal sealed class OpSession(string device) : IDisposable
     private TensorView Numbers<T>(DType type, ReadOnlySpan<long> shape, Func<long, T> number) where T : unmanaged
     {
         var tensor = New(type, shape);
-        if (!_isPlanned)
+        if (!IsPlanned)
         {
             var numbers = new T[tensor.ElementCount];
             for (var i = 0; i < numbers.Length; i++)
@@ -72,10 +79,13 @@ internal sealed class OpSession(string device) : IDisposable
     public (long Workspace, List<PlannedLaunch> Launches) Plan(Step step)
     {
         var workspace = step.Run(this);
-        var launches = ((NativeBackend)Device.Backend).TakePlannedLaunches();
+        var launches = TakeLaunches();
         Forget();
-        return (workspace, [.. launches.Select(l => new PlannedLaunch(l.KernelName, l.Blocks, l.Threads, l.LdsBytes))]);
+        return (workspace, launches);
     }
+
+    /// <summary>What ops on the planned device have launched since the last call.</summary>
+    public List<PlannedLaunch> TakeLaunches() => PlannedLaunch.Take((NativeBackend)Device.Backend);
 
     /// <summary>Frees the tensors.</summary>
     public void Forget()

@@ -10,7 +10,7 @@ internal sealed record Shape(string Op, string Name, IReadOnlyList<Step> Steps);
 internal static class ShapeTable
 {
     private const int Hidden = 4096, Intermediate = 1536, HeadDim = 128, QueryHeads = 64, KvHeads = 4, Experts = 128, Vocabulary = 151_936;
-    private const int DecodeContext = 4096;
+    private const int DecodeContext = 4096, FullQkv = (QueryHeads + 2 * KvHeads) * HeadDim;
     private static readonly long[] Tokens = [1, 16, 64, 256, 1024, 4096, 16384];
 
     /// <summary>
@@ -89,7 +89,7 @@ internal static class ShapeTable
 
             if (m <= 256)
             {
-                yield return Gemm($"lm head {split.Name}", m, Vocabulary / split.Ranks, Hidden, bfloat16: true);
+                yield return Gemm($"lm head {split.Name}", m, Vocabulary / split.Ranks, Hidden, bfloat16: true, fullN: Vocabulary);
             }
 
             yield return new("rope", $"{split.Queries}q/{split.Keys}kv tokens {m}", [AttentionSteps.Rope(m, split.Queries, split.Keys)]);
@@ -109,12 +109,12 @@ internal static class ShapeTable
 
     private static IEnumerable<Shape> Projections(long m, Split split) =>
     [
-        Gemm($"qkv {split.Name}", m, split.Qkv, Hidden),
+        Gemm($"qkv {split.Name}", m, split.Qkv, Hidden, fullN: FullQkv),
         Gemm($"o {split.Name}", m, Hidden, split.Queries * HeadDim, fullK: QueryHeads * HeadDim),
     ];
 
-    private static Shape Gemm(string name, long m, long n, long k, bool bfloat16 = false, long fullK = 0) =>
-        new("gemm", $"{name} m={m} n={n} k={k}", [Step.Gemm(m, n, k, bfloat16, fullK)]);
+    private static Shape Gemm(string name, long m, long n, long k, bool bfloat16 = false, long fullK = 0, long fullN = 0) =>
+        new("gemm", $"{name} m={m} n={n} k={k}", [Step.Gemm(m, n, k, bfloat16, fullK, fullN)]);
 
     private static IEnumerable<Shape> Moe(long tokens, Split split)
     {
@@ -140,7 +140,7 @@ internal static class ShapeTable
     private static Shape Layer(long batch, Split split) => new(
         "decode_layer", $"{split.Name} batch {batch} context {DecodeContext}",
         [
-            Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden), AttentionSteps.Rope(batch, split.Queries, split.Keys),
+            Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden, fullN: FullQkv), AttentionSteps.Rope(batch, split.Queries, split.Keys),
             AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.GemmAndNorm(batch, Hidden, split.Queries * HeadDim, QueryHeads * HeadDim, output: true),
             Step.RouterAndRoute(batch, Hidden, split.LocalExperts), .. MoeSteps(batch, split).Skip(1).SkipLast(1),
         ]);

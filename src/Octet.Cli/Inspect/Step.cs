@@ -1,32 +1,27 @@
 namespace Octet.Cli.Inspect;
 
-/// <summary>One op of a shape: how it is called, and the arithmetic of what it has to do.</summary>
+/// <summary>One op of a shape: how it is called, and what it has to do.</summary>
 /// <param name="Op">Its name in the C ABI.</param>
 /// <param name="Run">Calls it; gives the bytes of its workspace.</param>
-/// <param name="Flops">Useful ones, without padding.</param>
-/// <param name="HbmBytes">Read and written at least: each byte once, experts nobody chose not at all.</param>
-/// <param name="Macs">Multiply-adds a kernel makes of it, the padding of its tiles included; null: no matrix work.</param>
-/// <param name="WorkingBlocks">Blocks of a launch that have work; null: all.</param>
-/// <param name="Loads">Bytes the waves of a launch load in their hot loops by the widest loads; null: it follows from Macs or HbmBytes.</param>
-/// <param name="Turns">Of every loop of a launch's kernel, where all that it runs is laid out (<see cref="WholeRun"/>); null: its hot loop tells its time.</param>
-internal sealed record Step(
-    string Op, Func<OpSession, long> Run, double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null,
-    Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null, Func<PlannedLaunch, double>? Loads = null,
-    Func<PlannedLaunch, IReadOnlyList<int>?>? Turns = null)
+/// <param name="Work">The arithmetic.</param>
+internal sealed record Step(string Op, Func<OpSession, long> Run, OpWork Work)
 {
-    private const int ScaleBlock = 128, SmallestTile = 16, TopK = 8, Experts = 128;
+    private const int TopK = 8, Experts = 128;
 
-    /// <summary>output[m, n] = a[m, k] b[n, k]^T. fullK: of the matrix of which b has columns, whose sum is a tree; 0: a plain sum.</summary>
-    public static Step Gemm(long m, long n, long k, bool bfloat16 = false, long fullK = 0) => new(
+    /// <summary>
+    /// output[m, n] = a[m, k] b[n, k]^T. fullK: of the matrix of which b has columns, whose sum is a tree; 0: a plain sum. fullN: rows of the
+    /// matrix of which b has some; 0: b has all.
+    /// </summary>
+    public static Step Gemm(long m, long n, long k, bool bfloat16 = false, long fullK = 0, long fullN = 0) => new(
         "gemm",
         plan =>
         {
-            var args = NewGemm(plan, m, n, k, bfloat16, fullK);
+            var args = NewGemm(plan, m, n, k, bfloat16, fullK) with { FullN = fullN };
             var workspace = Ops.GemmWorkspace(plan.Device, args);
             Ops.Gemm(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        2.0 * m * n * k, GemmBytes(m, n, k, bfloat16), kernel => GemmMacs(kernel, m, n, k));
+        OpWork.Gemm(m, n, k, bfloat16));
 
     /// <summary>A product and the norm behind it, which adds up the product's partial sums where it is split.</summary>
     public static Step GemmAndNorm(long m, long n, long k, long fullK, bool output)
@@ -37,12 +32,11 @@ internal sealed record Step(
             plan =>
             {
                 var sums = GemmForNext(plan, NewGemm(plan, m, n, k, bfloat16: false, fullK), out segments);
-                var norm = Norm(m, n, output);
+                var norm = Norm(m, n, output).Work;
                 Norm(plan, m, n, output, sums, leaves: LeavesHeld(k, fullK));
                 return sums.SizeInBytes + (long)norm.HbmBytes - 2 * m * n;
             },
-            2.0 * m * n * k, GemmBytes(m, n, k, bfloat16: false), kernel => GemmMacs(kernel, m, n, k),
-            Turns: l => LoopTurns.Norm(l.Kernel, n, segments));
+            OpWork.Gemm(m, n, k, bfloat16: false) with { Turns = l => LoopTurns.Norm(l.Kernel, n, segments) });
     }
 
     /// <summary>The router and the routing behind it, which adds up the partial sums of the logits and sorts.</summary>
@@ -57,8 +51,7 @@ internal sealed record Step(
                 Route(plan, m, local, sums);
                 return sums.SizeInBytes;
             },
-            2.0 * m * Experts * k, GemmBytes(m, Experts, k, bfloat16: true), kernel => GemmMacs(kernel, m, Experts, k),
-            Turns: l => LoopTurns.Route(l.Kernel, m, segments));
+            OpWork.Gemm(m, Experts, k, bfloat16: true) with { Turns = l => LoopTurns.Route(l.Kernel, m, segments) });
     }
 
     /// <summary>silu(x gate^T) * (x up^T) of every slot, quantised.</summary>
@@ -81,10 +74,7 @@ internal sealed record Step(
             Ops.MoeGateUp(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        4.0 * LocalPairs(tokens, local, all) * intermediate * hidden,
-        CostModel.DistinctExperts(all, local, TopK, tokens) * 2 * intermediate * hidden + (double)tokens * hidden + LocalPairs(tokens, local, all) * intermediate,
-        kernel => 2.0 * PaddedSlots(kernel, tokens, local, all) * intermediate * hidden,
-        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, intermediate, 2), Turns: l => LoopTurns.GateUp(l.Kernel));
+        OpWork.MoeGateUp(tokens, new(all, local, TopK), hidden, intermediate));
 
     /// <summary>x down^T of every slot.</summary>
     public static Step MoeDown(long tokens, int local, long hidden, long intermediate, int all = Experts) => new(
@@ -104,16 +94,13 @@ internal sealed record Step(
             Ops.MoeDown(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        2.0 * LocalPairs(tokens, local, all) * intermediate * hidden,
-        CostModel.DistinctExperts(all, local, TopK, tokens) * intermediate * hidden + LocalPairs(tokens, local, all) * (intermediate + 2.0 * hidden),
-        kernel => PaddedSlots(kernel, tokens, local, all) * intermediate * hidden,
-        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, local, all, hidden, 1));
+        OpWork.MoeDown(tokens, new(all, local, TopK), hidden, intermediate));
 
     /// <summary>Routing, and with it the sorting of the pairs by expert. scored: by sigmoid and a bias that chooses.</summary>
     public static Step MoeRoute(long tokens, int local, int experts = Experts, bool scored = false) => new(
         "moe_route",
         plan => Route(plan, tokens, local, plan.New(DType.Float32, tokens, experts), scored),
-        0, 4.0 * tokens * (experts + 4 * TopK), Turns: l => LoopTurns.Route(l.Kernel, tokens, segments: 0));
+        OpWork.MoeRoute(tokens, experts, TopK));
 
     /// <summary>The sorting alone.</summary>
     public static Step MoeSort(long tokens, int local) => new(
@@ -132,7 +119,7 @@ internal sealed record Step(
             Ops.MoeSort(plan.Stream, args with { Workspace = plan.Workspace(workspace) });
             return workspace;
         },
-        0, 12.0 * tokens * TopK);
+        OpWork.MoeSort(tokens, TopK));
 
     /// <summary>The weighted sum of a token's slots.</summary>
     public static Step MoeCombine(long tokens, int local, long hidden) => new(
@@ -151,14 +138,14 @@ internal sealed record Step(
             });
             return 0;
         },
-        2.0 * LocalPairs(tokens, local) * hidden, 2.0 * (LocalPairs(tokens, local) + tokens) * hidden, Turns: l => LoopTurns.Combine(l.Kernel));
+        OpWork.MoeCombine(tokens, new(Experts, local, TopK), hidden));
 
     /// <summary>Residual add, RMSNorm and quantisation; before the router also the BF16 output. Of plain rows, or of the weighted sums of slots.</summary>
     public static Step Norm(long tokens, long hidden, bool output, int slotsOf = 0) => new(
         "norm",
         plan => Norm(plan, tokens, hidden, output, plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden), slotsOf),
-        0, ((output ? 7.0 : 5.0) * tokens + 2 * (slotsOf > 0 ? LocalPairs(tokens, slotsOf) : tokens)) * hidden,
-        Turns: l => LoopTurns.Norm(l.Kernel, hidden, segments: 0));
+        OpWork.Norm(
+            tokens, hidden, 2 * (slotsOf > 0 ? new ExpertChoices(Experts, slotsOf, TopK).Pairs(tokens) : tokens), residual: true, output, quantized: true));
 
     /// <summary>Rows to FP8 blocks.</summary>
     public static Step Quantize(long rows, long columns) => new(
@@ -168,7 +155,7 @@ internal sealed record Step(
             Ops.Quantize(plan.Stream, new() { X = plan.New(DType.BFloat16, rows, columns), Output = plan.Quantized(rows, columns) });
             return 0;
         },
-        0, 3.0 * rows * columns);
+        OpWork.Quantize(rows, columns));
 
     private static GemmArgs NewGemm(OpSession plan, long m, long n, long k, bool bfloat16, long fullK = 0)
     {
@@ -198,12 +185,6 @@ internal sealed record Step(
         Ops.Gemm(plan.Stream, args with { Workspace = plan.Workspace(Ops.GemmWorkspace(plan.Device, args)) });
         return sums;
     }
-
-    private static double GemmBytes(long m, long n, long k, bool bfloat16) => bfloat16
-        ? 2.0 * (m + n) * k + 4.0 * m * n : (1 + 4.0 / ScaleBlock) * m * k + (double)n * k + 2.0 * m * n;
-
-    private static double GemmMacs(KernelCost kernel, long m, long n, long k) =>
-        (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock);
 
     private static long Route(OpSession plan, long tokens, int local, TensorView logits, bool scored = false)
     {
@@ -242,27 +223,5 @@ internal sealed record Step(
             Quantized = plan.Quantized(tokens, hidden),
         });
         return 0;
-    }
-
-    public static long RoundUp(long value, long tile) => (value + tile - 1) / tile * tile;
-
-    private static (int M, int N) TileOf(KernelCost kernel) =>
-        (kernel.Tile.M == 0 ? SmallestTile : kernel.Tile.M, kernel.Tile.N == 0 ? SmallestTile : kernel.Tile.N);
-
-    private static double LocalPairs(long tokens, int local, int all = Experts) => (double)tokens * TopK * local / all;
-
-    private static double PaddedSlots(KernelCost kernel, long tokens, int local, int all) =>
-        CostModel.ExpertTiles(all, local, TopK, tokens, TileOf(kernel).M) * TileOf(kernel).M;
-
-    // Tiles that hold slots x tiles of the width x segments of a split k, whose partial sums the workspace holds.
-    private static double GroupedBlocks(KernelCost kernel, PlannedLaunch launch, long workspace, long tokens, int local, int all, long n, int matrices)
-    {
-        var m = TileOf(kernel).M;
-        // A name's n counts the rows of all matrices of the tile.
-        var width = kernel.Tile.N != 0 ? kernel.Tile.N / matrices
-            : Math.Max(SmallestTile, kernel.Mix.Macs * (launch.Threads / 64) / ((long)m * ScaleBlock * matrices));
-        var segments = Math.Max(1, Math.Round(workspace / (4.0 * tokens * TopK * n * matrices)));
-        var tiles = CostModel.ExpertTiles(all, local, TopK, tokens, m);
-        return Math.Max(1, Math.Min(launch.Blocks, tiles * Math.Ceiling((double)n / width) * segments));
     }
 }

@@ -1,7 +1,7 @@
 namespace Octet.Inference.Loading;
 
 /// <summary>Hands out the tensors of a checkpoint by their names, checks their shapes and remembers which were taken.</summary>
-internal sealed class CheckpointTensors(CheckpointFiles files)
+internal sealed class CheckpointTensors(CheckpointFiles files) : ITensorSource
 {
     // After the name of a matrix. Both kinds multiply: the inverse is that of what the quantiser multiplied by.
     private static readonly string[] ScaleEndings =
@@ -27,8 +27,7 @@ internal sealed class CheckpointTensors(CheckpointFiles files)
         return tensor;
     }
 
-    /// <summary>The tensor called <paramref name="name"/>, of exactly this shape, BF16, F16 or F32.</summary>
-    /// <exception cref="ModelFormatException">It is missing, or of another type or shape.</exception>
+    /// <inheritdoc/>
     public SafeTensor TakePlain(string name, params ReadOnlySpan<long> shape)
     {
         var tensor = Find(name) ?? files[name];
@@ -38,8 +37,7 @@ internal sealed class CheckpointTensors(CheckpointFiles files)
             : throw new ModelFormatException($"{tensor.File}: tensor {tensor} must have the shape {Shape(shape)} by config.json");
     }
 
-    /// <summary>The projection [n, k] called <paramref name="name"/> (without ".weight"): FP8 with block scales, or plain.</summary>
-    /// <exception cref="ModelFormatException">It or its scales are missing, or of another type or shape.</exception>
+    /// <inheritdoc/>
     public MatrixSource TakeProjection(string name, long n, long k)
     {
         var values = Find($"{name}.weight") ?? files[$"{name}.weight"];
@@ -61,8 +59,7 @@ internal sealed class CheckpointTensors(CheckpointFiles files)
             : throw BadGrid(scales, values, [source.ScaleRows, source.ScaleColumns]);
     }
 
-    /// <summary>The scales of an FP8 tensor, by whichever name they go.</summary>
-    /// <exception cref="ModelFormatException">There are none, or two.</exception>
+    /// <inheritdoc/>
     public SafeTensor TakeScales(SafeTensor values)
     {
         var name = values.Name.EndsWith(".weight", StringComparison.Ordinal) ? values.Name[..^".weight".Length] : values.Name;

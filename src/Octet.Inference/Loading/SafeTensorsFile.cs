@@ -19,7 +19,7 @@ public sealed unsafe class SafeTensorsFile : IDisposable
     private nint _data; // 0: not mapped
     private bool _disposed;
 
-    private SafeTensorsFile(CheckpointFile content)
+    internal SafeTensorsFile(CheckpointFile content)
     {
         Content = content;
         var start = new byte[(int)Math.Min(SizeInBytes, FileKind.Bytes)];

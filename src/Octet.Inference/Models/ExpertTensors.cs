@@ -15,7 +15,7 @@ internal sealed record ExpertTensors(MatrixSource[] Gate, MatrixSource[] Up, Mat
     /// <param name="prefix">Ends in "experts.".</param>
     /// <param name="names">What an expert's projections are called.</param>
     /// <exception cref="ModelFormatException">They are missing, or their shapes or scales are none of those known.</exception>
-    public static ExpertTensors Take(CheckpointTensors tensors, ModelConfig config, string prefix, MlpNames names)
+    public static ExpertTensors Take(ITensorSource tensors, ModelConfig config, string prefix, MlpNames names)
     {
         long intermediate = config.MoeIntermediateSize;
         long hidden = config.HiddenSize;
@@ -31,9 +31,9 @@ internal sealed record ExpertTensors(MatrixSource[] Gate, MatrixSource[] Up, Mat
         return new(Each(names.Gate, intermediate, hidden), Each(names.Up, intermediate, hidden), Each(names.Down, hidden, intermediate));
     }
 
-    private static SafeTensor? FindFused(CheckpointTensors tensors, string name) => tensors.Find($"{name}.weight") ?? tensors.Find(name);
+    private static SafeTensor? FindFused(ITensorSource tensors, string name) => tensors.Find($"{name}.weight") ?? tensors.Find(name);
 
-    private static ExpertTensors Fused(CheckpointTensors tensors, SafeTensor gateUp, SafeTensor down, long experts, long intermediate, long hidden)
+    private static ExpertTensors Fused(ITensorSource tensors, SafeTensor gateUp, SafeTensor down, long experts, long intermediate, long hidden)
     {
         CheckpointTensors.CheckType(gateUp, float8: true);
         CheckpointTensors.CheckType(down, float8: true);

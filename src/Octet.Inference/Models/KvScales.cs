@@ -16,7 +16,7 @@ internal sealed record KvScales(float[] K, float[] V)
 
     /// <summary>The scales under any of the names in use, <paramref name="prefix"/> ending in "self_attn."; null: there are none.</summary>
     /// <exception cref="ModelFormatException">Only one of the two is there, or one by two names; a shape is neither one scale nor one for each head; a value is not a positive number or too large.</exception>
-    public static KvScales? Take(CheckpointTensors tensors, string prefix, int kvHeads)
+    public static KvScales? Take(ITensorSource tensors, string prefix, int kvHeads)
     {
         var common = Find(tensors, prefix, CommonNames);
         var key = Find(tensors, prefix, [.. KeyNames, .. common is null ? Array.Empty<string>() : CommonNames]);
@@ -41,7 +41,7 @@ internal sealed record KvScales(float[] K, float[] V)
     /// <param name="heads">Which heads, where there is one scale for each.</param>
     public KvScales Of(ShardSpec heads) => K.Length == 1 ? this : new(heads.Of(K), heads.Of(V));
 
-    private static SafeTensor? Find(CheckpointTensors tensors, string prefix, string[] names)
+    private static SafeTensor? Find(ITensorSource tensors, string prefix, string[] names)
     {
         SafeTensor[] found = [.. names.Select(name => tensors.Find(prefix + name)).OfType<SafeTensor>()];
         return found.Length < 2

@@ -106,6 +106,9 @@ public sealed class Device : IDisposable
     /// <summary>Opens the named device, one of so many that a group opens under such names.</summary>
     internal static Device OpenShared(string name, int sharers) => new(FindProvider(name).Open(name, sharers));
 
+    /// <summary>A device of a backend that no name opens.</summary>
+    internal static Device Over(Backend backend) => new(backend);
+
     /// <summary>What went wrong with the device that OCTET_DEVICE names, saying so; null for what has other causes.</summary>
     internal static Exception? FromEnvironment(Exception error) => error switch
     {

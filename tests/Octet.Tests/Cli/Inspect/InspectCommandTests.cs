@@ -76,9 +76,9 @@ public sealed class InspectCommandTests
     {
         var gemm = CostModelTests.Kernel(clocks: 100, matrix: 50, macs: 8192);
         var reduce = CostModelTests.Kernel(clocks: 100, matrix: 0, loads: 1024);
-        var step = new Step("gemm", _ => 0, 200, 1000, _ => 64_000);
+        var op = new OpWork(200, 1000, _ => 64_000);
         var works = ModelledShape.Divide(
-            step, [new("gemm_fp8_m64n128", 10, 256, 1024), new("gemm_reduce", 3, 128, 0)], 400,
+            op, [new("gemm_fp8_m64n128", 10, 256, 1024), new("gemm_reduce", 3, 128, 0)], 400,
             new Dictionary<string, KernelCost> { ["gemm_fp8_m64n128"] = gemm, ["gemm_reduce"] = reduce }).ToList();
         Assert.Equal([(64_000.0, 1400.0, 4, 10.0), (0.0, 400.0, 2, 3.0)], works.Select(w => (w.Macs, w.HbmBytes, w.Waves, w.Blocks)));
     }
