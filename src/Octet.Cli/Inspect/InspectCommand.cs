@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text;
 using System.Text.Json;
+using Octet.Backends;
 
 namespace Octet.Cli.Inspect;
 
@@ -17,13 +18,21 @@ internal static class InspectCommand
         var compare = new Option<FileInfo?>("--compare") { Description = "Print what got better or worse than in this --json output; exit code 1 on a regression" };
         var threshold = NumberOption.Create("--threshold", "With --compare: share by which a figure may get worse", 0.02, "a number of at least 0", x => x >= 0);
         var report = new Option<FileInfo?>("--report") { Description = "Write the tables as Markdown to this file" };
-        foreach (var option in (Option[])[target, op, noSim, json, compare, threshold, report])
+        var step = new StepArguments();
+        foreach (var option in (Option[])[target, op, noSim, json, compare, threshold, report, .. step.All])
         {
             command.Add(option);
         }
 
         command.SetAction(parsed =>
         {
+            var gpu = Gpu.Of(parsed.GetValue(target) ?? Inspection.Targets[0]);
+            if (step.Find(parsed, [op, compare, report], () => ReadCosts(gpu, !parsed.GetValue(noSim))) is { } cost)
+            {
+                Print(cost, gpu, parsed.GetValue(json));
+                return CommandLine.Success;
+            }
+
             using var old = parsed.GetValue(compare) is { } file ? Load(file, parsed.GetValue(target) ?? Inspection.Targets[0]) : null;
             var inspection = Inspect(parsed.GetValue(target), parsed.GetValue(op), !parsed.GetValue(noSim));
             if (parsed.GetValue(report) is { } path)
@@ -57,6 +66,24 @@ internal static class InspectCommand
     {
         using var bar = new ProgressBar("inspecting");
         return Inspection.Run(target, op, simulate, bar.Report<(long Done, long Total)>(p => p));
+    }
+
+    private static KernelCosts ReadCosts(Gpu gpu, bool simulate)
+    {
+        using var bar = new ProgressBar("inspecting");
+        return KernelCosts.Read(gpu, simulate, bar.Report<(long Done, long Total)>(p => p));
+    }
+
+    private static void Print(StepCost cost, Gpu gpu, bool json)
+    {
+        if (json)
+        {
+            JsonOutput.Write(writer => StepTable.Write(cost, gpu, NativeBackend.BuildInfo(), writer));
+        }
+        else
+        {
+            Console.Out.Write(StepTable.Plain(cost, gpu, Terminal.Columns));
+        }
     }
 
     private static JsonDocument Load(FileInfo file, string target)

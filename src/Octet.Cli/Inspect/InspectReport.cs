@@ -39,6 +39,7 @@ internal static class InspectReport
             text.AppendLine(InspectTable.Markdown(InspectTable.KernelHeader, [.. inspection.Kernels.Where(k => k.Target == target).Select(k => InspectTable.Row(inspection, k))]));
         }
 
+        text.Append(StepTable.Markdown(new StepCosts(inspection.Costs), inspection.Gpu));
         text.AppendLine($"## Shapes on {inspection.Gpu.Target}").AppendLine();
         text.Append(InspectTable.Markdown(InspectTable.ShapeHeader, [.. inspection.Shapes.Select(InspectTable.Row)]));
         return text.ToString();

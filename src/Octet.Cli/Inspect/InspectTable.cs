@@ -19,7 +19,7 @@ internal static class InspectTable
         Text(kernel.Clocks), kernel.MatrixClocks == 0 ? "-" : $"{100 * kernel.MatrixBusy:f0} %", Text(kernel.Mix["mfma"]), Text(kernel.Mix["valu"]),
         Text(kernel.Mix["transcendental"]), Widths(kernel.Mix, "lds_read_"), Widths(kernel.Mix, "lds_write_"), Widths(kernel.Mix, "global_load_"),
         Widths(kernel.Mix, "global_store_"), Text(kernel.Mix["wait"]), Text(kernel.Mix["barrier"]),
-        .. inspection.Counted.TryGetValue(kernel.Name, out var counted) && kernel.Target == inspection.Gpu.Target
+        .. inspection.Costs.Counted.TryGetValue(kernel.Name, out var counted) && kernel.Target == inspection.Gpu.Target
             ? [Text(counted.Transactions), Text(counted.LdsPasses)] : new[] { "-", "-" },
     ];
 

@@ -3,17 +3,18 @@ using Octet.Backends;
 namespace Octet.Cli.Inspect;
 
 /// <summary>Everything octet inspect knows: the kernels, the modelled shapes, and what the simulator counted.</summary>
-/// <param name="Gpu">The chip of the shapes.</param>
+/// <param name="Costs">Of the kernels of the shapes' chip.</param>
 /// <param name="Kernels">Of the targets asked for.</param>
 /// <param name="Shapes">On the chip.</param>
 /// <param name="LdsBytes">The largest LDS a kernel was launched with, by kernel.</param>
-/// <param name="Counted">By kernel.</param>
 /// <param name="BuildInfo">The library's line about itself.</param>
 internal sealed record Inspection(
-    Gpu Gpu, IReadOnlyList<KernelCost> Kernels, IReadOnlyList<ModelledShape> Shapes, IReadOnlyDictionary<string, long> LdsBytes,
-    IReadOnlyDictionary<string, Counted> Counted, string BuildInfo)
+    KernelCosts Costs, IReadOnlyList<KernelCost> Kernels, IReadOnlyList<ModelledShape> Shapes, IReadOnlyDictionary<string, long> LdsBytes, string BuildInfo)
 {
     public static readonly string[] Targets = ["gfx942", "gfx950"];
+
+    /// <summary>The chip of the shapes.</summary>
+    public Gpu Gpu => Costs.Gpu;
 
     /// <summary>LDS of a block: what the launches asked for and what the compiler fixed.</summary>
     public long LdsOf(KernelCost kernel) => kernel.Resources.StaticLdsBytes + LdsBytes.GetValueOrDefault(kernel.Name);
@@ -48,17 +49,17 @@ internal sealed record Inspection(
         }
 
         var byName = kernels.Where(k => k.Target == gpu.Target).ToDictionary(k => k.Name);
-        var counted = simulate ? Simulation.Count(gpu.Target, op, byName, () => progress?.Report((++done, total))) : [];
+        var costs = new KernelCosts(gpu, byName, simulate ? Simulation.Count(gpu.Target, op, byName, () => progress?.Report((++done, total))) : []);
         var lds = new Dictionary<string, long>();
         void Launched(PlannedLaunch launch) => lds[launch.Kernel] = Math.Max(lds.GetValueOrDefault(launch.Kernel), launch.LdsBytes);
         ColdSteps.All.SelectMany(s => plan.Plan(s).Launches).ToList().ForEach(Launched);
         var modelled = new List<ModelledShape>();
         foreach (var shape in shapes)
         {
-            modelled.Add(ModelledShape.Model(gpu, shape, plan, byName, counted, Launched));
+            modelled.Add(ModelledShape.Model(costs, shape, plan, Launched));
             progress?.Report((++done, total));
         }
 
-        return new(gpu, [.. kernels.Where(k => used is null || k.Op == op || used.Contains(k.Name))], modelled, lds, counted, NativeBackend.BuildInfo());
+        return new(costs, [.. kernels.Where(k => used is null || k.Op == op || used.Contains(k.Name))], modelled, lds, NativeBackend.BuildInfo());
     }
 }

@@ -46,6 +46,9 @@ internal static class LoopTurns
 
             // Of nodes: the loops over leaves of several segments do not turn.
             "norm_row_leaves" => [0, 0, further, 0, 0, further, 0, 0],
+
+            // The way of eight nodes is laid out for two and four as well, whose loads are fewer and on their way together.
+            "norm_row_nodes" => [further, further],
             "norm_row_partials" => [Batches(segments, 4), further, inFurther * Batches(segments, 4), further, 0],
             _ => null,
         };

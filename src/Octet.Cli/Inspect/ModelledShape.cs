@@ -21,15 +21,11 @@ internal sealed record ModelledShape(
     public double GigabytesPerSecond => Bytes / Terms.Total * 1e-3;
 
     /// <summary>Plans a shape's ops with their own launchers, and adds up the modelled launches.</summary>
-    /// <param name="gpu">The chip.</param>
+    /// <param name="costs">Of the kernels.</param>
     /// <param name="shape">The ops.</param>
-    /// <param name="plan">A planned device of the chip's target.</param>
-    /// <param name="kernels">By name.</param>
-    /// <param name="counted">By kernel, where the simulator counted.</param>
+    /// <param name="plan">A planned device of their target.</param>
     /// <param name="launched">Told of every launch.</param>
-    public static ModelledShape Model(
-        Gpu gpu, Shape shape, OpSession plan, IReadOnlyDictionary<string, KernelCost> kernels,
-        IReadOnlyDictionary<string, Counted> counted, Action<PlannedLaunch>? launched = null)
+    public static ModelledShape Model(KernelCosts costs, Shape shape, OpSession plan, Action<PlannedLaunch> launched)
     {
         var terms = default(Terms);
         var loops = 0.0;
@@ -38,14 +34,14 @@ internal sealed record ModelledShape(
         {
             var (workspace, launches) = plan.Plan(step);
             all.AddRange(launches);
-            foreach (var work in Divide(step.Work, launches, workspace, kernels))
+            foreach (var work in Divide(step.Work, launches, workspace, costs.ByName))
             {
-                loops += CostModel.LoopMicroseconds(gpu, work);
-                terms += CostModel.Time(gpu, work, counted.GetValueOrDefault(work.Kernel.Name, Counted.Ideal));
+                loops += CostModel.LoopMicroseconds(costs.Gpu, work);
+                terms += costs.TimeOf(work);
             }
         }
 
-        all.ForEach(l => launched?.Invoke(l));
+        all.ForEach(launched);
         return new(
             shape.Op, shape.Name, string.Join(" + ", all.Select(l => l.Kernel)), all.Count, all.Max(l => l.Blocks),
             shape.Steps.Sum(s => s.Work.Flops), shape.Steps.Sum(s => s.Work.HbmBytes), terms, loops);

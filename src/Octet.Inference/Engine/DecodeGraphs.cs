@@ -26,7 +26,9 @@ internal enum BucketState
 /// </summary>
 internal sealed class DecodeGraphs(Device device, Workspace workspace) : IDisposable
 {
-    private const int LargestBucket = 512;
+    /// <summary>Steps of more rows run eagerly.</summary>
+    public const int LargestBucket = 512;
+
     private const int ShortestContext = 1024;
 
     // What one thread records may not be changed by what another one does: captures in a process are one at a time.

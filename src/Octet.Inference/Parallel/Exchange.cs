@@ -98,6 +98,9 @@ internal sealed class Exchange : IDisposable
     /// <summary>The tokens of the step at hand that this rank norms and routes.</summary>
     public (long First, long Count) Own { get; private set; }
 
+    /// <summary>Whether steps of many tokens divide them. The bits are the same; all ranks of a group must agree.</summary>
+    public bool MayDivideTokens { get; set; } = true;
+
     /// <summary>Whether these are not all.</summary>
     public bool DividesTokens => _starts is not null;
 
@@ -112,7 +115,7 @@ internal sealed class Exchange : IDisposable
 
         var rank = _shape.Sharding.Rank;
         _tokens = tokens;
-        _starts = TokenShards.StartsOf(tokens, _shape.Ranks);
+        _starts = MayDivideTokens ? TokenShards.StartsOf(tokens, _shape.Ranks) : null;
         Own = _starts is null ? (0, tokens) : (_starts[rank], _starts[rank + 1] - _starts[rank]);
         for (var sum = 0; sum < _nodes.Length; sum++)
         {

@@ -17,8 +17,11 @@ public sealed class CollectiveModel(int ranks, double linkGBPerSecond)
     /// <summary>Microseconds of one <see cref="Ops.GroupSync"/> of ranks that come at the same time.</summary>
     public double GroupSync => ranks == 1 ? 0 : SignalMicroseconds;
 
+    /// <summary>Microseconds that bytes take over one link.</summary>
+    public double Transfer(double bytes) => ranks == 1 ? 0 : bytes / (linkGBPerSecond * 1e3);
+
     /// <summary>Microseconds of one <see cref="Ops.Gather"/> where every rank owns <paramref name="bytesOfEach"/>: each link brings those of one peer.</summary>
-    public double Gather(double bytesOfEach) => ranks == 1 ? 0 : RequestMicroseconds + bytesOfEach / (linkGBPerSecond * 1e3);
+    public double Gather(double bytesOfEach) => ranks == 1 ? 0 : RequestMicroseconds + Transfer(bytesOfEach);
 
     /// <summary>
     /// Microseconds of a sum of <paramref name="bytes"/> over all ranks that every rank has in the end: each takes its part of the rows from

@@ -222,7 +222,8 @@ public sealed class InspectCommandTests
         var terms = new Terms(1, 2, 3, 4, 5, 0, 1, 0, microseconds);
         var shape = new ModelledShape("gemm", name, kernel.Name, 1, 64, 1e9, 1e6, terms, 0);
         var inspection = new Inspection(
-            Gpu.Gfx942, [kernel], [shape], new Dictionary<string, long> { [kernel.Name] = 2048 }, new Dictionary<string, Counted>(), "clang 22");
+            new(Gpu.Gfx942, new Dictionary<string, KernelCost>(), new Dictionary<string, Counted>()), [kernel], [shape],
+            new Dictionary<string, long> { [kernel.Name] = 2048 }, "clang 22");
         using var buffer = new MemoryStream();
         using (var writer = new Utf8JsonWriter(buffer))
         {
