@@ -38,6 +38,8 @@ public sealed partial class ReadmeTests
         ["octet plan"] = Check.Runs("* DP2/TP4/EP4"),
         ["octet topology"] = Check.RunsOr("no KFD topology", "group"),
         ["octet inspect"] = Check.By(typeof(InspectCommandTests)),
+        ["octet inspect --step decode --tp 4 --ep 4 --batch 64 --context 5670"] = Check.By(typeof(StepCostTests)),
+        ["octet inspect --step decode"] = Check.By(typeof(StepCostTests)),
         ["octet inspect --report docs/gfx942-report.md"] = Check.By(typeof(WholeRunTests)),
         ["OCTET_TRACE=1 octet generate --device sim --prompt \"ROMEO:\" --max-tokens 1"] = Check.Runs("octet: sampling_row grid 1x1x1"),
         ["OCTET_TRACE=1 octet generate --device sim --prompt \"ROMEO:\" --max-tokens 2"] = Check.Runs("octet: sampling_row grid 1x1x1"),

@@ -25,7 +25,8 @@ internal static class AttentionSteps
                     Quantized = plan.Quantized(sequences, queryHeads * headDim),
                 };
                 args = args with { Workspace = plan.Workspace(Ops.AttentionDecodeWorkspace(plan.Device, args)) };
-                return FirstLaunch(plan, () => Ops.AttentionDecode(plan.Stream, args)) is { } first ? sizes.PartBytes(first, sequences, context, context) : 0;
+                var first = FirstLaunch(plan, () => Ops.AttentionDecode(plan.Stream, args));
+                return first is { } launch ? sizes.PartBytes(launch, sequences, context, context) : 0;
             },
             OpWork.AttentionDecode(sizes, sequences, context, context));
     }

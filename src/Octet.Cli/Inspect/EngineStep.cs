@@ -13,6 +13,9 @@ namespace Octet.Cli.Inspect;
 /// <param name="PromptTokens">Tokens of each.</param>
 internal readonly record struct StepLoad(int DecodeRows, int Context, int Prompts, int PromptTokens)
 {
+    /// <summary>"decode" or "prefill"; a step that has both is called by its continuations.</summary>
+    public string Kind => DecodeRows > 0 ? "decode" : "prefill";
+
     /// <summary>Tokens in all.</summary>
     public long Tokens => DecodeRows + (long)Prompts * PromptTokens;
 
@@ -21,8 +24,8 @@ internal readonly record struct StepLoad(int DecodeRows, int Context, int Prompt
 }
 
 /// <summary>
-/// One step of a model as the engine enqueues it, on the rank that draws: the engine's own layers, run over a checkpoint of shapes alone on a
-/// planned device. Nothing is computed; the ops are written down.
+/// One step of a model as the engine enqueues it, on the rank that draws: the engine's own layers, run over a checkpoint of shapes alone on
+/// a planned device. Nothing is computed; the ops are written down.
 /// </summary>
 internal static class EngineStep
 {
@@ -38,7 +41,8 @@ internal static class EngineStep
     /// <param name="load">What the step computes.</param>
     /// <param name="dividesTokens">False: every rank does all tokens, however many.</param>
     /// <exception cref="OctetException">An op cannot be that large.</exception>
-    public static IReadOnlyList<RecordedOp> Record(string target, ModelConfig config, int tp, int ep, StepLoad load, bool dividesTokens = true)
+    public static IReadOnlyList<RecordedOp> Record(
+        string target, ModelConfig config, int tp, int ep, StepLoad load, bool dividesTokens = true)
     {
         RankShape[] shapes = [.. Enumerable.Range(0, tp).Select(rank => new RankShape(config, new Sharding(rank, tp, ep)))];
         var backend = new RecordingBackend(Device.Open($"plan:{target}"), shapes[0], load);
@@ -66,7 +70,8 @@ internal static class EngineStep
     }
 
     // Rows of continuations and the bound of their context: padded where the step is recorded as a graph.
-    private static (int Rows, int Context) BucketOf(StepLoad load, int maxContext) => load.Prompts == 0 && load.DecodeRows <= DecodeGraphs.LargestBucket
+    private static (int Rows, int Context) BucketOf(StepLoad load, int maxContext) =>
+        load.Prompts == 0 && load.DecodeRows <= DecodeGraphs.LargestBucket
         ? (DecodeGraphs.RowBucket(load.DecodeRows), DecodeGraphs.ContextBucket(load.Context, maxContext))
         : (load.DecodeRows, load.DecodeRows == 0 ? 0 : load.Context);
 

@@ -14,7 +14,8 @@ namespace Octet.Cli.Inspect;
 /// <param name="LinkGigabytes">What one link to a peer brings each way, per second.</param>
 /// <param name="MemoryBytes">Of HBM.</param>
 internal sealed record Gpu(
-    string Target, int ComputeUnits, int LdsBytes, double GigaHertz, double Fp8Teraflops, double HbmTerabytes, double CacheTerabytes, double LinkGigabytes, long MemoryBytes)
+    string Target, int ComputeUnits, int LdsBytes, double GigaHertz, double Fp8Teraflops, double HbmTerabytes, double CacheTerabytes,
+    double LinkGigabytes, long MemoryBytes)
 {
     public const int SimdsPerCu = 4, LdsBytesPerClock = 128;
 
@@ -30,7 +31,9 @@ internal sealed record Gpu(
     /// <summary>Of an LDS access or an exchange between lanes whose banks are free. Assumed, from what is told of GCN; llvm-mca counts 20 and says "between 2 and 64 passes".</summary>
     public const double LdsClocks = 64;
 
-    /// <summary>MI325X: 1,409 TFLOP/s of FP8, 81 % of 6.0 TB/s and 46 of a link's 64 GB/s are published; the L2s give 2 KiB per clock and XCD.</summary>
+    /// <summary>
+    /// MI325X: 1,409 TFLOP/s of FP8, 81 % of 6.0 TB/s and 46 of a link's 64 GB/s are published; the L2s give 2 KiB per clock and XCD.
+    /// </summary>
     public static readonly Gpu Gfx942 = new("gfx942", 304, 64 << 10, 2.1, 1409, 4.86, 34.4, 46, 256L << 30);
 
     /// <summary>MI355X: the shares of the peak that the MI325X reaches, taken of 5,033 TFLOP/s, 8 TB/s and 76.8 GB/s.</summary>

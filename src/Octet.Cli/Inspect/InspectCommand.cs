@@ -78,7 +78,7 @@ internal static class InspectCommand
     {
         if (json)
         {
-            JsonOutput.Write(writer => StepTable.Write(cost, gpu, NativeBackend.BuildInfo(), writer));
+            JsonOutput.Write(writer => StepJson.Write(cost, gpu, NativeBackend.BuildInfo(), writer));
         }
         else
         {

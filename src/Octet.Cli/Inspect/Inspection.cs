@@ -9,7 +9,8 @@ namespace Octet.Cli.Inspect;
 /// <param name="LdsBytes">The largest LDS a kernel was launched with, by kernel.</param>
 /// <param name="BuildInfo">The library's line about itself.</param>
 internal sealed record Inspection(
-    KernelCosts Costs, IReadOnlyList<KernelCost> Kernels, IReadOnlyList<ModelledShape> Shapes, IReadOnlyDictionary<string, long> LdsBytes, string BuildInfo)
+    KernelCosts Costs, IReadOnlyList<KernelCost> Kernels, IReadOnlyList<ModelledShape> Shapes, IReadOnlyDictionary<string, long> LdsBytes,
+    string BuildInfo)
 {
     public static readonly string[] Targets = ["gfx942", "gfx950"];
 
@@ -49,7 +50,8 @@ internal sealed record Inspection(
         }
 
         var byName = kernels.Where(k => k.Target == gpu.Target).ToDictionary(k => k.Name);
-        var costs = new KernelCosts(gpu, byName, simulate ? Simulation.Count(gpu.Target, op, byName, () => progress?.Report((++done, total))) : []);
+        var counted = simulate ? Simulation.Count(gpu.Target, op, byName, () => progress?.Report((++done, total))) : [];
+        var costs = new KernelCosts(gpu, byName, counted);
         var lds = new Dictionary<string, long>();
         void Launched(PlannedLaunch launch) => lds[launch.Kernel] = Math.Max(lds.GetValueOrDefault(launch.Kernel), launch.LdsBytes);
         ColdSteps.All.SelectMany(s => plan.Plan(s).Launches).ToList().ForEach(Launched);
@@ -60,6 +62,7 @@ internal sealed record Inspection(
             progress?.Report((++done, total));
         }
 
-        return new(costs, [.. kernels.Where(k => used is null || k.Op == op || used.Contains(k.Name))], modelled, lds, NativeBackend.BuildInfo());
+        var told = kernels.Where(k => used is null || k.Op == op || used.Contains(k.Name));
+        return new(costs, [.. told], modelled, lds, NativeBackend.BuildInfo());
     }
 }

@@ -35,7 +35,8 @@ internal sealed record KernelCosts(Gpu Gpu, IReadOnlyDictionary<string, KernelCo
         : ModelledShape.Divide(work, launches, workspace, ByName).Aggregate(default(Terms), (sum, launch) => sum + TimeOf(launch));
 
     /// <summary>The modelled time of a launch.</summary>
-    public Terms TimeOf(LaunchWork launch) => CostModel.Time(Gpu, launch, Counted.GetValueOrDefault(launch.Kernel.Name, Inspect.Counted.Ideal));
+    public Terms TimeOf(LaunchWork launch) =>
+        CostModel.Time(Gpu, launch, Counted.GetValueOrDefault(launch.Kernel.Name, Inspect.Counted.Ideal));
 
     private Terms Stream(double bytes)
     {

@@ -1,28 +1,36 @@
 namespace Octet.Cli.Inspect;
 
-/// <summary>The arithmetic of what an op has to do: pure functions of its sizes. Experts are chosen at random, top_k of a layer's for each token.</summary>
+/// <summary>
+/// The arithmetic of what an op has to do: pure functions of its sizes. Experts are chosen at random, top_k of a layer's for each token.
+/// </summary>
 /// <param name="Flops">Useful ones, without padding.</param>
 /// <param name="HbmBytes">Read and written at least: each byte once, experts nobody chose not at all.</param>
 /// <param name="Macs">Multiply-adds a kernel makes of it, the padding of its tiles included; null: no matrix work.</param>
-/// <param name="WorkingBlocks">Blocks of a launch that have work, told of the kernel, the launch and the workspace's bytes; null: all.</param>
-/// <param name="Loads">Bytes the waves of a launch load in their hot loops by the widest loads; null: it follows from Macs or HbmBytes.</param>
-/// <param name="Turns">Of every loop of a launch's kernel, where all that it runs is laid out (<see cref="WholeRun"/>); null: its hot loop tells its time.</param>
+/// <param name="WorkingBlocks">
+/// Blocks of a launch that have work, told of the kernel, the launch and the workspace's bytes; null: all.
+/// </param>
+/// <param name="Loads">Bytes the waves of a launch load in their hot loops by the widest loads; null: it follows from the rest.</param>
+/// <param name="Turns">
+/// Of every loop of a launch's kernel, where all that it runs is laid out (<see cref="WholeRun"/>); null: its hot loop tells its time.
+/// </param>
 internal sealed record OpWork(
-    double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null, Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null,
-    Func<PlannedLaunch, double>? Loads = null, Func<PlannedLaunch, IReadOnlyList<int>?>? Turns = null)
+    double Flops, double HbmBytes, Func<KernelCost, double>? Macs = null,
+    Func<KernelCost, PlannedLaunch, long, double>? WorkingBlocks = null, Func<PlannedLaunch, double>? Loads = null,
+    Func<PlannedLaunch, IReadOnlyList<int>?>? Turns = null)
 {
     private const int ScaleBlock = 128, SmallestTile = 16, KvStep = 64;
 
     /// <summary>Bytes that are read and written, and nothing else.</summary>
     public static OpWork Moving(double bytes) => new(0, bytes);
 
-    /// <summary>output[m, n] = a[m, k] b[n, k]^T. segments: f32 partial sums that are left to the next op; 0: the product is written.</summary>
+    /// <summary>output[m, n] = a[m, k] b[n, k]^T. segments: f32 partial sums, left to the next op; 0: the product is written.</summary>
     public static OpWork Gemm(long m, long n, long k, bool bfloat16, long segments = 0)
     {
         var operands = bfloat16 ? 2.0 * (m + n) * k : (1 + 4.0 / ScaleBlock) * m * k + (double)n * k;
         var output = segments > 0 ? 4.0 * segments * m * n : (bfloat16 ? 4.0 : 2.0) * m * n;
         return new(
-            2.0 * m * n * k, operands + output, kernel => (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock));
+            2.0 * m * n * k, operands + output,
+            kernel => (double)RoundUp(m, TileOf(kernel).M) * RoundUp(n, TileOf(kernel).N) * RoundUp(k, ScaleBlock));
     }
 
     /// <summary>silu(x gate^T) * (x up^T) of every slot, quantised.</summary>
@@ -34,7 +42,8 @@ internal sealed record OpWork(
         4.0 * choices.Pairs(tokens) * width * hidden,
         choices.Distinct(tokens) * 2 * width * hidden + (double)tokens * hidden + choices.Pairs(tokens) * width,
         kernel => 2.0 * choices.PaddedSlots(tokens, TileOf(kernel).M) * width * hidden,
-        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, choices, width, 2), Turns: l => LoopTurns.GateUp(l.Kernel));
+        (kernel, launch, workspace) => GroupedBlocks(kernel, launch, workspace, tokens, choices, width, 2),
+        Turns: l => LoopTurns.GateUp(l.Kernel));
 
     /// <summary>x down^T of every slot; sizes as of <see cref="MoeGateUp"/>.</summary>
     public static OpWork MoeDown(long tokens, ExpertChoices choices, long hidden, long width) => new(
@@ -62,7 +71,8 @@ internal sealed record OpWork(
     /// <param name="plain">Whether BF16 rows are written.</param>
     /// <param name="quantized">Whether FP8 rows are written.</param>
     /// <param name="segments">Partial sums that x is; 0: none.</param>
-    public static OpWork Norm(long tokens, long hidden, double summand, bool residual, bool plain, bool quantized, long segments = 0) => new(
+    public static OpWork Norm(
+        long tokens, long hidden, double summand, bool residual, bool plain, bool quantized, long segments = 0) => new(
         0, (((residual ? 4.0 : 0) + (plain ? 2.0 : 0) + (quantized ? 1.0 : 0)) * tokens + summand) * hidden,
         Turns: l => LoopTurns.Norm(l.Kernel, hidden, segments));
 
@@ -81,7 +91,7 @@ internal sealed record OpWork(
     public static OpWork AttentionDecode(AttentionSizes sizes, long sequences, long context, long maxContext) => new(
         4.0 * sequences * sizes.QueryHeads * context * sizes.HeadDim,
         sizes.KvBytes(sequences, context) + 3.0 * sequences * sizes.QueryHeads * sizes.HeadDim,
-        _ => 2.0 * sequences * sizes.KvHeads * RoundUp(sizes.QueryHeads / sizes.KvHeads, SmallestTile) * RoundUp(context, KvStep) * sizes.HeadDim,
+        _ => 2.0 * sequences * sizes.KvHeads * sizes.PaddedColumns * RoundUp(context, KvStep) * sizes.HeadDim,
         (_, launch, _) => launch.Blocks * sizes.PartShare(launch, sequences, context, maxContext),
         _ => sizes.KvBytes(sequences, RoundUp(context, KvStep)));
 
@@ -103,7 +113,8 @@ internal sealed record OpWork(
         (kernel.Tile.M == 0 ? SmallestTile : kernel.Tile.M, kernel.Tile.N == 0 ? SmallestTile : kernel.Tile.N);
 
     // Tiles that hold slots x tiles of the width x segments of a split k, whose partial sums the workspace holds.
-    private static double GroupedBlocks(KernelCost kernel, PlannedLaunch launch, long workspace, long tokens, ExpertChoices choices, long n, int matrices)
+    private static double GroupedBlocks(
+        KernelCost kernel, PlannedLaunch launch, long workspace, long tokens, ExpertChoices choices, long n, int matrices)
     {
         var m = TileOf(kernel).M;
         // A name's n counts the rows of all matrices of the tile.
@@ -142,6 +153,9 @@ internal readonly record struct AttentionSizes(int QueryHeads, int KvHeads, int 
 {
     private const int Columns = 16, SplitTokens = 512;
 
+    /// <summary>Query heads of a KV head, in whole tiles.</summary>
+    public long PaddedColumns => OpWork.RoundUp(QueryHeads / KvHeads, Columns);
+
     /// <summary>Bytes of one value of K and one of V.</summary>
     public double BytesPerPair => BFloat16 ? 4 : 2;
 
@@ -149,7 +163,7 @@ internal readonly record struct AttentionSizes(int QueryHeads, int KvHeads, int 
     public double KvBytes(long sequences, long context) => BytesPerPair * sequences * KvHeads * context * HeadDim;
 
     /// <summary>Parts that a launch of decode cuts the context's bound into.</summary>
-    public long Parts(PlannedLaunch launch, long sequences) => launch.Blocks / (sequences * KvHeads * Math.Max(1, OpWork.RoundUp(QueryHeads / KvHeads, Columns) / Columns));
+    public long Parts(PlannedLaunch launch, long sequences) => launch.Blocks / (sequences * KvHeads * PaddedColumns / Columns);
 
     /// <summary>Of these, the share that lies in the context: a part is whole splits of 512 tokens.</summary>
     public double PartShare(PlannedLaunch launch, long sequences, long context, long maxContext)
@@ -159,7 +173,12 @@ internal readonly record struct AttentionSizes(int QueryHeads, int KvHeads, int 
         return Math.Min(1.0, (double)((context + tokens - 1) / tokens) / parts);
     }
 
-    /// <summary>Bytes that the blocks of a launch of decode leave to the one that combines: O, the largest score and the sum of each row and part.</summary>
-    public long PartBytes(PlannedLaunch launch, long sequences, long context, long maxContext) =>
-        (long)(sequences * QueryHeads * Parts(launch, sequences) * PartShare(launch, sequences, context, maxContext)) * (HeadDim + 2) * sizeof(float);
+    /// <summary>
+    /// Bytes that the blocks of a launch of decode leave to the one that combines: O, the largest score and the sum of each row and part.
+    /// </summary>
+    public long PartBytes(PlannedLaunch launch, long sequences, long context, long maxContext)
+    {
+        var parts = Parts(launch, sequences) * PartShare(launch, sequences, context, maxContext);
+        return (long)Math.Round(sequences * QueryHeads * parts) * (HeadDim + 2) * sizeof(float);
+    }
 }

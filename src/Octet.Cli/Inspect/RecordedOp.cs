@@ -13,4 +13,5 @@ internal readonly record struct LinkUse(int Signals, int Requests, double Bytes)
 /// <param name="Workspace">Bytes that one of its launches leaves to another.</param>
 /// <param name="Launches">What its launcher launched.</param>
 /// <param name="Links">What it asks of the links.</param>
-internal sealed record RecordedOp(string Name, string Shape, OpWork Work, long Workspace, IReadOnlyList<PlannedLaunch> Launches, LinkUse Links);
+internal sealed record RecordedOp(
+    string Name, string Shape, OpWork Work, long Workspace, IReadOnlyList<PlannedLaunch> Launches, LinkUse Links);

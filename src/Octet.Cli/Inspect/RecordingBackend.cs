@@ -4,7 +4,9 @@ using Octet.Inference.Models.Layers;
 
 namespace Octet.Cli.Inspect;
 
-/// <summary>A planned device that writes down every op of a step with what it has to do: one rank of a group, whose peers lie on the same device.</summary>
+/// <summary>
+/// A planned device that writes down every op of a step with what it has to do: one rank of a group, whose peers lie on the same device.
+/// </summary>
 /// <param name="plan">The planned device; taken over.</param>
 /// <param name="shape">The rank.</param>
 /// <param name="load">What the steps compute: the device alone knows how long texts are.</param>
@@ -98,7 +100,9 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
 
         // The leader draws, so all others write their columns over a link; the step waits for them.
         var links = role == "head" && shape.Ranks > 1 ? new LinkUse(0, 0, 4.0 * m * n) : default;
-        Note($"gemm {role}", $"{m} x {n} x {k}{(segments > 0 ? $", {segments} partial sums" : "")}", OpWork.Gemm(m, n, k, bfloat16, segments), _plan.GemmWorkspace(in args), links);
+        Note(
+            $"gemm {role}", $"{m} x {n} x {k}{PartialSums(segments)}", OpWork.Gemm(m, n, k, bfloat16, segments),
+            _plan.GemmWorkspace(in args), links);
     }
 
     public override void Activation(DeviceStream stream, in ActivationArgs args)
@@ -113,14 +117,15 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
         var (tokens, experts, topK) = (args.Ids.Shape[0], args.Logits.Shape[^1], (int)args.Ids.Shape[1]);
         var segments = args.Logits.Rank == 3 ? args.Logits.Shape[0] : 0;
         Note(
-            "moe_route", $"{tokens} x {experts}{(segments > 0 ? $", {segments} partial sums" : "")}{(args.ExpertOffsets.IsNull ? "" : ", sorted")}",
+            "moe_route", $"{tokens} x {experts}{PartialSums(segments)}{(args.ExpertOffsets.IsNull ? "" : ", sorted")}",
             OpWork.MoeRoute(tokens, experts, topK, segments), _plan.MoeRouteWorkspace(in args));
     }
 
     public override void MoeSort(DeviceStream stream, in MoeSortArgs args)
     {
         _plan.MoeSort(stream, in args);
-        Note("moe_sort", $"{args.Ids.Shape[0]} tokens", OpWork.MoeSort(args.Ids.Shape[0], (int)args.Ids.Shape[1]), _plan.MoeSortWorkspace(in args));
+        var (tokens, topK) = (args.Ids.Shape[0], (int)args.Ids.Shape[1]);
+        Note("moe_sort", $"{tokens} tokens", OpWork.MoeSort(tokens, topK), _plan.MoeSortWorkspace(in args));
     }
 
     public override void MoeGateUp(DeviceStream stream, in MoeGateUpArgs args)
@@ -128,14 +133,15 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
         _plan.MoeGateUp(stream, in args);
         var (tokens, hidden, local, width) = (args.X.Values.Shape[0], args.X.Values.Shape[1], (int)args.Gate.Experts, args.Gate.N);
         Note(
-            "moe_gate_up", $"{tokens} tokens, {local} experts of {width} x {hidden}", OpWork.MoeGateUp(tokens, Choices(local), hidden, width),
-            _plan.MoeGateUpWorkspace(in args));
+            "moe_gate_up", $"{tokens} tokens, {local} experts of {width} x {hidden}",
+            OpWork.MoeGateUp(tokens, Choices(local), hidden, width), _plan.MoeGateUpWorkspace(in args));
     }
 
     public override void MoeDown(DeviceStream stream, in MoeDownArgs args)
     {
         _plan.MoeDown(stream, in args);
-        var (tokens, width, local, hidden) = (args.X.Values.Shape[0] / args.TopK, args.X.Values.Shape[1], (int)args.Down.Experts, args.Down.N);
+        var (tokens, width) = (args.X.Values.Shape[0] / args.TopK, args.X.Values.Shape[1]);
+        var (local, hidden) = ((int)args.Down.Experts, args.Down.N);
         Note(
             "moe_down", $"{tokens} tokens, {local} experts of {hidden} x {width}", OpWork.MoeDown(tokens, Choices(local), hidden, width),
             _plan.MoeDownWorkspace(in args));
@@ -175,13 +181,15 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
         var (sequences, sizes) = (args.ContextLengths.ElementCount, SizesOf(args.Q, args.Cache));
         Note(
             "attention_decode", $"{sequences} of {load.Context}, {sizes.QueryHeads} and {sizes.KvHeads} heads",
-            OpWork.AttentionDecode(sizes, sequences, load.Context, args.MaxContext), sizes.PartBytes(launches[0], sequences, load.Context, args.MaxContext), launches: launches);
+            OpWork.AttentionDecode(sizes, sequences, load.Context, args.MaxContext),
+            sizes.PartBytes(launches[0], sequences, load.Context, args.MaxContext), launches: launches);
     }
 
     public override void Sampling(DeviceStream stream, in SamplingArgs args)
     {
         _plan.Sampling(stream, in args);
-        Note("sampling", $"{args.Logits.Shape[0]} x {args.Logits.Shape[1]}", OpWork.Moving(args.Logits.SizeInBytes), _plan.SamplingWorkspace(in args));
+        var logits = args.Logits;
+        Note("sampling", $"{logits.Shape[0]} x {logits.Shape[1]}", OpWork.Moving(logits.SizeInBytes), _plan.SamplingWorkspace(in args));
     }
 
     public override void GroupSync(DeviceStream stream, in GroupSyncArgs args)
@@ -196,7 +204,8 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
         var starts = args.Starts;
         var rows = Enumerable.Range(0, starts.Count - 1).Max(rank => starts[rank + 1] - starts[rank]);
         var rowBytes = args.Arrays.Sum(array => array.Output.Shape[1] * array.Output.DType.SizeInBytes());
-        Note("gather", $"{rows} x {rowBytes} bytes of each", OpWork.Moving((double)rows * rowBytes * (starts.Count - 2)), links: new(0, 1, (double)rows * rowBytes));
+        var bytes = (double)rows * rowBytes;
+        Note("gather", $"{rows} x {rowBytes} bytes of each", OpWork.Moving(bytes * (starts.Count - 2)), links: new(0, 1, bytes));
     }
 
     public override int GemmSegments(in GemmArgs args) => _plan.GemmSegments(in args);
@@ -222,6 +231,8 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
     private static AttentionSizes SizesOf(in TensorView q, in KvCache cache) =>
         new((int)q.Shape[1], (int)cache.KvHeads, (int)cache.HeadDim, cache.K.DType == DType.BFloat16);
 
+    private static string PartialSums(long segments) => segments > 0 ? $", {segments} partial sums" : "";
+
     private static InvalidOperationException NoOpOfAStep() => new("no step enqueues this op");
 
     private ExpertChoices Choices(int local) => new(shape.Config.ExpertCount, local, shape.Config.ExpertsPerToken);
@@ -239,6 +250,7 @@ internal sealed class RecordingBackend(Device plan, RankShape shape, StepLoad lo
             : n == (shape.QueryHeads + 2L * shape.KeyValueHeads) * shape.Config.HeadDim ? "qkv" : "mlp";
     }
 
-    private void Note(string name, string sizes, OpWork work, long workspace = 0, LinkUse links = default, List<PlannedLaunch>? launches = null) =>
+    private void Note(
+        string name, string sizes, OpWork work, long workspace = 0, LinkUse links = default, List<PlannedLaunch>? launches = null) =>
         _ops.Add(new(name, sizes, work, workspace, launches ?? PlannedLaunch.Take(_plan), links));
 }

@@ -140,7 +140,8 @@ internal static class ShapeTable
     private static Shape Layer(long batch, Split split) => new(
         "decode_layer", $"{split.Name} batch {batch} context {DecodeContext}",
         [
-            Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden, fullN: FullQkv), AttentionSteps.Rope(batch, split.Queries, split.Keys),
+            Step.Norm(batch, Hidden, output: false, split.LocalExperts), Step.Gemm(batch, split.Qkv, Hidden, fullN: FullQkv),
+            AttentionSteps.Rope(batch, split.Queries, split.Keys),
             AttentionSteps.Decode(batch, split.Queries, split.Keys, DecodeContext), Step.GemmAndNorm(batch, Hidden, split.Queries * HeadDim, QueryHeads * HeadDim, output: true),
             Step.RouterAndRoute(batch, Hidden, split.LocalExperts), .. MoeSteps(batch, split).Skip(1).SkipLast(1),
         ]);

@@ -4,8 +4,8 @@ using Octet.Inference.Loading;
 namespace Octet.Cli.Inspect;
 
 /// <summary>
-/// A checkpoint of shapes alone: it has whatever tensor is asked for in the shape asked for, projections in FP8 with block scales and the rest
-/// in BF16, none that is optional, and nothing to read.
+/// A checkpoint of shapes alone: it has whatever tensor is asked for in the shape asked for, projections in FP8 with block scales and the
+/// rest in BF16, none that is optional, and nothing to read.
 /// </summary>
 internal sealed class ShapeTensors : ITensorSource, IDisposable
 {

@@ -9,8 +9,8 @@ internal sealed record Step(string Op, Func<OpSession, long> Run, OpWork Work)
     private const int TopK = 8, Experts = 128;
 
     /// <summary>
-    /// output[m, n] = a[m, k] b[n, k]^T. fullK: of the matrix of which b has columns, whose sum is a tree; 0: a plain sum. fullN: rows of the
-    /// matrix of which b has some; 0: b has all.
+    /// output[m, n] = a[m, k] b[n, k]^T. fullK: of the matrix of which b has columns, whose sum is a tree; 0: a plain sum. fullN: rows of
+    /// the matrix of which b has some; 0: b has all.
     /// </summary>
     public static Step Gemm(long m, long n, long k, bool bfloat16 = false, long fullK = 0, long fullN = 0) => new(
         "gemm",
@@ -145,7 +145,8 @@ internal sealed record Step(string Op, Func<OpSession, long> Run, OpWork Work)
         "norm",
         plan => Norm(plan, tokens, hidden, output, plan.New(DType.BFloat16, slotsOf > 0 ? tokens * TopK : tokens, hidden), slotsOf),
         OpWork.Norm(
-            tokens, hidden, 2 * (slotsOf > 0 ? new ExpertChoices(Experts, slotsOf, TopK).Pairs(tokens) : tokens), residual: true, output, quantized: true));
+            tokens, hidden, 2 * (slotsOf > 0 ? new ExpertChoices(Experts, slotsOf, TopK).Pairs(tokens) : tokens),
+            residual: true, output, quantized: true));
 
     /// <summary>Rows to FP8 blocks.</summary>
     public static Step Quantize(long rows, long columns) => new(

@@ -9,20 +9,26 @@ internal sealed class StepArguments
 {
     private const int DefaultContext = 4096;
 
+    private const string Expected = "a whole number of at least 1";
+
     private readonly Option<string?> _step = new Option<string?>("--step")
     {
-        Description = "Instead of the tables: one step of Qwen3-235B-A22B in FP8, launch by launch; decode: a token for each sequence, prefill: whole prompts",
+        Description = "Instead of the tables: one step of Qwen3-235B-A22B in FP8, launch by launch; "
+            + "decode: a token for each sequence, prefill: whole prompts",
     }.AcceptOnlyFromAmong("decode", "prefill");
 
-    private readonly Option<int?> _tensor = NumberOption.Create<int>("--tp", "With --step: ranks that divide the model; default: 1", ParallelSizes.Sizes, ParallelSizes.IsSize);
+    private readonly Option<int?> _tensor = NumberOption.Create<int>(
+        "--tp", "With --step: ranks that divide the model; default: 1", ParallelSizes.Sizes, ParallelSizes.IsSize);
 
     private readonly Option<int?> _expert = NumberOption.Create<int>(
-        "--ep", "With --step: parts the experts are divided into, a divisor of --tp; default: --tp", ParallelSizes.Sizes, ParallelSizes.IsSize);
+        "--ep", "With --step: parts the experts are divided into, a divisor of --tp; default: --tp", ParallelSizes.Sizes,
+        ParallelSizes.IsSize);
 
-    private readonly Option<int?> _batch = NumberOption.Create<int>("--batch", "With --step: sequences; default: 1", "a whole number of at least 1", x => x >= 1);
+    private readonly Option<int?> _batch = NumberOption.Create<int>("--batch", "With --step: sequences; default: 1", Expected, x => x >= 1);
 
     private readonly Option<int?> _context = NumberOption.Create<int>(
-        "--context", $"With --step: tokens of each sequence, the new one included, or of each prompt; default: {DefaultContext}", "a whole number of at least 1", x => x >= 1);
+        "--context", $"With --step: tokens of each sequence, the new one included, or of each prompt; default: {DefaultContext}", Expected,
+        x => x >= 1);
 
     /// <summary>The options.</summary>
     public IReadOnlyList<Option> All => [_step, _tensor, _expert, _batch, _context];
@@ -45,7 +51,8 @@ internal sealed class StepArguments
             throw new ArgumentException($"{other.Name} does not go with --step, which takes --target, --json and --no-sim");
         }
 
-        var (tp, batch, context) = (parsed.GetValue(_tensor) ?? 1, parsed.GetValue(_batch) ?? 1, parsed.GetValue(_context) ?? DefaultContext);
+        var (tp, batch) = (parsed.GetValue(_tensor) ?? 1, parsed.GetValue(_batch) ?? 1);
+        var context = parsed.GetValue(_context) ?? DefaultContext;
         var load = step == "decode" ? new StepLoad(batch, context, 0, 0) : new StepLoad(0, 0, batch, context);
         var (model, ep) = (ModelShape.Find(ModelShape.Target), parsed.GetValue(_expert) ?? tp);
         StepCosts.Check(model, tp, ep, load);

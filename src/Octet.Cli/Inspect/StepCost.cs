@@ -11,13 +11,18 @@ namespace Octet.Cli.Inspect;
 /// <param name="KernelMicroseconds">Of one, its launches included: what links do not account for.</param>
 /// <param name="LinkMicroseconds">Of one: waits for peers, and bytes over the busiest link.</param>
 /// <param name="Binds">The largest term.</param>
-internal sealed record StepLine(string Name, string Shape, string Kernels, int Count, double KernelMicroseconds, double LinkMicroseconds, string Binds)
+internal sealed record StepLine(
+    string Name, string Shape, string Kernels, int Count, double KernelMicroseconds, double LinkMicroseconds, string Binds)
 {
     /// <summary>Of one.</summary>
     public double Microseconds => KernelMicroseconds + LinkMicroseconds;
 }
 
-/// <summary>Microseconds of a layer: of its kernels, of links and waits, and of the launches that only wait and gather, which are among the kernels.</summary>
+/// <summary>Microseconds of a layer.</summary>
+/// <param name="Kernels">Of its kernels and launches.</param>
+/// <param name="Signals">Of waits for all peers.</param>
+/// <param name="Transfers">Of requests, and of bytes over the busiest link.</param>
+/// <param name="Launches">Of the launches that only wait and gather, which are among the kernels.</param>
 internal readonly record struct LayerCost(double Kernels, double Signals, double Transfers, double Launches)
 {
     /// <summary>What links and waits take.</summary>
@@ -31,7 +36,10 @@ internal readonly record struct LayerCost(double Kernels, double Signals, double
 /// <param name="Links">Bytes over the busiest link, without signals.</param>
 internal readonly record struct StepFloors(double Weights, double Kv, double Matrices, double Links);
 
-/// <summary>The modelled time of one step of a model on a group of ranks: what the host does, and the copies of a step's input and its drawn tokens, are not in it.</summary>
+/// <summary>
+/// The modelled time of one step of a model on a group of ranks. What the host does, and the copies of a step's input and of the drawn
+/// tokens, are not in it.
+/// </summary>
 /// <param name="Load">What the step computes.</param>
 /// <param name="TensorParallel">Ranks.</param>
 /// <param name="ExpertParallel">Parts of the experts.</param>
@@ -42,8 +50,8 @@ internal readonly record struct StepFloors(double Weights, double Kv, double Mat
 /// <param name="PlainLayer">A layer of it.</param>
 /// <param name="HeldBytes">Weights and KV cache of a rank.</param>
 internal sealed record StepCost(
-    StepLoad Load, int TensorParallel, int ExpertParallel, IReadOnlyList<StepLine> Lines, LayerCost Layer, StepFloors Floors, double PlainMicroseconds,
-    LayerCost PlainLayer, double HeldBytes)
+    StepLoad Load, int TensorParallel, int ExpertParallel, IReadOnlyList<StepLine> Lines, LayerCost Layer, StepFloors Floors,
+    double PlainMicroseconds, LayerCost PlainLayer, double HeldBytes)
 {
     /// <summary>Of all kernels and launches.</summary>
     public double KernelMicroseconds => Lines.Sum(l => l.Count * l.KernelMicroseconds);
@@ -75,7 +83,9 @@ internal sealed class StepCosts(KernelCosts kernels)
     /// <param name="tp">Ranks: 1, 2, 4 or 8.</param>
     /// <param name="ep">Parts of the experts: a divisor of <paramref name="tp"/>.</param>
     /// <param name="load">What the step computes.</param>
-    /// <exception cref="ArgumentException">The model cannot be divided so, or the step is empty or too large; the message has the values.</exception>
+    /// <exception cref="ArgumentException">
+    /// The model cannot be divided so, or the step is empty or too large; the message has the values.
+    /// </exception>
     public StepCost Of(ModelShape model, int tp, int ep, StepLoad load)
     {
         Check(model, tp, ep, load);
@@ -83,7 +93,12 @@ internal sealed class StepCosts(KernelCosts kernels)
         var ops = Record(model, tp, ep, load, dividesTokens: true);
         var whole = tp == 1 ? ops : Record(model, tp, ep, load, dividesTokens: false);
         var prices = new Dictionary<(string, string), Price>();
-        Price PriceOf(RecordedOp op) => prices.TryGetValue((op.Name, op.Shape), out var known) ? known : prices[(op.Name, op.Shape)] = this.PriceOf(op, links);
+        Price PriceOf(RecordedOp op)
+        {
+            var key = (op.Name, op.Shape);
+            return prices.TryGetValue(key, out var known) ? known : prices[key] = this.PriceOf(op, links);
+        }
+
         Price PlainOf(RecordedOp op) => Plain(op, PriceOf(op), links, model.HiddenBytes * load.Tokens);
         var plain = WithoutSums(whole);
         return new(
@@ -102,10 +117,12 @@ internal sealed class StepCosts(KernelCosts kernels)
         Require(
             (load.DecodeRows == 0 || load.Context >= 1) && (load.Prompts == 0 || load.PromptTokens >= 1)
             && Math.Max(load.Context, load.PromptTokens) <= model.Config.MaxContext,
-            $"contexts of {load.Context} and prompts of {load.PromptTokens} tokens must be 1 to {model.Config.MaxContext}, what {model.Name} can read");
+            $"contexts of {load.Context} and prompts of {load.PromptTokens} tokens must be 1 to {model.Config.MaxContext}, "
+            + $"what {model.Name} can read");
         Require(
             load.Tokens <= MostTokens && load.DecodeRows <= MostRows && load.Prompts <= MostRows,
-            $"{load.Tokens} tokens of {Math.Max(load.DecodeRows, load.Prompts)} sequences are more than one step can have, {MostTokens} of {MostRows}: take a smaller batch or a shorter context");
+            $"{load.Tokens} tokens of {Math.Max(load.DecodeRows, load.Prompts)} sequences are more than one step can have, "
+            + $"{MostTokens} of {MostRows}: take a smaller batch or a shorter context");
         Require(
             model.Config.ExpertCount == 0 || model.Config.ExpertsPerToken == 8,
             $"{model.Config.ExpertsPerToken} experts a token: only kernels that route to 8 are laid out");
@@ -127,14 +144,19 @@ internal sealed class StepCosts(KernelCosts kernels)
         }
         catch (OctetException error)
         {
-            throw new ArgumentException($"a step of {load.Tokens} tokens cannot be enqueued: {error.Message}; take a smaller batch or a shorter context", error);
+            throw new ArgumentException(
+                $"a step of {load.Tokens} tokens cannot be enqueued: {error.Message}; take a smaller batch or a shorter context", error);
         }
     }
 
     private static List<StepLine> LinesOf(IReadOnlyList<RecordedOp> ops, Func<RecordedOp, Price> priceOf) =>
     [
-        .. ops.GroupBy(op => (op.Name, op.Shape)).Select(group => (Op: group.First(), Price: priceOf(group.First()), Count: group.Count())).Select(g => new StepLine(
-            g.Op.Name, g.Op.Shape, string.Join(" + ", g.Op.Launches.Select(l => l.Kernel)), g.Count, g.Price.Kernel, g.Price.Links, g.Price.Binds)),
+        .. ops.GroupBy(op => (op.Name, op.Shape)).Select(alike =>
+        {
+            var (op, price) = (alike.First(), priceOf(alike.First()));
+            var kernels = string.Join(" + ", op.Launches.Select(l => l.Kernel));
+            return new StepLine(op.Name, op.Shape, kernels, alike.Count(), price.Kernel, price.Links, price.Binds);
+        }),
     ];
 
     // From the first layer's rope to the last one's: so many whole layers less one, whatever stands before and behind.
@@ -142,10 +164,11 @@ internal sealed class StepCosts(KernelCosts kernels)
     {
         var ropes = Enumerable.Range(0, ops.Count).Where(i => ops[i].Name == "rope").ToList();
         var (first, end, layers) = model.Config.LayerCount == 1 ? (0, ops.Count, 1) : (ropes[0], ropes[^1], model.Config.LayerCount - 1);
-        var inside = Enumerable.Range(first, end - first).Select(i => (Op: ops[i], Price: priceOf(ops[i]))).ToList();
+        var inside = ops.Skip(first).Take(end - first).ToList();
+        double Each(Func<RecordedOp, double> part) => inside.Sum(part) / layers;
         return new(
-            inside.Sum(p => p.Price.Kernel) / layers, inside.Sum(p => p.Price.Signals) / layers, inside.Sum(p => p.Price.Transfers) / layers,
-            inside.Where(p => IsCollective(p.Op)).Sum(p => p.Price.Kernel) / layers);
+            Each(op => priceOf(op).Kernel), Each(op => priceOf(op).Signals), Each(op => priceOf(op).Transfers),
+            Each(op => IsCollective(op) ? priceOf(op).Kernel : 0));
     }
 
     private static bool IsCollective(RecordedOp op) => op.Links.Signals + op.Links.Requests > 0;
