@@ -67,7 +67,7 @@ void launch(const std::string& name, const Grid& grid, Arguments... arguments) {
   (add(value_of(arguments)), ...);
   std::vector<Range> memory;
   (add_memory(memory, arguments), ...);
-  run(launch, memory);
+  run(launch, {memory});
 }
 
 // ---- functions of one lane ----
@@ -192,7 +192,7 @@ TEST(Gfx942, Arguments_arrive_at_their_offsets) {
   Launch launch{kernel, {1, 1, 1}, {64, 1, 1}, 0, std::vector<uint8_t>(kernel->descriptor.kernarg_size)};
   std::memcpy(launch.kernarg.data(), &mixed, sizeof(mixed));
   launch.kernarg[kernel->arguments[1].offset] = 7;
-  run(launch, {range_of(result)});
+  run(launch, {{range_of(result)}});
   EXPECT_EQ(result[0], 200u - 100u + 1000000u + 7u);
 }
 

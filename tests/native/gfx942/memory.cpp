@@ -23,6 +23,10 @@ namespace {
 
 void check_memory(Wave& wave, uint64_t address, uint64_t size, int lane, const char* what) {
   if (wave.block->memory->has(address, size, wave.last_range)) return;
+  for (const Foreign& foreign : wave.block->memory->out_of_reach)
+    if (address >= foreign.range.begin && address < foreign.range.end)
+      fault("lane %d %s %llu bytes at 0x%llx, memory of hip:%d, which the device has no peer access to", lane, what,
+            static_cast<unsigned long long>(size), static_cast<unsigned long long>(address), foreign.device);
   const auto& ranges = wave.block->memory->ranges;
   uint64_t below = 0;
   for (const Range& range : ranges)

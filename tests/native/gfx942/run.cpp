@@ -28,6 +28,7 @@ static_assert(sizeof(Dispatch_packet) == 64);
 struct Shared {
   const Launch* launch;
   Memory memory;
+  std::function<void()> pause;
   std::vector<uint8_t> kernarg;
   Dispatch_packet packet;
   uint32_t lds_bytes, threads;
@@ -164,13 +165,13 @@ void run_block(Worker& worker, const Shared& shared, const uint32_t (&id)[3]) {
   worker.waves.resize(static_cast<size_t>(count));
   worker.registers.resize(static_cast<size_t>(count) * 512 * lanes + 16);
   worker.lds.assign(shared.lds_bytes / 4 + 1, poison);
-  Block block{reinterpret_cast<uint8_t*>(worker.lds.data()), shared.lds_bytes, &shared.memory};
+  Block block{reinterpret_cast<uint8_t*>(worker.lds.data()), shared.lds_bytes, &shared.memory, &shared.pause};
   void* aligned = worker.registers.data();
   size_t space = worker.registers.size() * 4;
   std::align(64, size_t{4}, aligned, space);
   for (int w = 0; w < count; w++) {
     Wave& wave = worker.waves[static_cast<size_t>(w)];
-    wave.v = static_cast<uint32_t (*)[lanes]>(aligned) + 512 * w;
+    wave.v = static_cast<uint32_t(*)[lanes]>(aligned) + 512 * w;
     wave.block = &block;
     wave.code = kernel.code.instructions.data();
     wave.code_offset = kernel.object->offset();
@@ -202,7 +203,7 @@ void run_block(Worker& worker, const Shared& shared, const uint32_t (&id)[3]) {
 
 }  // namespace
 
-void run(const Launch& launch, std::vector<Range> memory) {
+void run(const Launch& launch, Surroundings surroundings) {
   const Kernel& kernel = *launch.kernel;
   check_descriptor(kernel);
   Shared shared{};
@@ -223,11 +224,13 @@ void run(const Launch& launch, std::vector<Range> memory) {
   const auto range = [](const void* begin, size_t size) {
     return Range{reinterpret_cast<uint64_t>(begin), reinterpret_cast<uint64_t>(begin) + size};
   };
+  std::vector<Range>& memory = surroundings.memory;
   memory.push_back(range(shared.kernarg.data(), shared.kernarg.size()));
   memory.push_back(range(&shared.packet, sizeof(shared.packet)));
   memory.push_back(kernel.object->loaded());
   std::sort(memory.begin(), memory.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  shared.memory.ranges = std::move(memory);
+  shared.memory = {std::move(memory), std::move(surroundings.out_of_reach)};
+  shared.pause = std::move(surroundings.pause);
 
   const uint64_t blocks = uint64_t{launch.grid[0]} * launch.grid[1] * launch.grid[2];
   std::atomic<uint64_t> next{0};
@@ -247,8 +250,8 @@ void run(const Launch& launch, std::vector<Range> memory) {
       if (failure == nullptr) failure = std::current_exception();
     }
   };
-  // One launch runs at a time: the caller holds the runtime's lock.
-  static Worker workers[threads];
+  // A thread's launches run one after the other.
+  static thread_local Worker workers[threads];
   std::vector<std::thread> others;
   for (int t = 1; t < threads && static_cast<uint64_t>(t) < blocks; t++)
     others.emplace_back(work, std::ref(workers[t]));

@@ -1,6 +1,8 @@
 // One launch: every block of the grid, wave by wave.
 #pragma once
 
+#include <functional>
+
 #include "code_object.h"
 
 namespace octet::gfx942 {
@@ -14,7 +16,14 @@ struct Launch {
 
 constexpr uint32_t max_lds = 65536;
 
-// Throws Fault with kernel, block, wave and instruction. `memory` is what is alive when the launch runs.
-void run(const Launch& launch, std::vector<Range> memory);
+// What a launch finds when it runs.
+struct Surroundings {
+  std::vector<Range> memory;               // what it may touch
+  std::vector<Foreign> out_of_reach = {};  // what is alive besides
+  std::function<void()> pause = [] {};     // at every s_sleep
+};
+
+// Throws Fault with kernel, block, wave and instruction.
+void run(const Launch& launch, Surroundings surroundings);
 
 }  // namespace octet::gfx942

@@ -343,8 +343,9 @@ void add_control(Table& t) {
   t["s_endpgm"] = [](Wave& wave, const Instruction&) { wave.ended = true; };
   t["s_barrier"] = [](Wave& wave, const Instruction&) { wave.at_barrier = true; };
   t["s_trap"] = [](Wave&, const Instruction&) { fault("s_trap was reached"); };
-  for (const char* hint : {"s_nop", "s_setprio", "s_sleep", "s_icache_inv", "s_dcache_inv", "s_dcache_wb",
-                           "s_inst_prefetch", "s_sethalt", "s_ttracedata"})
+  t["s_sleep"] = [](Wave& wave, const Instruction&) { (*wave.block->pause)(); };
+  for (const char* hint : {"s_nop", "s_setprio", "s_icache_inv", "s_dcache_inv", "s_dcache_wb", "s_inst_prefetch",
+                           "s_sethalt", "s_ttracedata"})
     t[hint] = nothing;
 }
 

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -88,9 +89,16 @@ struct Range {
   uint64_t begin, end;
 };
 
-// The memory a launch may touch.
+// Memory of a device that this one has no peer access to.
+struct Foreign {
+  Range range;
+  int device;
+};
+
+// The memory a launch may touch, and what it may not.
 struct Memory {
   std::vector<Range> ranges;  // sorted, disjoint
+  std::vector<Foreign> out_of_reach;
   bool has(uint64_t address, uint64_t size, Range& last) const;
 };
 
@@ -98,6 +106,7 @@ struct Block {
   uint8_t* lds;
   uint32_t lds_bytes;
   const Memory* memory;
+  const std::function<void()>* pause;  // called by s_sleep
 };
 
 struct Wave {

@@ -1,6 +1,8 @@
+using System.Globalization;
 using System.Text.Json;
 using Octet.Inference.Loading;
 using Octet.Tests.Cli;
+using Octet.Tests.Inference.Parallel;
 
 namespace Octet.Tests.Backends.Native;
 
@@ -57,14 +59,53 @@ public sealed class Gfx942Tests
         Assert.StartsWith("I'll not be a", text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Several_emulated_devices_reach_one_another()
+    {
+        using var json = JsonDocument.Parse(Successful(await OctetProcess.Run(["devices", "--json"], Library, Devices(4))));
+        var devices = json.RootElement.GetProperty("devices").EnumerateArray()
+            .Where(device => device.GetProperty("name").GetString()!.StartsWith("hip:", StringComparison.Ordinal)).ToArray();
+        Assert.Equal(["hip:0", "hip:1", "hip:2", "hip:3"], devices.Select(device => device.GetProperty("name").GetString()));
+        Assert.All(devices, device =>
+        {
+            var peers = device.GetProperty("peers").EnumerateArray().ToArray();
+            Assert.Equal(3, peers.Length);
+            Assert.All(peers, peer => Assert.True(peer.GetProperty("reached").GetBoolean(), peer.ToString()));
+        });
+    }
+
+    // Prefill, decode and replayed steps on 2 and 4 devices; then steps whose tokens are divided, on 2, 4 and 8.
+    [Fact]
+    public async Task Several_emulated_devices_have_the_bits_of_one()
+    {
+        string[] tests =
+        [
+            nameof(RankBitsTests.Replayed_steps_of_several_devices_have_the_bits_of_eager_ones_of_one),
+            nameof(RankBitsTests.So_many_tokens_that_each_rank_norms_a_range_have_the_bits_of_one_device),
+        ];
+        var output = Successful(await OctetProcess.RunTests(tests, Library, Devices(8), (RankBitsTests.DeviceVariable, "hip")));
+        Assert.Contains("Total: 7, Errors: 0, Failed: 0, Skipped: 0, Not Run: 0", output, StringComparison.Ordinal);
+    }
+
+    private static (string, string) Library
+    {
+        get
+        {
+            Assert.True(
+                File.Exists(Path.Combine(Emulator, "libamdhip64.so.6")), $"{Emulator} has no libamdhip64.so.6: build it with ninja -C build/native");
+            return ("LD_LIBRARY_PATH", Emulator);
+        }
+    }
+
+    private static (string, string) Devices(int count) => ("GFX942_EMULATOR_DEVICES", count.ToString(CultureInfo.InvariantCulture));
+
     private static async Task<JsonDocument> Run(params string[] arguments) => JsonDocument.Parse(await Output(arguments));
 
-    private static async Task<string> Output(params string[] arguments)
+    private static async Task<string> Output(params string[] arguments) => Successful(await OctetProcess.Run(arguments, Library));
+
+    private static string Successful((int Code, string Output, string Error) run)
     {
-        Assert.True(
-            File.Exists(Path.Combine(Emulator, "libamdhip64.so.6")), $"{Emulator} has no libamdhip64.so.6: build it with ninja -C build/native");
-        var (code, output, error) = await OctetProcess.Run(arguments, Emulator);
-        Assert.True(code == 0, $"exit code {code}: {error}\n{output}");
-        return output;
+        Assert.True(run.Code == 0, $"exit code {run.Code}: {run.Error}\n{run.Output}");
+        return run.Output;
     }
 }

@@ -8,8 +8,15 @@ using Octet.Tests.Inference.Models;
 namespace Octet.Tests.Inference.Parallel;
 
 /// <summary>One model on 1, 2, 4 and 8 devices has the same bits: every logit, in any chunking, in prefill and in decode, eager and replayed.</summary>
+/// <remarks>
+/// Where the environment variable <see cref="DeviceVariable"/> is set, GPUs take the place of each case's devices: with "hip" those that there
+/// are, or the emulated ones of <see cref="Backends.Native.Gfx942Tests"/>. They have to be eight.
+/// </remarks>
 public sealed class RankBitsTests
 {
+    /// <summary>The driver of the GPUs to run on.</summary>
+    public const string DeviceVariable = "OCTET_RANK_DEVICE";
+
     private const SafeTensorType Fp8 = SafeTensorType.Float8E4M3;
 
     private static readonly Dictionary<string, RandomShape> Shapes = new()
@@ -58,7 +65,7 @@ public sealed class RankBitsTests
         int[] ids = [.. Enumerable.Range(0, TokenShards.LeastTokens).Select(i => i * 41 % Shapes[name].Vocabulary)];
         float[] Logits(int ranks)
         {
-            using var group = DeviceGroup.Open($"{device}*{ranks}");
+            using var group = Open(device, ranks);
             using var model = LanguageModel.Load(directory.Path, group, new()
             {
                 TensorParallel = ranks, ExpertParallel = ranks, TokenBudget = ids.Length, MaxSequences = 2, KvCacheTokens = 512, KvBlockSize = 16,
@@ -90,7 +97,7 @@ public sealed class RankBitsTests
     [Theory]
     [InlineData("sim:gfx942", 4)]
     [InlineData("sim:sm_90", 2)]
-    public async Task On_the_simulator_replayed_steps_of_several_devices_have_the_bits_of_eager_ones_of_one(string device, int ranks)
+    public async Task Replayed_steps_of_several_devices_have_the_bits_of_eager_ones_of_one(string device, int ranks)
     {
         using var directory = Write(Shapes["Qwen3-MoE"] with { Layers = 1 });
         int[] ids = [3, 40, 77, 14, 51, 88, 125];
@@ -150,6 +157,13 @@ public sealed class RankBitsTests
         Assert.Equal(0, group.LiveBytes);
     }
 
+    private static DeviceGroup Open(string device, int ranks) => DeviceGroup.Open(Environment.GetEnvironmentVariable(DeviceVariable) switch
+    {
+        null or "" => $"{device}*{ranks}",
+        var driver when ranks == 1 => $"{driver}:0",
+        var driver => $"{driver}:0-{ranks - 1}",
+    });
+
     private static ModelDirectory Write(RandomShape shape)
     {
         var directory = new ModelDirectory();
@@ -176,7 +190,7 @@ public sealed class RankBitsTests
     // The logits of all tokens, read as a prompt; those of the tokens one by one behind the first; and what three texts that run together draw.
     private static async Task<Outcome> Run(string directory, string device, int tensor, int expert, int[] ids, int chunk, bool graphs = true)
     {
-        using var group = DeviceGroup.Open($"{device}*{tensor}");
+        using var group = Open(device, tensor);
         Outcome outcome;
         using (var model = LanguageModel.Load(directory, group, new()
         {
