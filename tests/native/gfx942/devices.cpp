@@ -262,10 +262,12 @@ void finish(Stream& stream, uint64_t position) {
   world.changed.wait(world.mutex, [&] { return stream.done >= position; });
 }
 void finish(Stream& stream) { finish(stream, stream.queued); }
+// NOTE: streams may be closed meanwhile, by other threads.
 void finish(Device& device) {
-  const std::vector<Stream*> streams = device.streams;
-  for (Stream* stream : streams) want(*stream, stream->queued);
-  for (Stream* stream : streams) finish(*stream);
+  for (Stream* stream : device.streams) want(*stream, stream->queued);
+  world.changed.notify_all();
+  const auto is_done = [](const Stream* stream) { return stream->done >= stream->wanted; };
+  world.changed.wait(world.mutex, [&] { return std::all_of(device.streams.begin(), device.streams.end(), is_done); });
 }
 
 }  // namespace octet::gfx942

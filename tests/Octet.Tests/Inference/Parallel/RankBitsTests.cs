@@ -15,7 +15,7 @@ namespace Octet.Tests.Inference.Parallel;
 public sealed class RankBitsTests
 {
     /// <summary>The driver of the GPUs to run on.</summary>
-    public const string DeviceVariable = "OCTET_RANK_DEVICE";
+    public const string DeviceVariable = "RANK_BITS_DEVICE";
 
     private const SafeTensorType Fp8 = SafeTensorType.Float8E4M3;
 
