@@ -118,6 +118,8 @@ OCTET_INLINE void add_logits(const float* row, int64_t segment_stride, int first
       part[i][q] = *reinterpret_cast<const f32x4*>(row + min_of(first + i, segments - 1) * segment_stride + 4 * q);
     }
   }
+  // NOTE: else the compiler adds some parts before it loads the last ones into their registers: four waits, not one.
+  schedule_fence();
 #pragma unroll
   for (int i = 0; i < batch; i++) {
 #pragma unroll
