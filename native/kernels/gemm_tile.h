@@ -31,7 +31,7 @@
 // Segments, a fixed number of columns that depends on the weight's shape only, are summed on their own and then added
 // in order. All this is the same in every aligned configuration, so they give the same bits, as does a block that does
 // one segment and one that does all. Where k is in leaves (TileK::leaf), a leaf's segments are added so, and the leaves
-// by the tree (leaf_tree.h): a block that has 2^i leaves ends with their node.
+// by the tree (tile_leaves.h): a block that has 2^i leaves ends with their node.
 //
 // Two waves a SIMD on gfx942: 256 registers a lane hold two sums of 64 x 64 (128), the next window (32) and operands.
 #pragma once
@@ -85,6 +85,7 @@ union TileLds {
     float factors[C.slots()][C.n / 16][C.direct() ? C.m : 1];  // [window][weight fragment][token]
   } partial;
   float stage[C.threads() / 32][16][C.drain_rows() + 4];  // [wave][token][row]: results on their way out
+  uint32_t votes[C.threads() / 32];                       // [wave]
 };
 
 // Columns of k a block walks (end + segment below 2^31), and the column at which the weights' first scale block was
@@ -97,8 +98,8 @@ struct TileK {
 };
 
 #if !defined(OCTET_HOST)
-#include "leaf_tree.h"
 #include "mma.h"
+#include "tile_leaves.h"
 
 // A sum that is never a tree; or one that may be, with tree = true, biased(), whether something is added to the first
 // leaf before it is rounded, and bias(row), what that is.
@@ -203,8 +204,15 @@ struct GemmTile {
         halves ? walk_direct<true>(lds, weights, tokens, k, leaves)
                : walk_direct<false>(lds, weights, tokens, k, leaves);
       } else {
-        halves ? walk_staged<true>(lds, weights, tokens, k, leaves)
-               : walk_staged<false>(lds, weights, tokens, k, leaves);
+        if constexpr (Leaves::tree) {
+          if (k.leaf > 0 && k.leaf == k.segment && !halves) {
+            walk_staged<false, true>(lds, weights, tokens, k, leaves);
+            if (!any_in_block(lds, Fast::failed(sum))) return;
+            clear(sum);
+          }
+        }
+        halves ? walk_staged<true, false>(lds, weights, tokens, k, leaves)
+               : walk_staged<false, false>(lds, weights, tokens, k, leaves);
       }
     }
   }
@@ -273,29 +281,17 @@ struct GemmTile {
 
   // ---- segments and leaves ----
 
-  // How far a sum is: where its segment and its leaf end, the leaves before it, and the left nodes of 1, 2 and 4 leaves
-  // that wait for the right ones, two bf16 a register.
-  struct Progress {
-    int segment_end, leaf_end, leaf;
-    uint32_t left[3][held_n][held_m][MmaAccumulator::elements / 2];
+  using Fast = FastLeaves<held_n, held_m>;
 
-    OCTET_INLINE explicit Progress(const TileK& k) : leaf_end(k.leaf > 0 ? k.begin + k.leaf : k.end), leaf(0) {
+  // How far a sum is: where its segment and its leaf end.
+  struct Progress {
+    int segment_end, leaf_end;
+    ExactLeaves<held_n, held_m> tree;
+
+    OCTET_INLINE explicit Progress(const TileK& k) : leaf_end(k.leaf > 0 ? k.begin + k.leaf : k.end) {
       segment_end = min_of(k.begin + k.segment, leaf_end);
     }
   };
-
-  // What is done to the sums, an element and its neighbour at a time.
-  template <class Visit>
-  OCTET_INLINE void each_pair(const Visit& visit) {
-#pragma unroll
-    for (int i = 0; i < held_n; i++) {
-#pragma unroll
-      for (int j = 0; j < held_m; j++) {
-#pragma unroll
-        for (int r = 0; r < MmaAccumulator::elements; r += 2) visit(i, j, r / 2, sum[i][j][r], sum[i][j][r + 1]);
-      }
-    }
-  }
 
   // Adds the segment that ends, and begins the next.
   template <class Leaves>
@@ -311,17 +307,9 @@ struct GemmTile {
     const int column = at.segment_end;
     if constexpr (Leaves::tree) {
       if (k.leaf > 0 && column == at.leaf_end) {
-        if (at.leaf == 0 && leaves.biased()) add_bias(leaves);
-        end_leaf(at);
-        if (column < k.end) {
-          clear(sum);
-        } else {
-          each_pair([](int, int, int, float& even, float& odd) __attribute__((always_inline)) {
-            even = upper_bf16(even);
-            odd = upper_bf16(odd);
-          });
-        }
-        at.leaf++;
+        if (at.tree.none() && leaves.biased()) add_bias(leaves);
+        at.tree.add(sum);
+        column < k.end ? clear(sum) : at.tree.finish(sum);
         at.leaf_end += k.leaf;
       }
     }
@@ -342,46 +330,17 @@ struct GemmTile {
     }
   }
 
-  // Rounds the leaf and takes it up the tree: with the left nodes that wait for it, as far as it is a right one. What
-  // is left in the sums is a node before upper_bf16.
-  OCTET_INLINE void end_leaf(Progress& at) {
-    // NOTE: one question for all elements, whether one is NaN (or infinities of both signs are there), for a NaN of any
-    // bits could be rounded to a number.
-    MmaAccumulator all;
-    all.clear();
+  // Whether it holds for any thread of the block; what was read of LDS before is not needed any more.
+  OCTET_INLINE static bool any_in_block(TileLds<C>& lds, bool mine) {
+    const uint32_t vote = __ballot(mine) != 0;
+    __syncthreads();
+    if (lane_index() == 0) lds.votes[wave_index()] = vote;
+    __syncthreads();
+    uint32_t any = 0;
 #pragma unroll
-    for (int i = 0; i < held_n; i++) {
-#pragma unroll
-      for (int j = 0; j < held_m; j++) all.add(sum[i][j]);
-    }
-    float total = 0.0f;
-#pragma unroll
-    for (int r = 0; r < MmaAccumulator::elements; r++) total += all[r];
-    if (__builtin_expect(__ballot(total != total) != 0, false)) {
-      each_pair([](int, int, int, float& even, float& odd) __attribute__((always_inline)) {
-        even = round_bf16(even);
-        odd = round_bf16(odd);
-      });
-    }
-    each_pair([](int, int, int, float& even, float& odd) __attribute__((always_inline)) {
-      even = bias_bf16(even);
-      odd = bias_bf16(odd);
-    });
-    settle<0>(at);
-  }
-
-  template <int level>
-  OCTET_INLINE void settle(Progress& at) {
-    if constexpr (level < 3) {
-      if (at.leaf >> level & 1) {
-        each_pair([&](int i, int j, int pair, float& even, float& odd)
-                      __attribute__((always_inline)) { join_node(at.left[level][i][j][pair], even, odd); });
-        settle<level + 1>(at);
-      } else {
-        each_pair([&](int i, int j, int pair, float& even, float& odd)
-                      __attribute__((always_inline)) { at.left[level][i][j][pair] = waiting_node(even, odd); });
-      }
-    }
+    for (int wave = 0; wave < threads / wave_size; wave++) any |= lds.votes[wave];
+    __syncthreads();
+    return wave_uniform(static_cast<int>(any)) != 0;
   }
 
   // A window's scales: of this lane's columns of each token fragment, of each weight fragment, for each half.
@@ -584,7 +543,8 @@ struct GemmTile {
     }
   }
 
-  template <bool halves, class Weights, class Tokens, class Leaves>
+  // fast: leaves, a segment each, by FastLeaves.
+  template <bool halves, bool fast, class Weights, class Tokens, class Leaves>
   OCTET_INLINE void walk_staged(TileLds<C>& lds, const Weights& weights, const Tokens& tokens, const TileK& k,
                                 const Leaves& leaves) {
     using S = Schedule<halves>;
@@ -623,11 +583,9 @@ struct GemmTile {
 #pragma unroll
     for (int n = 0; n < S::early; n++) next[n] = read(n);
 
-    Progress at(k);
-    Sums segment;
-    clear(segment);
-    for (int column = k.begin; column < k.end;) {
-      const int segment_end = at.segment_end;
+    int column = k.begin;
+    // Adds the windows up to one that ends there.
+    const auto add_windows = [&](Sums& segment, int segment_end) __attribute__((always_inline)) {
       previous.clear();
       do {
         column += columns;
@@ -691,7 +649,29 @@ struct GemmTile {
       } while (column < segment_end);
 #pragma unroll
       for (int s = 0; s < U::steps; s++) promote<halves>(previous, last, s, segment);
-      end_segment(segment, at, k, leaves);
+    };
+    Sums segment;
+    if constexpr (fast) {
+      Fast tree;
+      while (column < k.end) {
+        clear(sum);
+        add_windows(sum, column + k.leaf);
+        if (tree.none() && leaves.biased()) add_bias(leaves);
+        if (column >= k.end) {
+          tree.add(sum);
+        } else {
+          clear(segment);
+          add_windows(segment, column + k.leaf);
+          tree.add(sum, segment);
+        }
+      }
+    } else {
+      Progress at(k);
+      clear(segment);
+      while (column < k.end) {
+        add_windows(segment, at.segment_end);
+        end_segment(segment, at, k, leaves);
+      }
     }
   }
 

@@ -3,7 +3,7 @@
 // a node of the tree; so the root has the same bits however many share the work.
 //
 // Here: the tree over values a thread has together, and over the partial sums of a product that is split over k. The
-// tile of a product (gemm_tile.h) and the sum over experts (moe_combine.h) meet their leaves one after the other.
+// tile of a product (tile_leaves.h) and the sum over experts (moe_combine.h) meet their leaves one after the other.
 #pragma once
 
 #include "device.h"
@@ -20,6 +20,8 @@ OCTET_INLINE void join_node(uint32_t left, float& even, float& odd) {
   even = bias_bf16(bits_float(left << 16) + upper_bf16(even));
   odd = bias_bf16(bits_float(left & 0xFFFF0000u) + upper_bf16(odd));
 }
+// The root: cleared, and +0 where it is zero.
+OCTET_INLINE float root_of(float node) { return upper_bf16(node) + 0.0f; }
 
 // The root over so many nodes, known when compiled, 2, 4 or 8, which load(i, whole, x) gives before they are rounded;
 // whole is Constant<1> or Constant<0>, the same for all of them, so that all loads are on their way together.
@@ -47,7 +49,7 @@ OCTET_INLINE void tree_of(bool whole, const Load& load, float (&root)[run]) {
     }
   }
 #pragma unroll
-  for (int e = 0; e < run; e++) root[e] = x[0][e];
+  for (int e = 0; e < run; e++) root[e] = root_of(x[0][e]);
 }
 
 // The same for 2, 4 or 8 nodes, the same number in every lane.
@@ -96,5 +98,5 @@ OCTET_INLINE void tree_of_segments(int leaves, int length, bool whole, const Loa
     }
   }
 #pragma unroll
-  for (int e = 0; e < run; e++) root[e] = upper_bf16(root[e]);
+  for (int e = 0; e < run; e++) root[e] = root_of(root[e]);
 }

@@ -25,6 +25,7 @@ struct MmaAccumulator {
   f32x4 value;
   OCTET_INLINE void clear() { value = f32x4{0.0f, 0.0f, 0.0f, 0.0f}; }
   OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(&value)[r]; }
+  OCTET_INLINE f32x4& quad(int) { return value; }  // elements 4q to 4q + 3
   OCTET_INLINE void add(const MmaAccumulator& other) { value += other.value; }
   OCTET_INLINE void hold() { ::hold(value); }
   // Adds `part` times a factor for each of this lane's columns, a quarter of the elements at a time.

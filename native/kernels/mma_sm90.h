@@ -12,6 +12,7 @@ struct MmaAccumulator {
   f32x4 left, right;
   OCTET_INLINE void clear() { left = right = f32x4{0.0f, 0.0f, 0.0f, 0.0f}; }
   OCTET_INLINE float& operator[](int r) { return reinterpret_cast<float*>(r < 4 ? &left : &right)[r % 4]; }
+  OCTET_INLINE f32x4& quad(int q) { return q == 0 ? left : right; }
   OCTET_INLINE void add(const MmaAccumulator& other) {
     left += other.left;
     right += other.right;

@@ -94,7 +94,7 @@ struct PairSum {
 
  private:
   // The tree over the leaves that have pairs, entered in their order; `sum` is the leaf's. A leaf without pairs is +0,
-  // which changes no node but a -0. NOTE: which leaves there are is the same in every lane, so the branches are scalar.
+  // which changes no node but a -0, and no root. NOTE: which leaves there are is the same in every lane, so the branches are scalar.
   template <int run>
   struct Tree {
     const int32_t leaves;
@@ -102,7 +102,6 @@ struct PairSum {
     uint32_t left[3][run / 2];  // nodes of 1, 2 and 4 leaves that wait for their right ones
     uint32_t waiting = 0;       // one bit for each of these
     int32_t leaf = -1;          // none yet
-    int32_t seen = 0;
 
     OCTET_INLINE Tree(int32_t leaves, float (&sum)[run]) : leaves(leaves), sum(sum) {
 #pragma unroll
@@ -119,9 +118,8 @@ struct PairSum {
     OCTET_INLINE void finish() {
       if (leaves <= 1 || leaf < 0) return;
       close(leaves);
-      const float empty = seen < leaves ? 0.0f : -0.0f;  // adding -0 changes nothing
 #pragma unroll
-      for (int e = 0; e < run; e++) sum[e] = upper_bf16(sum[e]) + empty;
+      for (int e = 0; e < run; e++) sum[e] = root_of(sum[e]);
     }
 
    private:
@@ -133,7 +131,6 @@ struct PairSum {
         for (int e = 0; e < run; e++) sum[e] = 0.0f;
       }
       leaf = next;
-      seen++;
     }
     // NOTE: what is rounded is no NaN that could become a number: weights have the default one, rows are bf16.
     OCTET_INLINE void close(int32_t next) {

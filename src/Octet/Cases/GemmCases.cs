@@ -68,6 +68,9 @@ internal static class GemmCases
         Rows("corner a row's bits whatever m, a tree", 192, 1024, bf16: false, isTree: true),
         Rows("corner a row's bits whatever m, a tree bf16", 192, 1024, bf16: true, isTree: true),
         Rows("corner a row's bits whatever m, a tree in 128 x 128 tiles", 38_912, 256, bf16: false, isTree: true),
+        Extremes("corner a tree of subnormal and large sums", 1024, 0, -133, 60, 100),
+        Extremes("corner a tree of sums up to infinity", 1024, 0, 113, 122, -133),
+        Extremes("corner a tree with NaN", 256, 0, NaNRow, 50, -133),
         Ranks("corner the bits of 1, 2, 4 and 8 ranks", 3, 80, 2048),
         Ranks("corner the bits of 1, 2, 4 and 8 ranks", 70, 80, 1024),
         Ranks("corner the bits of 1, 2, 4 and 8 ranks", 17, 48, 1024, bf16: true),
@@ -423,6 +426,66 @@ internal static class GemmCases
                     context.Equal<byte>($"rows of m = {args.A.Shape[0]}", bytes, largest.AsSpan(0, bytes.Length));
                 }
             });
+    });
+
+    private const int NaNRow = int.MaxValue;
+
+    // Rows of the same codes, times powers of two or NaN: a row's bits are the same in the tiles of few tokens and of many, and the products
+    // are each other's multiples as long as they are normal numbers. NOTE: so many columns that a block has all leaves.
+    private static Case Extremes(string name, int k, params int[] exponents) => new("gemm", $"{name} k{k}", context =>
+    {
+        const int N = 153 * 64;
+        int[] sizes = [16, 65];
+        var row = new byte[k];
+        context.Random.NextBytes(row);
+        row = Array.ConvertAll(row, code => double.IsFinite((double)Float8.Widen(code, context.Float8)) ? code : (byte)0x38);
+        int Exponent(int i) => exponents[i % exponents.Length];
+        var scales = Enumerable.Range(0, sizes.Max() * Blocks(k)).Select(i =>
+            Exponent(i / Blocks(k)) == NaNRow ? float.NaN : (float)Math.ScaleB(1.0 / 256, Exponent(i / Blocks(k)))).ToArray();
+        var a = context.Codes([.. Enumerable.Repeat(row, sizes.Max()).SelectMany(codes => codes)], sizes.Max(), k);
+        var aScales = context.Input(scales, sizes.Max(), Blocks(k));
+        var (b, _) = Weights(context, N, k, 0, bf16: false);
+        var all = sizes.Select(m =>
+        {
+            var args = new GemmArgs
+            {
+                A = a.Slice(0, 0, m),
+                AScales = aScales.Slice(0, 0, m),
+                B = b,
+                Leaves = SumTree.LeavesOfProduct(k),
+                Output = context.Output(DType.BFloat16, m, N),
+            };
+            return args with { Workspace = context.Workspace(Ops.GemmWorkspace(context.Device, args)) };
+        }).ToArray();
+        void Launch()
+        {
+            foreach (var args in all)
+            {
+                Ops.Gemm(context.Stream, args);
+            }
+        }
+
+        return new CaseBody(Launch, () =>
+        {
+            var few = context.Values(all[0].Output);
+            double[] Row(int i) => few[(i * N)..((i + 1) * N)];
+            foreach (var args in all)
+            {
+                var actual = context.Values(args.Output);
+                for (var i = 0; i < args.A.Shape[0]; i++)
+                {
+                    double[] values = actual[(i * N)..((i + 1) * N)];
+                    var expected = Exponent(i) == NaNRow ? [.. Row(0).Select(_ => double.NaN)]
+                        : Exponent(i) > -100 && values.All(double.IsFinite) ? [.. Row(0).Select(x => Math.ScaleB(x, Exponent(i)))]
+                        : Row(i % exponents.Length);
+                    // As bits, so that a zero's sign counts.
+                    context.Equal<long>($"row {i} of m = {args.A.Shape[0]}", Bits(values), Bits(expected));
+                }
+            }
+        });
+
+        static long[] Bits(double[] values) =>
+            Array.ConvertAll(values, x => BitConverter.DoubleToInt64Bits(double.IsNaN(x) ? double.NaN : x));
     });
 
     private static Case NaN(string name) => new("gemm", name, context =>
