@@ -21,8 +21,8 @@ internal sealed record StepLine(
 /// <summary>Microseconds of a layer.</summary>
 /// <param name="Kernels">Of its kernels and launches.</param>
 /// <param name="Signals">Of waits for all peers.</param>
-/// <param name="Transfers">Of requests, and of bytes over the busiest link.</param>
-/// <param name="Launches">Of the launches that only wait and gather, which are among the kernels.</param>
+/// <param name="Transfers">Of bytes over the busiest link.</param>
+/// <param name="Launches">Of the launches that only wait and gather, and of their first loads; they are among the kernels.</param>
 internal readonly record struct LayerCost(double Kernels, double Signals, double Transfers, double Launches)
 {
     /// <summary>What links and waits take.</summary>
@@ -181,15 +181,16 @@ internal sealed class StepCosts(KernelCosts kernels)
 
     /// <summary>
     /// An op whose bytes come or go over links takes the longer of its own time and of them. What waits and gathers does nothing else: its
-    /// kernel's part is the launch.
+    /// kernel's part is the launch, and the wait for its first load, as any kernel's.
     /// </summary>
     private Price PriceOf(RecordedOp op, CollectiveModel links)
     {
         var signals = op.Links.Signals * links.GroupSync;
-        var transfers = op.Links.Requests > 0 ? op.Links.Requests * links.Gather(op.Links.Bytes) : links.Transfer(op.Links.Bytes);
+        var transfers = Math.Max(op.Links.Requests, 1) * links.Transfer(op.Links.Bytes);
         if (IsCollective(op))
         {
-            return new(Gpu.LaunchMicroseconds, Gpu.LaunchMicroseconds, signals, transfers, signals > transfers ? "signal" : "link");
+            var kernel = Gpu.LaunchMicroseconds + op.Links.Requests * CollectiveModel.RequestMicroseconds;
+            return new(kernel, kernel, signals, transfers, signals > transfers ? "signal" : "link");
         }
 
         var own = kernels.TimeOf(op.Work, op.Launches, op.Workspace);
@@ -198,8 +199,11 @@ internal sealed class StepCosts(KernelCosts kernels)
     }
 
     // Every rank does all tokens; the sum before a norm is an all-reduce, and what the ranks wait for beside it is the head's columns.
-    private static Price Plain(RecordedOp op, Price price, CollectiveModel links, double bytes) => op.Name == "norm" && op.Links.Bytes > 0
-        ? price with { Kernel = price.Own, Transfers = links.AllReduce(bytes) } : price;
+    private static Price Plain(RecordedOp op, Price price, CollectiveModel links, double bytes)
+    {
+        var requests = links.AllReduceRequests(bytes) * CollectiveModel.RequestMicroseconds;
+        return op.Name == "norm" && op.Links.Bytes > 0 ? price with { Kernel = price.Own + requests, Transfers = links.AllReduce(bytes) - requests } : price;
+    }
 
     // The waits before norms belong to the sums.
     private static List<RecordedOp> WithoutSums(IReadOnlyList<RecordedOp> ops) =>

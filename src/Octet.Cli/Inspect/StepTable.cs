@@ -71,9 +71,10 @@ internal static class StepTable
 
     private static string Explanation(ModelShape model, Gpu gpu) => FormattableString.Invariant($"""
         Steps of {model.Name} as the engine enqueues them: its own layers, run on a planned device.
-        A sync is {CollectiveModel.SignalMicroseconds} us, a gather {CollectiveModel.RequestMicroseconds} us and the bytes of one peer at {gpu.LinkGigabytes} GB/s; a norm that reads
+        A sync is {CollectiveModel.SignalMicroseconds} us, a gather the bytes of one peer at {gpu.LinkGigabytes} GB/s, {CollectiveModel.RequestMicroseconds} us after it was launched; a norm that reads
         its peers' nodes, and the head, whose columns go to the rank that draws, take the longer of their own time and of those bytes.
-        Nothing is sent while something else is computed, so all of it counts. *Kernels* has the launches of syncs and gathers, too.
+        Nothing is sent while something else is computed, so all of it counts. *Kernels* has the launches of syncs and gathers, too, and the
+        wait for a gather's first load, as for any kernel's.
         The floors are each by itself; *matrices* is useful operations at the FP8 ceiling, *links* bytes without signals. With a *plain
         all-reduce* each sum is a BF16 all-reduce (reduction of each rank's part and gather, or all rows where that is shorter), and
         every rank norms and routes all tokens. *Fits*: weights and KV cache in {Gigabytes(gpu.MemoryBytes)} GB. Not in it: the host, and the copies of a

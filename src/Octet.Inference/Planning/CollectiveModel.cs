@@ -27,5 +27,12 @@ public sealed class CollectiveModel(int ranks, double linkGBPerSecond)
     /// Microseconds of a sum of <paramref name="bytes"/> over all ranks that every rank has in the end: each takes its part of the rows from
     /// its peers, adds, and the sums are gathered (two syncs, two ways); or, where that is shorter, each takes all rows of every peer.
     /// </summary>
-    public double AllReduce(double bytes) => Math.Min(2 * (GroupSync + Gather(bytes / ranks)), GroupSync + Gather(bytes));
+    public double AllReduce(double bytes) => Math.Min(InParts(bytes), Whole(bytes));
+
+    /// <summary>How often peers are asked, one after the other, in a sum of <paramref name="bytes"/>.</summary>
+    public int AllReduceRequests(double bytes) => ranks == 1 ? 0 : InParts(bytes) < Whole(bytes) ? 2 : 1;
+
+    private double InParts(double bytes) => 2 * (GroupSync + Gather(bytes / ranks));
+
+    private double Whole(double bytes) => GroupSync + Gather(bytes);
 }
