@@ -87,7 +87,7 @@ OCTET_API octet_status octet_probe(const char* driver, int32_t* count);
 /* name: "hip:0", "cuda:0", "sim" (= "sim:gfx942"), "sim:gfx950", "sim:sm_90"; "plan:gfx942", "plan:gfx950": a device without
  * memory on which ops are planned, not run. */
 OCTET_API octet_status octet_device_open(const char* name, octet_device** device);
-/* The device must have no live buffers, streams, events or graphs: else OCTET_INVALID_ARGUMENT with the counts. */
+/* The device must have no live buffers, streams, events, graphs or communicators: else OCTET_INVALID_ARGUMENT with the counts. */
 OCTET_API octet_status octet_device_close(octet_device* device);
 
 typedef struct octet_device_properties {
@@ -153,6 +153,26 @@ OCTET_API octet_status octet_graph_begin(octet_stream* stream);
 OCTET_API octet_status octet_graph_end(octet_stream* stream, octet_graph** graph);
 OCTET_API octet_status octet_graph_launch(octet_graph* graph, octet_stream* stream);
 OCTET_API octet_status octet_graph_destroy(octet_graph* graph);
+
+/* ---- the vendor's collectives ------------------------------------------------------------------------------------ */
+
+/* A group of 2, 4 or 8 devices of one driver, rank r the r-th, that add through RCCL (hip) or NCCL (cuda), opened at run time. Their
+ * order of summation is their own: sums are not those of octet_group_sync and norm, nor of another number of ranks. library: a file
+ * in the vendor's place; null: the vendor's. A simulated device must name one, which adds what lies in the host's memory. The devices
+ * must outlive the group. OCTET_NO_DEVICE where the library is absent. */
+typedef struct octet_communicator octet_communicator;
+OCTET_API octet_status octet_communicator_create(octet_device* const* devices, int32_t count, const char* library,
+                                                 octet_communicator** communicator);
+/* Enqueues values[i] = the sum over ranks of their values[i], [count] bf16, in place. Each rank does the same, in the same order;
+ * it can be captured once it ran. After an abort OCTET_DEVICE_ERROR. */
+OCTET_API octet_status octet_communicator_all_reduce(octet_communicator* communicator, int32_t rank, void* values, int64_t count,
+                                                     octet_stream* stream);
+/* OCTET_DEVICE_ERROR where a sum of this rank failed behind its enqueueing, or after an abort. */
+OCTET_API octet_status octet_communicator_check(octet_communicator* communicator, int32_t rank);
+/* Has all ranks leave the sums they are in, which are then worth nothing; from any thread, waits for nothing, and repeating is fine. */
+OCTET_API octet_status octet_communicator_abort(octet_communicator* communicator);
+/* Graphs that recorded its sums are destroyed before, and no rank is in a call. */
+OCTET_API octet_status octet_communicator_destroy(octet_communicator* communicator);
 
 /* ---- the simulator's counters ----------------------------------------------------------------------------------- */
 

@@ -152,6 +152,10 @@ class CudaDriver final : public Driver {
     return true;
   }
 
+  CollectiveLibrary collectives() const override {
+    return {"nccl", "libnccl.so.2", "libnccl.so", "NVIDIA's NCCL", device_};
+  }
+
   int64_t free_memory(int64_t) override {
     select();
     size_t available = 0, total = 0;
@@ -223,6 +227,11 @@ class CudaDriver final : public Driver {
     void* arguments[] = {const_cast<void*>(params)};
     CALL(cuLaunchKernel, function(kernel), grid.x, grid.y, grid.z, static_cast<unsigned>(threads), 1, 1,
          static_cast<unsigned>(lds_bytes), stream, arguments, nullptr);
+  }
+
+  void call(void* stream, void*, int64_t, std::function<void(void*)> enqueue) override {
+    select();
+    enqueue(stream);
   }
 
   void* event_create() override {

@@ -9,6 +9,14 @@ int64_t Driver::free_memory(int64_t live_bytes) { return facts.total_memory - li
 
 bool Driver::enable_peer(Driver&) { return false; }
 
+CollectiveLibrary Driver::collectives() const {
+  fail(OCTET_UNSUPPORTED, "octet_communicator_create: there is no library of collectives for %s", facts.name.c_str());
+}
+
+void Driver::call(void*, void*, int64_t, std::function<void(void*)>) {
+  fail(OCTET_UNSUPPORTED, "no other library works on a stream of %s", facts.name.c_str());
+}
+
 std::vector<octet_kernel_counters> Driver::counters() {
   fail(OCTET_UNSUPPORTED, "octet_sim_counters: %s is not a simulated device", facts.name.c_str());
 }

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,6 +51,15 @@ void launch(octet_stream* stream, const char* kernel, Grid grid, int waves, size
 
 // ---- the interface of a driver ----
 
+// The library that adds over a vendor's devices (rccl.cpp).
+struct CollectiveLibrary {
+  const char* name;        // "rccl"; a vendor's own
+  const char* file;        // the names it is found by; null: there is none
+  const char* other_file;
+  const char* package;     // what brings it
+  int ordinal;             // the device's number there; -1: as its rank
+};
+
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -59,6 +69,8 @@ class Driver {
   virtual int64_t free_memory(int64_t live_bytes);
   // Lets kernels of this device access the other's memory; false where they do not reach each other.
   virtual bool enable_peer(Driver& other);
+  // Throws where nobody adds over such devices.
+  virtual CollectiveLibrary collectives() const;
   virtual void* allocate(int64_t size, octet_memory_kind kind) = 0;
   virtual void release(void* pointer, octet_memory_kind kind) noexcept = 0;
 
@@ -73,6 +85,8 @@ class Driver {
   virtual void fill(void* stream, void* destination, int byte, int64_t size) = 0;
   virtual void launch(void* stream, const char* kernel, Grid grid, int threads, size_t lds_bytes, const void* params,
                       size_t params_size) = 0;
+  // Lets another library enqueue on the stream, given as its native handle, what writes [memory, memory + size).
+  virtual void call(void* stream, void* memory, int64_t size, std::function<void(void*)> enqueue);
 
   virtual void* event_create() = 0;
   virtual void event_destroy(void* event) noexcept = 0;

@@ -131,6 +131,10 @@ class HipDriver final : public Driver {
     return true;
   }
 
+  CollectiveLibrary collectives() const override {
+    return {"rccl", "librccl.so.1", "librccl.so", "RCCL, which comes with ROCm,", ordinal_};
+  }
+
   int64_t free_memory(int64_t) override {
     select();
     size_t available = 0, total = 0;
@@ -202,6 +206,11 @@ class HipDriver final : public Driver {
     void* arguments[] = {const_cast<void*>(params)};
     CALL(hipModuleLaunchKernel, function(kernel), grid.x, grid.y, grid.z, static_cast<unsigned>(threads), 1, 1,
          static_cast<unsigned>(lds_bytes), stream, arguments, nullptr);
+  }
+
+  void call(void* stream, void*, int64_t, std::function<void(void*)> enqueue) override {
+    select();
+    enqueue(stream);
   }
 
   void* event_create() override {

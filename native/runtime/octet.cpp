@@ -10,6 +10,7 @@
 #include "check.h"
 #include "driver.h"
 #include "images.h"
+#include "rccl.h"
 
 namespace {
 
@@ -20,7 +21,7 @@ thread_local std::string last_error;
 struct octet_device {
   std::unique_ptr<octet::Driver> driver;
   std::atomic<int64_t> live_bytes{0};
-  std::atomic<int64_t> buffers{0}, streams{0}, events{0}, graphs{0};
+  std::atomic<int64_t> buffers{0}, streams{0}, events{0}, graphs{0}, communicators{0};
 };
 
 struct octet_buffer {
@@ -44,6 +45,11 @@ struct octet_event {
 struct octet_graph {
   octet_device* device;
   void* native;
+};
+
+struct octet_communicator {
+  std::vector<octet_device*> devices;
+  octet::Communicator group;
 };
 
 namespace octet {
@@ -171,10 +177,11 @@ octet_status octet_device_close(octet_device* device) {
   return guarded([&] {
     given("octet_device_close", "device", device);
     const auto buffers = static_cast<long long>(device->buffers), streams = static_cast<long long>(device->streams),
-               events = static_cast<long long>(device->events), graphs = static_cast<long long>(device->graphs);
-    require(buffers + streams + events + graphs == 0,
-            "octet_device_close: still live: %lld buffers, %lld streams, %lld events, %lld graphs", buffers, streams, events,
-            graphs);
+               events = static_cast<long long>(device->events), graphs = static_cast<long long>(device->graphs),
+               communicators = static_cast<long long>(device->communicators);
+    require(buffers + streams + events + graphs + communicators == 0,
+            "octet_device_close: still live: %lld buffers, %lld streams, %lld events, %lld graphs, %lld communicators", buffers,
+            streams, events, graphs, communicators);
     delete device;
   });
 }
@@ -406,6 +413,57 @@ octet_status octet_graph_destroy(octet_graph* graph) {
     graph->device->driver->graph_destroy(graph->native);
     graph->device->graphs--;
     delete graph;
+  });
+}
+
+// ---- the vendor's collectives ----
+
+octet_status octet_communicator_create(octet_device* const* devices, int32_t count, const char* library,
+                                       octet_communicator** communicator) {
+  return guarded([&] {
+    given("octet_communicator_create", "devices", devices);
+    given("octet_communicator_create", "communicator", communicator);
+    *communicator = nullptr;
+    std::vector<octet_device*> ranks(devices, devices + std::max(count, 0));
+    std::vector<Driver*> drivers;
+    for (octet_device* device : ranks) drivers.push_back(given("octet_communicator_create", "devices", device)->driver.get());
+    *communicator = new octet_communicator{ranks, Communicator(std::move(drivers), library)};
+    for (octet_device* device : ranks) device->communicators++;
+  });
+}
+
+octet_status octet_communicator_all_reduce(octet_communicator* communicator, int32_t rank, void* values, int64_t count,
+                                           octet_stream* stream) {
+  return guarded([&] {
+    constexpr const char* call = "octet_communicator_all_reduce";
+    given(call, "communicator", communicator);
+    given(call, "stream", stream);
+    require_range(call, "rank", rank, 0, communicator->group.ranks() - 1);
+    require_range(call, "count", count, 0, max_stride);
+    same_device(call, communicator->devices[static_cast<size_t>(rank)], stream->device);
+    if (count == 0) return;
+    require_pointer(call, "values", values);
+    communicator->group.all_reduce(rank, stream->native, values, count);
+  });
+}
+
+octet_status octet_communicator_check(octet_communicator* communicator, int32_t rank) {
+  return guarded([&] {
+    given("octet_communicator_check", "communicator", communicator);
+    require_range("octet_communicator_check", "rank", rank, 0, communicator->group.ranks() - 1);
+    communicator->group.check(rank);
+  });
+}
+
+octet_status octet_communicator_abort(octet_communicator* communicator) {
+  return guarded([&] { given("octet_communicator_abort", "communicator", communicator)->group.abort(); });
+}
+
+octet_status octet_communicator_destroy(octet_communicator* communicator) {
+  return guarded([&] {
+    given("octet_communicator_destroy", "communicator", communicator);
+    for (octet_device* device : communicator->devices) device->communicators--;
+    delete communicator;
   });
 }
 

@@ -133,6 +133,9 @@ class SimDriver final : public Driver {
     return true;
   }
 
+  // Only a library that is named: one that adds what lies in the host's memory, at once.
+  CollectiveLibrary collectives() const override { return {"sim", nullptr, nullptr, "one that does", -1}; }
+
   void* allocate(int64_t size, octet_memory_kind kind) override {
     if (kind == OCTET_DEVICE_MEMORY) return memory_->allocate(size);
     if (kind == OCTET_SIGNAL_MEMORY) {
@@ -212,6 +215,17 @@ class SimDriver final : public Driver {
     submit(stream, [=, this, &record, bytes = std::move(bytes)] {
       run(sim::Launch{&record, grid, threads, facts.wave_size, lds_bytes, bytes.data(), facts.fp8,
                       facts.target, memory_.get(), checks_, peer_.get()});
+    });
+  }
+
+  void call(void* stream, void* memory, int64_t size, std::function<void(void*)> enqueue) override {
+    const auto address = reinterpret_cast<uintptr_t>(memory);
+    const auto bytes = static_cast<size_t>(size);
+    require_device("memory of a call", address, bytes);
+    submit(stream, [=, this] {
+      host_touches("another library", address, bytes, true);
+      enqueue(stream);
+      memory_of(address).mark_written(address, bytes);
     });
   }
 

@@ -13,7 +13,7 @@ internal static class LoadCommand
 {
     private static readonly Option<string?> s_model = new("--model") { Description = "Checkpoint folder; default: the small built-in model" };
     private static readonly Option<int> s_tensor = NumberOption.Create("--tp", "Ranks that divide the model", 1, ParallelSizes.Sizes, ParallelSizes.IsSize);
-    private static readonly Option<int?> s_expert = NumberOption.Create<int>("--ep", "Parts the experts are divided into, a divisor of --tp; default: --tp", ParallelSizes.Sizes, ParallelSizes.IsSize);
+    private static readonly Option<int?> s_expert = ModelArguments.CreateExpertParallel();
     private static readonly Option<int?> s_rank = NumberOption.Create<int>("--rank", "This rank alone; default: all at once", "a rank from 0", x => x >= 0);
     private static readonly Option<bool> s_dryRun = new("--dry-run") { Description = "Read and check everything, and put nothing on a device" };
     private static readonly Option<bool> s_json = new("--json") { Description = "One JSON object" };

@@ -25,18 +25,20 @@ internal sealed class ModelArguments
 
     private readonly Option<int> _dataParallel = CreateSize("--dp", "Copies of the model, on a part of the devices each: 1, 2, 4 or 8");
     private readonly Option<int> _tensorParallel = CreateSize("--tp", "Devices that run one copy together: 1, 2, 4 or 8");
-    private readonly Option<int> _expertParallel = CreateSize("--ep", "Groups of them that divide the experts: 1, 2, 4 or 8, at most --tp");
+    private readonly Option<int?> _expertParallel = CreateExpertParallel();
+
+    private readonly Option<string> _collectives = new("--collectives")
+    {
+        Description = "What adds over the devices of --tp: octet, with the bits of one device, or rccl, the vendor's library (RCCL, NCCL), without",
+        HelpName = "octet|rccl",
+        DefaultValueFactory = _ => "octet",
+    };
 
     public ModelArguments(Command command)
     {
         _kv.HelpName = "fp8|bf16";
-        _kv.Validators.Add(result =>
-        {
-            if (result.Tokens is [{ Value: not ("fp8" or "bf16") and var text }, ..])
-            {
-                result.AddError($"--kv is '{text}', expected fp8 or bf16.");
-            }
-        });
+        Accept(_kv, "fp8", "bf16");
+        Accept(_collectives, "octet", "rccl");
         _model.Validators.Add(result =>
         {
             if (result.Tokens is [{ Value: "" }, ..])
@@ -45,11 +47,15 @@ internal sealed class ModelArguments
             }
         });
         command.Add(_model);
-        foreach (Option option in (Option[])[_device, _dataParallel, _tensorParallel, _expertParallel, _kv])
+        foreach (Option option in (Option[])[_device, _dataParallel, _tensorParallel, _expertParallel, _collectives, _kv])
         {
             command.Add(option);
         }
     }
+
+    /// <summary>--ep: as many as --tp unless it is given.</summary>
+    public static Option<int?> CreateExpertParallel() => NumberOption.Create<int>(
+        "--ep", "Parts the experts are divided into, a divisor of --tp; default: --tp", ParallelSizes.Sizes, ParallelSizes.IsSize);
 
     /// <summary>--device of commands that take one device, and no model.</summary>
     public static Option<string?> CreateDevice() => new("--device")
@@ -96,13 +102,25 @@ internal sealed class ModelArguments
             Speculate = speculate,
             DataParallel = parsed.GetValue(_dataParallel),
             TensorParallel = parsed.GetValue(_tensorParallel),
-            ExpertParallel = parsed.GetValue(_expertParallel),
+            ExpertParallel = parsed.GetValue(_expertParallel) ?? parsed.GetValue(_tensorParallel),
+            Collectives = parsed.GetValue(_collectives) == "rccl" ? Collectives.Rccl : Collectives.Octet,
             MaxSequences = Math.Max(texts, new LanguageModelOptions().MaxSequences),
         };
-        using var bar = new ProgressBar("loading");
-        return LanguageModel.Load(
-            Directory(parsed), devices, options,
-            bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
+        LanguageModel model;
+        using (var bar = new ProgressBar("loading"))
+        {
+            model = LanguageModel.Load(
+                Directory(parsed), devices, options,
+                bar.Report<Inference.Loading.LoadProgress>(p => (p.LoadedBytes, p.TotalBytes)), cancellation);
+        }
+
+        if (options.Collectives == Collectives.Rccl)
+        {
+            CommandLine.Complain(
+                $"collectives rccl: {options.TensorParallel} devices add in the library's order, so results are not bit-exact: they differ from one device's within roundings");
+        }
+
+        return model;
     }
 
     /// <summary>Says on stderr, in one line, which of the checkpoint's sampling defaults are not applied.</summary>
@@ -118,6 +136,14 @@ internal sealed class ModelArguments
 
     private static Option<int> CreateSize(string name, string description) =>
         NumberOption.Create(name, description, 1, ParallelSizes.Sizes, ParallelSizes.IsSize);
+
+    private static void Accept(Option<string> option, string one, string other) => option.Validators.Add(result =>
+    {
+        if (result.Tokens is [{ Value: var text }, ..] && text != one && text != other)
+        {
+            result.AddError($"{option.Name} is '{text}', expected {one} or {other}.");
+        }
+    });
 
     private static void Complain(Device device)
     {

@@ -43,7 +43,7 @@ public sealed partial class ReadmeTests
         ["octet inspect --report docs/gfx942-report.md"] = Check.By(typeof(WholeRunTests)),
         ["OCTET_TRACE=1 octet generate --device sim --prompt \"ROMEO:\" --max-tokens 1"] = Check.Runs("octet: sampling_row grid 1x1x1"),
         ["OCTET_TRACE=1 octet generate --device sim --prompt \"ROMEO:\" --max-tokens 2"] = Check.Runs("octet: sampling_row grid 1x1x1"),
-        ["octet generate --device \"cpu*4\" --tp 4 --ep 4 --prompt \"ROMEO:\" --max-tokens 16"] = Check.Runs("cpu*4 ("),
+        ["octet generate --device \"cpu*4\" --tp 4 --prompt \"ROMEO:\" --max-tokens 16"] = Check.Runs("cpu*4 ("),
         ["octet generate --device \"cpu*2\" --dp 2 --prompt \"ROMEO:\" --max-tokens 16"] = Check.Runs("cpu*2 ("),
         ["octet check --device ilgpu:opencl:0"] = Check.RunsOr("device 'ilgpu:opencl:0': ", "0 failed", " --op norm"),
         ["octet generate --prompt \"ROMEO:\" --device ilgpu:cpu --max-tokens 16"] = Check.Runs("16 generated"),

@@ -10,9 +10,24 @@ public enum KvEncoding
     BFloat16,
 }
 
+/// <summary>Who adds what the devices of a copy have of a sum.</summary>
+public enum Collectives
+{
+    /// <summary>Octet's kernels, by a tree: the bits are those of one device.</summary>
+    Octet,
+
+    /// <summary>
+    /// The vendor's library, RCCL or NCCL, in an order of its own: results agree with one device's within roundings, not in their bits. On GPUs
+    /// alone, of <see cref="LanguageModelOptions.TensorParallel"/> 2, 4 or 8.
+    /// </summary>
+    Rccl,
+}
+
 /// <summary>How a model is run.</summary>
 public sealed record LanguageModelOptions
 {
+    private readonly int? _expertParallel;
+
     /// <summary>How K and V are kept.</summary>
     public KvEncoding KvEncoding { get; init; }
 
@@ -46,15 +61,23 @@ public sealed record LanguageModelOptions
     public int TensorParallel { get; init; } = 1;
 
     /// <summary>
-    /// Parts into which the experts of a copy are divided, a divisor of <see cref="TensorParallel"/>. As many as that: each device has whole
-    /// experts, and every token has the bits it has on one device. Fewer: the devices of a part divide the width of its experts, and tokens
-    /// have the same bits on every run.
+    /// Parts into which the experts of a copy are divided, a divisor of <see cref="TensorParallel"/>. As many as that, which it is unless set:
+    /// each device has whole experts, and every token has the bits it has on one device. Fewer: the devices of a part divide the width of its
+    /// experts, and tokens have the same bits on every run.
     /// </summary>
-    public int ExpertParallel { get; init; } = 1;
+    public int ExpertParallel
+    {
+        get => _expertParallel ?? TensorParallel;
+        init => _expertParallel = value;
+    }
+
+    /// <summary>Who adds what the devices of a copy have of a sum.</summary>
+    public Collectives Collectives { get; init; }
 
     /// <summary>
     /// How long a device may keep those waiting that run the model with it, up to an hour. Then they stop: every text ends with an
-    /// <see cref="OctetException"/> that <see cref="OctetException.IsTransient"/>, and the model is to be loaded anew.
+    /// <see cref="OctetException"/> that <see cref="OctetException.IsTransient"/>, and the model is to be loaded anew. With
+    /// <see cref="Collectives.Rccl"/>, whose waits have no end of their own, no step may take longer either.
     /// </summary>
     public TimeSpan RankTimeout { get; init; } = TimeSpan.FromMinutes(1);
 

@@ -31,7 +31,8 @@ internal enum SharedRows
 /// <summary>
 /// What a rank shares with its peers. Of a sum that goes over the ranks each has its node of the tree, in a buffer of its own; behind a sync
 /// all read all nodes where they lie, in order of the ranks: of all tokens, or, where there are many, of the range that is theirs; then they
-/// take what their peers made of the others. And each writes its columns of the logits to where the leader draws.
+/// take what their peers made of the others. And each writes its columns of the logits to where the leader draws. Where the vendor's library
+/// adds, a rank's node becomes the sum in place, of all tokens on every rank.
 /// </summary>
 /// <remarks>
 /// When a rank writes a node again, a sync of another sum has passed since its peers read the last one: none can still be at it. The same is
@@ -55,6 +56,7 @@ internal sealed class Exchange : IDisposable
     private string[] _names = [];
     private TensorView _logits;
     private GroupSyncArgs _sync;
+    private Communicator? _communicator;
 
     /// <param name="device">The rank's device.</param>
     /// <param name="shape">The rank.</param>
@@ -87,11 +89,15 @@ internal sealed class Exchange : IDisposable
     }
 
     /// <summary>Makes the ranks of a group, in order, known to one another.</summary>
-    public static void Connect(IReadOnlyList<Exchange> ranks)
+    /// <param name="ranks">The ranks.</param>
+    /// <param name="communicator">Adds in their place; null: they add by themselves.</param>
+    public static void Connect(IReadOnlyList<Exchange> ranks, Communicator? communicator = null)
     {
         foreach (var rank in ranks)
         {
             rank.Connect(ranks, ranks[0]);
+            rank._communicator = communicator;
+            rank.MayDivideTokens &= communicator is null;
         }
     }
 
@@ -134,11 +140,26 @@ internal sealed class Exchange : IDisposable
         }
     }
 
-    /// <summary>Waits for the nodes of a sum: of all ranks, in order, the rows of <see cref="Own"/>; valid until the next sync but one.</summary>
+    /// <summary>
+    /// Waits for the nodes of a sum: of all ranks, in order, the rows of <see cref="Own"/>; valid until the next sync but one. Where the
+    /// vendor's library adds, it is the sum alone.
+    /// </summary>
     public IReadOnlyList<TensorView> Share(SharedSum sum)
     {
-        Sync();
-        return _ownNodes[(int)sum];
+        // A library's sum orders no other memory: before a peer writes to the leader's logits again, one sync a step is needed still.
+        if (_communicator is null || sum == SharedSum.Embedding)
+        {
+            Sync();
+        }
+
+        if (_communicator is null)
+        {
+            return _ownNodes[(int)sum];
+        }
+
+        var node = _buffers.Node(sum);
+        _communicator.AllReduce(_shape.Sharding.Rank, _device.Stream, in node);
+        return [node];
     }
 
     /// <summary>Waits for the rows of the peers' tokens, where tokens are divided, and takes them.</summary>
@@ -169,6 +190,7 @@ internal sealed class Exchange : IDisposable
     /// <exception cref="OctetException"><see cref="OctetStatus.GroupStopped"/>.</exception>
     public void ThrowIfStopped()
     {
+        _communicator?.ThrowIfFailed(_shape.Sharding.Rank);
         Span<int> status = [0];
         _device.Stream.Read(_status, status);
         ThrowIf(status[0]);

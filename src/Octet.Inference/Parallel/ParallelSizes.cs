@@ -33,6 +33,11 @@ internal static class ParallelSizes
                 + "open a group of as many (hip:0-3, cpu*4), or change the sizes");
         }
 
+        if (options.Collectives == Collectives.Rccl && tp == 1)
+        {
+            throw new ArgumentException($"{sizes}, Collectives = {options.Collectives}: one device adds nothing with others; take TensorParallel 2, 4 or 8, or Collectives.Octet");
+        }
+
         if (options.RankTimeout < TimeSpan.FromMilliseconds(1) || options.RankTimeout > TimeSpan.FromHours(1))
         {
             throw new ArgumentException($"RankTimeout = {options.RankTimeout} must be a millisecond to an hour");

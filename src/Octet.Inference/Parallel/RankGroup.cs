@@ -15,6 +15,7 @@ internal sealed class RankGroup : IStepRunner, IDisposable
 {
     private readonly List<Rank> _ranks = [];
     private readonly RankThreads? _threads;
+    private readonly Communicator? _communicator;
     private readonly int _maxContext;
     private readonly Action<int> _run;
     private readonly Action<int> _evaluate;
@@ -43,6 +44,7 @@ internal sealed class RankGroup : IStepRunner, IDisposable
         try
         {
             var ranks = devices.Devices.Count;
+            _communicator = options.Collectives == Collectives.Rccl ? Communicator.Create(devices.Devices) : null;
             RankShape[] shapes = [.. Enumerable.Range(0, ranks).Select(rank => ShapeOf(config, options, rank))];
             KvMemory[] memory = [.. shapes.Select((shape, rank) => Ask(files, shape, devices.Devices[rank], options, bounds, sharers))];
             var free = devices.Devices[0].FreeMemory;
@@ -58,9 +60,17 @@ internal sealed class RankGroup : IStepRunner, IDisposable
             if (ranks > 1)
             {
                 Exchange[] exchanges = [.. _ranks.Select(rank => rank.Model.Exchange!)];
-                Exchange.Connect(exchanges);
-                _threads = new RankThreads(
-                    [.. _ranks.Select(rank => rank.Device.Name)], options.RankTimeout, () => Array.ForEach(exchanges, exchange => exchange.Stop()), Release);
+                Exchange.Connect(exchanges, _communicator);
+                void Stop()
+                {
+                    _communicator?.Abort();
+                    Array.ForEach(exchanges, exchange => exchange.Stop());
+                }
+
+                _threads = new RankThreads([.. _ranks.Select(rank => rank.Device.Name)], options.RankTimeout, Stop, Release)
+                {
+                    Longest = _communicator is null ? Timeout.InfiniteTimeSpan : options.RankTimeout,
+                };
             }
         }
         catch
@@ -186,10 +196,12 @@ internal sealed class RankGroup : IStepRunner, IDisposable
         }
     }
 
+    // The graphs of the ranks go before what they recorded.
     private void Release()
     {
         _ranks.ForEach(rank => rank.Dispose());
         _ranks.Clear();
+        _communicator?.Dispose();
     }
 
     private StepBucket BucketOf(StepPlan plan, bool recorded)

@@ -38,6 +38,9 @@ internal sealed class RankThreads : IDisposable
         Array.ForEach(_threads, thread => thread.Start());
     }
 
+    /// <summary>How long the first may take to be done; infinite where ranks that wait for one another give up by themselves.</summary>
+    public TimeSpan Longest { get; init; } = Timeout.InfiniteTimeSpan;
+
     /// <summary>Why the group has stopped; null: it has not.</summary>
     public OctetException? Failure { get; private set; }
 
@@ -58,14 +61,14 @@ internal sealed class RankThreads : IDisposable
             _begin[rank].Release();
         }
 
-        var wait = Timeout.InfiniteTimeSpan;
+        var wait = Longest;
         long first = 0;
         for (var done = 0; done < _begin.Length; done++)
         {
             var isInTime = _done.Wait(wait);
             if (!isInTime || Array.Exists(_errors, error => error is not null))
             {
-                throw Failure = Stop();
+                throw Failure = Stop(nobodyCame: !isInTime && done == 0);
             }
 
             first = done == 0 ? Stopwatch.GetTimestamp() : first;
@@ -123,7 +126,7 @@ internal sealed class RankThreads : IDisposable
     }
 
     // A device that hangs may not take what it is told, so that this is not waited for either.
-    private OctetException Stop()
+    private OctetException Stop(bool nobodyCame)
     {
         var start = Stopwatch.GetTimestamp();
         var stopping = Task.Run(_stop);
@@ -140,6 +143,11 @@ internal sealed class RankThreads : IDisposable
         if (errors.FirstOrDefault(each => each.Error is not OctetException { Status: OctetStatus.GroupStopped }) is { Error: { } own, Rank: var failed })
         {
             return new OctetException(OctetStatus.GroupStopped, $"rank {failed} ({_names[failed]}) failed: {own.Message}; {Consequence}", own);
+        }
+
+        if (nobodyCame)
+        {
+            return new OctetException(OctetStatus.GroupStopped, $"no rank was done within {Longest.TotalSeconds} s; {Consequence}");
         }
 
         var away = Enumerable.Range(0, _isBusy.Length).Where(rank => Volatile.Read(ref _isBusy[rank])).ToArray();

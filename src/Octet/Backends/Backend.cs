@@ -44,6 +44,28 @@ public abstract class BufferHandle : SafeHandle
     public override bool IsInvalid => handle == 0;
 }
 
+/// <summary>What the ranks of a group add through, by the vendor's library: one for all; see <see cref="Communicator"/>.</summary>
+public abstract class CommunicatorHandle : SafeHandle
+{
+    /// <summary>A handle that owns nothing yet.</summary>
+    protected CommunicatorHandle()
+        : base(0, ownsHandle: true)
+    {
+    }
+
+    /// <inheritdoc/>
+    public override bool IsInvalid => handle == 0;
+
+    /// <summary>Enqueues a sum over the ranks, in place.</summary>
+    public abstract void AllReduce(int rank, DeviceStream stream, in TensorView values);
+
+    /// <summary>Throws what went wrong with the sums of a rank.</summary>
+    public abstract void Check(int rank);
+
+    /// <summary>Has all ranks leave their sums; waits for nothing.</summary>
+    public abstract void Abort();
+}
+
 /// <summary>What a device is; see <see cref="Device"/> for the meaning of each.</summary>
 public sealed record DeviceProperties
 {
@@ -121,6 +143,14 @@ public abstract class Backend : IDisposable
     /// <summary>Lets ops of this device read and write buffers of a peer, those to come too; one direction.</summary>
     /// <exception cref="OctetException">The two do not reach each other (Unsupported).</exception>
     public virtual void EnablePeer(Backend peer) => throw Unreachable(peer);
+
+    /// <summary>Makes ranks known to one another that add through the vendor's library: see <see cref="Communicator"/>.</summary>
+    /// <param name="ranks">The backend of each rank's device, this one the first.</param>
+    /// <param name="library">A file in the vendor's place; null: the vendor's.</param>
+    /// <exception cref="OctetException">No library adds over such devices (Unsupported), it is missing (NoDevice), or it failed.</exception>
+    public virtual CommunicatorHandle CreateCommunicator(IReadOnlyList<Backend> ranks, string? library) => throw new OctetException(
+        OctetStatus.Unsupported,
+        $"there is no library of collectives for {Properties.Name}: RCCL and NCCL add over GPUs (hip, cuda); let Octet's own kernels add (collectives octet, the default)");
 
     /// <summary>Creates a stream, or (for <paramref name="native"/>) wraps one that the caller owns.</summary>
     public abstract SafeHandle CreateStream(nint? native);

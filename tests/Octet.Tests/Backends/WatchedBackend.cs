@@ -54,6 +54,9 @@ internal sealed class WatchedBackend : Backend
 
     public override void EnablePeer(Backend peer) => _inner.EnablePeer(((WatchedBackend)peer)._inner);
 
+    public override CommunicatorHandle CreateCommunicator(IReadOnlyList<Backend> ranks, string? library) =>
+        _inner.CreateCommunicator([.. ranks.Select(rank => ((WatchedBackend)rank)._inner)], library);
+
     public override void Launch(DeviceGraph graph, DeviceStream stream)
     {
         Watched(nameof(Launch)).Launch(graph, stream);

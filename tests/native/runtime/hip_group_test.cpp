@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -268,6 +269,43 @@ TEST_F(HipRanks, A_wait_for_an_absent_rank_is_reported_with_what_the_others_do) 
       testing::ExitedWithCode(0),
       "group_sync: block.*s_sleep.*never comes: nothing else has run for 200 ms; "
       "hip:[01] waits in group_sync; hip:[12] waits in group_sync; hip:3 has nothing to run");
+}
+
+// The library in RCCL's place knows the devices by HIP's numbers. It adds at once, not behind what is queued.
+TEST_F(HipGroup, Ranks_add_through_the_library_in_RCCL_s_place_and_leave_a_sum_that_is_given_up) {
+  constexpr int64_t count = 40;
+  constexpr uint16_t one_to_four[] = {0x3F80, 0x4000, 0x4040, 0x4080}, ten = 0x4120;  // bf16
+  octet_communicator* group = nullptr;
+  ok(octet_communicator_create(devices_.data(), ranks, nullptr, &group));
+  expect_failure(octet_device_close(devices_[1]), OCTET_INVALID_ARGUMENT, "1 communicators");
+  std::array<uint16_t*, ranks> values{};
+  std::vector<uint16_t> read(count);
+  for (size_t r = 0; r < ranks; r++) {
+    const std::vector<uint16_t> row(count, one_to_four[r]);
+    values[r] = allocate<uint16_t>(r, count);
+    ok(octet_copy(streams_[r], values[r], row.data(), count * 2, OCTET_HOST_TO_DEVICE));
+    ok(octet_stream_synchronize(streams_[r]));
+  }
+  const auto add = [&](size_t r) {
+    return octet_communicator_all_reduce(group, static_cast<int32_t>(r), values[r], count, streams_[r]);
+  };
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < ranks; r++) threads.emplace_back([&, r] { ok(add(r)); });
+  for (std::thread& thread : threads) thread.join();
+  for (size_t r = 0; r < ranks; r++) {
+    ok(octet_copy(streams_[r], read.data(), values[r], count * 2, OCTET_DEVICE_TO_HOST));
+    ok(octet_stream_synchronize(streams_[r]));
+    EXPECT_EQ(read, std::vector<uint16_t>(count, ten));
+    ok(octet_communicator_check(group, static_cast<int32_t>(r)));
+  }
+
+  std::thread waiting([&] { expect_failure(add(0), OCTET_DEVICE_ERROR, "rccl: "); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ok(octet_communicator_abort(group));
+  waiting.join();
+  expect_failure(add(1), OCTET_DEVICE_ERROR, "rccl: the group was told to stop");
+  expect_failure(octet_communicator_check(group, 1), OCTET_DEVICE_ERROR, "rccl: the group was told to stop");
+  ok(octet_communicator_destroy(group));
 }
 
 }  // namespace

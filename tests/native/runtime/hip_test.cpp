@@ -260,6 +260,22 @@ TEST_F(HipDriver, A_group_sync_counts_while_its_peer_does_and_gives_up_at_the_de
   EXPECT_EQ(read(args.signals[peer] + peer * OCTET_SIGNAL_STRIDE), OCTET_SIGNAL_POISON);
 }
 
+// The library under RCCL's name is found; it refuses one GPU twice, and other groups are not brought to it.
+TEST_F(HipDriver, A_group_over_RCCL_is_refused_in_its_own_words_and_a_missing_library_with_the_remedy) {
+  octet_device* again = nullptr;
+  ok(octet_device_open("hip:0", &again));
+  octet_device* const devices[] = {device_, again, device_};
+  octet_communicator* group = nullptr;
+  expect_failure(octet_communicator_create(devices, 2, nullptr, &group), OCTET_DEVICE_ERROR,
+                 "rccl: ncclCommInitAll: error 5 (told so by a test)");
+  expect_failure(octet_communicator_create(devices, 3, nullptr, &group), OCTET_INVALID_ARGUMENT,
+                 "3 ranks, must be 2, 4 or 8");
+  expect_failure(octet_communicator_create(devices, 2, "/nowhere/librccl.so.1", &group), OCTET_NO_DEVICE,
+                 "install RCCL, which comes with ROCm, and make it findable");
+  EXPECT_EQ(group, nullptr);
+  ok(octet_device_close(again));
+}
+
 // A fault stays with the device, so it has a process of its own.
 TEST_F(HipDriver, A_kernel_that_faults_is_a_device_error_and_is_named) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";

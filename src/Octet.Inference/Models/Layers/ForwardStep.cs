@@ -96,7 +96,7 @@ internal sealed class ForwardStep : IDisposable
     public SublayerOutput Share(SharedSum sum)
     {
         var nodes = Exchange!.Share(sum);
-        return new(nodes[0]) { Nodes = nodes };
+        return new(nodes[0]) { Nodes = nodes.Count == 1 ? null : nodes };
     }
 
     public void Dispose()
