@@ -337,8 +337,16 @@ int64_t cost(const GemmPlan& plan, int64_t k, int compute_units) {
   return ceil_div(blocks, held * compute_units) * held * columns * area * 100 / percent + (plan.splits > 1 ? 2048 : 0);
 }
 
+// Whether more splits of a tree would not pay for the launch that adds them: all CUs have a block, or three in four have
+// one whose waves are done after eight turns.
+bool is_filled(const GemmPlan& plan, int64_t k, int compute_units) {
+  const TileConfig& tile = plan.config.tile;
+  const int64_t blocks = plan.tiles_n * plan.splits, turn = tile_row_bytes / (tile.fp8 ? 1 : 2) * tile.waves_k;
+  return blocks >= compute_units || (blocks * 4 >= compute_units * 3 && k <= 8 * turn * plan.splits);
+}
+
 // The tile: `any` where 16-byte loads do not apply; up to 64 tokens the direct one that holds them all, K split into
-// its segments, or into so many nodes of its tree that every CU has a block; beyond, the cheapest of the staged ones.
+// its segments, or into so many nodes of its tree as fill the CUs; beyond, the cheapest of the staged ones.
 GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
   const int64_t n = args.b.n, k = args.b.k;
   const bool fp8 = args.b.dtype != OCTET_BF16, aligned = is_aligned(args);
@@ -357,7 +365,7 @@ GemmPlan pick_config(const octet_gemm_args& args, int compute_units) {
       const GemmPlan plan{config, ceil_div(n, tile.n),         ceil_div(args.m, tile.m), segment, leaf,
                           splits, nodes ? k / splits : segment};
       if (tile.direct()) {
-        const bool filled = leaf > 0 && best.tiles_n * best.splits >= compute_units;
+        const bool filled = leaf > 0 && is_filled(best, k, compute_units);
         if (best.config.kernel == nullptr || (best.config.kernel == config.kernel && !filled)) best = plan;
       } else if (best.config.kernel == nullptr || cost(plan, k, compute_units) < cost(best, k, compute_units)) {
         best = plan;

@@ -222,16 +222,19 @@ TEST_F(Gemm, Order_of_a_tree_is_the_whole_products_on_every_rank) {
   }
 }
 
-TEST_F(Gemm, Tree_is_split_into_nodes_until_every_compute_unit_has_a_block) {
-  EXPECT_EQ(pick_config(rank_args(1, 4096, 8192, 1), 304).splits, 2);   // 256 tiles, four leaves each
+TEST_F(Gemm, Tree_is_split_into_nodes_until_they_fill_the_compute_units) {
+  EXPECT_EQ(pick_config(rank_args(32, 4096, 8192, 1), 304).splits, 1);  // 256 tiles, eight turns of eight waves
+  EXPECT_EQ(pick_config(rank_args(33, 4096, 8192, 1), 304).splits, 2);  // sixteen turns of four
+  EXPECT_EQ(pick_config(rank_args(33, 4096, 8192, 2), 304).splits, 1);  // half the columns
+  EXPECT_EQ(pick_config(rank_args(1, 3584, 8192, 1), 304).splits, 2);   // 224 tiles
   EXPECT_EQ(pick_config(rank_args(1, 4096, 8192, 8), 304).splits, 1);   // one leaf, as short as a plain sum's
-  EXPECT_EQ(pick_config(rank_args(1, 1024, 8192, 1), 304).splits, 8);   // 64 tiles
+  EXPECT_EQ(pick_config(rank_args(1, 1024, 8192, 1), 304).splits, 4);   // 64 tiles
   EXPECT_EQ(pick_config(rank_args(1, 256, 16384, 1), 304).splits, 32);  // 16 tiles: segments, four a leaf
   EXPECT_EQ(pick_config(rank_args(4096, 4096, 8192, 1), 304).splits, 1);
 }
 
 TEST_F(Gemm, Splits_of_a_tree_are_nodes_or_segments_and_are_reduced_by_it) {
-  auto args = rank_args(16, 4096, 8192, 1);
+  auto args = rank_args(64, 4096, 8192, 1);
   ASSERT_EQ(octet_gemm(&args, stream), OCTET_OK) << last_error;
   ASSERT_EQ(launches.size(), 2u);
   EXPECT_EQ(launches[0].blocks, 512u);
