@@ -30,7 +30,7 @@ internal static class CommandLine
     private static Action s_readerGone = () => { };
 
     // One step of a model in the simulator may take longer than anybody waits for.
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
+    private static TimeSpan s_patience = TimeSpan.FromSeconds(3);
 
     public static async Task<int> RunAsync(Command root, string[] args)
     {
@@ -107,6 +107,9 @@ internal static class CommandLine
     /// <exception cref="StandardOutputException">stdout is closed.</exception>
     public static void StopWithoutReader() => StandardOutput.WatchReader(s_readerGone);
 
+    /// <summary>For commands that end in their own time once they are asked to; a second signal ends them at once.</summary>
+    public static void StopInOwnTime() => s_patience = Timeout.InfiniteTimeSpan;
+
     /// <summary>One line on stderr, with the name of the command before it.</summary>
     public static void Complain(string message) => Note($"octet: {message}");
 
@@ -135,7 +138,7 @@ internal static class CommandLine
     private static async Task AfterPatience(CancellationToken cancellation)
     {
         await Task.Delay(Timeout.InfiniteTimeSpan, cancellation).ContinueWith(static _ => { }, TaskScheduler.Default);
-        await Task.Delay(Patience, CancellationToken.None);
+        await Task.Delay(s_patience, CancellationToken.None);
     }
 
     private static IEnumerable<string> Path(Command command, Command root) =>

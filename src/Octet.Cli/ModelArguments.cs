@@ -70,6 +70,19 @@ internal sealed class ModelArguments
     public string Directory(ParseResult parsed) =>
         parsed.GetValue(_model) ?? BuiltIn;
 
+    /// <summary>The devices that were named; null: none were.</summary>
+    public string? DeviceName(ParseResult parsed) => parsed.GetValue(_device);
+
+    /// <summary>How K and V are kept, and how the model is divided.</summary>
+    public LanguageModelOptions Options(ParseResult parsed) => new()
+    {
+        KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
+        DataParallel = parsed.GetValue(_dataParallel),
+        TensorParallel = parsed.GetValue(_tensorParallel),
+        ExpertParallel = parsed.GetValue(_expertParallel) ?? parsed.GetValue(_tensorParallel),
+        Collectives = parsed.GetValue(_collectives) == "rccl" ? Collectives.Rccl : Collectives.Octet,
+    };
+
     /// <summary>Opens the devices of --device, else those of OCTET_DEVICE, else the best one, and says on stderr why it is not a better one.</summary>
     public DeviceGroup OpenDevices(ParseResult parsed)
     {
@@ -94,16 +107,11 @@ internal sealed class ModelArguments
     {
         var context = (int)Math.Clamp(tokens, 1, ModelConfig.Load(Directory(parsed)).MaxContext);
         var blockSize = new LanguageModelOptions().KvBlockSize;
-        var options = new LanguageModelOptions
+        var options = Options(parsed) with
         {
-            KvEncoding = parsed.GetValue(_kv) == "bf16" ? KvEncoding.BFloat16 : KvEncoding.Float8,
             MaxContext = context,
             KvCacheTokens = kvTokens ?? (context + blockSize - 1L) / blockSize * blockSize * texts,
             Speculate = speculate,
-            DataParallel = parsed.GetValue(_dataParallel),
-            TensorParallel = parsed.GetValue(_tensorParallel),
-            ExpertParallel = parsed.GetValue(_expertParallel) ?? parsed.GetValue(_tensorParallel),
-            Collectives = parsed.GetValue(_collectives) == "rccl" ? Collectives.Rccl : Collectives.Octet,
             MaxSequences = Math.Max(texts, new LanguageModelOptions().MaxSequences),
         };
         LanguageModel model;

@@ -26,6 +26,7 @@ internal sealed class Engine : IDisposable
     private int[] _accepted = new int[64];
 
     private EngineStatistics _statistics;
+    private EngineLoad _load;
     private Thread? _thread;
     private int _open;
     private long _outstanding;
@@ -40,6 +41,7 @@ internal sealed class Engine : IDisposable
     {
         (_device, _scheduler, _runner) = (device, scheduler, runner);
         _logits = new float[logits];
+        _load = new() { KvBlocks = scheduler.Blocks.Count };
     }
 
     /// <summary>What was done so far.</summary>
@@ -50,6 +52,18 @@ internal sealed class Engine : IDisposable
             lock (_lock)
             {
                 return _statistics;
+            }
+        }
+    }
+
+    /// <summary>What it does at the moment.</summary>
+    public EngineLoad Load
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _load with { Waiting = _load.Waiting + _inbox.Count, Lost = Lost };
             }
         }
     }
@@ -152,6 +166,7 @@ internal sealed class Engine : IDisposable
         {
             DropEnded();
             TakeArrived();
+            NoteLoad();
             if (!Step())
             {
                 _work.Wait();
@@ -174,6 +189,20 @@ internal sealed class Engine : IDisposable
             DropEnded();
         }
         while (Step());
+    }
+
+    private void NoteLoad()
+    {
+        lock (_lock)
+        {
+            _load = new()
+            {
+                Running = _scheduler.Running,
+                Waiting = _scheduler.Waiting,
+                KvBlocks = _scheduler.Blocks.Count,
+                UsedKvBlocks = _scheduler.Blocks.Count - _scheduler.Blocks.Free - _scheduler.Blocks.Cached,
+            };
+        }
     }
 
     // Before anything is done for them, wherever they stand: nobody waits behind a request that nobody wants.
@@ -262,6 +291,7 @@ internal sealed class Engine : IDisposable
             }
 
             var start = Stopwatch.GetTimestamp();
+            Begin(plan);
             _runner.Run(plan);
             Accept(plan);
             _scheduler.Commit(plan, _accepted.AsSpan(0, plan.Rows.Count));
@@ -286,6 +316,14 @@ internal sealed class Engine : IDisposable
         }
 
         return true;
+    }
+
+    private static void Begin(StepPlan plan)
+    {
+        foreach (ref readonly var row in CollectionsMarshal.AsSpan(plan.Rows))
+        {
+            (row.Sequence.Owner as GenerationRequest)?.Begin();
+        }
     }
 
     // Of requests in the inbox and on the engine's thread: never of one request at once.

@@ -20,6 +20,9 @@ public readonly record struct GeneratedToken(int Id, string Text, FinishReason? 
     /// <summary>Tokens of the prompt that were not computed, because the prefix cache had them.</summary>
     public int CachedTokens { get; init; }
 
+    /// <summary>How long the request waited for its first step.</summary>
+    public TimeSpan QueueTime { get; init; }
+
     /// <summary>
     /// With the first token of choice 0, where they were asked for: the log probability of each token of the prompt, given those before it, and
     /// of the most likely tokens there; the first has none before it, and is null. Null for all other tokens.

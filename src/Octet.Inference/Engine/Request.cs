@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Threading.Channels;
 
 namespace Octet.Inference.Engine;
@@ -78,6 +79,8 @@ internal sealed class GenerationOutput(int choices, PromptLogprobs? prompt)
 /// <param name="output">Where its tokens go.</param>
 internal sealed class GenerationRequest(Sequence sequence, int choice, ContinuationText text, GenerationOutput output) : Request(sequence)
 {
+    private readonly long _submitted = Stopwatch.GetTimestamp();
+    private TimeSpan? _queueTime;
     private int _drawn;
 
     /// <summary>Where its tokens go.</summary>
@@ -89,6 +92,9 @@ internal sealed class GenerationRequest(Sequence sequence, int choice, Continuat
     public override bool IsBounded => true;
 
     public override Action<int, ReadOnlySpan<float>>? Rows => AwaitsPrompt ? output.Prompt!.Add : null;
+
+    /// <summary>Notes that it is in a step.</summary>
+    public void Begin() => _queueTime ??= Stopwatch.GetElapsedTime(_submitted);
 
     /// <summary>What the owner will get of the next token that was drawn; the last one has the reason.</summary>
     public GeneratedToken Next(int token, TokenLogprobs? logprobs)
@@ -102,6 +108,7 @@ internal sealed class GenerationRequest(Sequence sequence, int choice, Continuat
             StopString = stop,
             Logprobs = logprobs,
             CachedTokens = Math.Max(Sequence.CachedTokens, 0),
+            QueueTime = _queueTime ?? TimeSpan.Zero,
             PromptLogprobs = choice == 0 && text.Tokens == 1 ? output.Prompt?.All : null,
         };
     }

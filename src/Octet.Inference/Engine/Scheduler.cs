@@ -30,6 +30,9 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     /// <summary>Fills the proposals of a sequence, at most as many as given, and gives their number.</summary>
     public Func<Sequence, int, int> Propose { get; init; } = PromptLookup.Propose;
 
+    /// <summary>The KV blocks.</summary>
+    public BlockManager Blocks => blocks;
+
     /// <summary>Sequences in the queue.</summary>
     public int Waiting => _waiting.Count;
 

@@ -121,6 +121,10 @@ public sealed partial class ModelTokenizer
     /// <summary>Whether <paramref name="id"/> is a special token, such as the end of a text, rather than text.</summary>
     public bool IsSpecial(int id) => _added.TryGetValue(id, out AddedToken? token) && token.Special;
 
+    /// <summary>The bytes of a token, of which several tokens' together are UTF-8; none where the id has no token.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The id is negative.</exception>
+    public ReadOnlySpan<byte> BytesOf(int id) => TokenBytes(id, skipSpecialTokens: false);
+
     internal ReadOnlySpan<byte> TokenBytes(int id, bool skipSpecialTokens)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(id);

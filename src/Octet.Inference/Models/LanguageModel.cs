@@ -13,6 +13,7 @@ public sealed class LanguageModel : IDisposable
 {
     private readonly Stack<IDisposable> _owned = new();
     private readonly Lazy<ModelTokenizer> _tokenizer;
+    private readonly Lazy<ChatTemplate> _chatTemplate;
     private readonly List<Replica> _replicas = [];
     private readonly EngineGroup _engines;
     private readonly int _maxSequences;
@@ -26,6 +27,7 @@ public sealed class LanguageModel : IDisposable
         Config = ModelConfig.Load(directory);
         GenerationConfig = GenerationConfig.Load(directory);
         _tokenizer = new(() => ModelTokenizer.Load(directory));
+        _chatTemplate = new(() => ChatTemplate.Load(directory));
         MaxContext = CheckContext(options, Config);
         _maxSequences = options.MaxSequences;
         ParallelSizes.Check(options, devices);
@@ -87,9 +89,16 @@ public sealed class LanguageModel : IDisposable
     /// <summary>What was done since it was loaded, by all groups: steps, tokens, preemptions; from any thread.</summary>
     public EngineStatistics Statistics => _engines.Statistics;
 
+    /// <summary>What each data parallel group does at the moment; from any thread.</summary>
+    public IReadOnlyList<EngineLoad> Loads => _engines.Loads;
+
     /// <summary>The checkpoint's tokenizer: tokenizer.json, read when first used.</summary>
     /// <exception cref="ModelFormatException">The file is missing, damaged or of a kind that is not supported.</exception>
     public ModelTokenizer Tokenizer => _tokenizer.Value;
+
+    /// <summary>The checkpoint's chat template, read when first used.</summary>
+    /// <exception cref="ModelFormatException">There is none, or it uses something that is not supported.</exception>
+    public ChatTemplate ChatTemplate => _chatTemplate.Value;
 
     /// <summary>The layers on the first device.</summary>
     internal IModel Model => _replicas[0].Model;

@@ -29,6 +29,9 @@ internal sealed class EngineGroup : IDisposable
     /// <summary>What was done so far, by all groups.</summary>
     public EngineStatistics Statistics => _engines.Aggregate(default(EngineStatistics), (sum, engine) => sum.Plus(engine.Statistics));
 
+    /// <summary>What each group does at the moment.</summary>
+    public EngineLoad[] Loads => [.. _engines.Select(engine => engine.Load)];
+
     /// <summary>Queues requests on one group: one, or several whose texts begin with the prompt of the first.</summary>
     /// <exception cref="QueueFullException">As many run and wait as may.</exception>
     /// <exception cref="ObjectDisposedException">The model is disposed.</exception>

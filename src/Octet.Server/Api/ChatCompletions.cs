@@ -1,0 +1,154 @@
+using System.Text;
+using System.Text.Json;
+using Octet.Inference.Chat;
+using Octet.Inference.Engine;
+using Octet.Server.Hosting;
+using Octet.Server.Observability;
+
+namespace Octet.Server.Api;
+
+/// <summary>POST /v1/chat/completions.</summary>
+internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics)
+{
+    /// <summary>Answers a conversation, at once or piece by piece.</summary>
+    public async Task AnswerAsync(ApiCall call)
+    {
+        ModelEndpoints.CheckName(call.Body, served);
+        var streams = call.Body.Boolean("stream") ?? false;
+        var includesUsage = call.Body.Object("stream_options")?.Boolean("include_usage") ?? false;
+        var prompt = Prepare(call);
+        using var request = metrics.Begin(prompt.Ids.Count, call.Http);
+        var answer = new ChatAnswer(served.Name, prompt, call.Chat.Model.Tokenizer);
+        var updates = call.Chat.AnswerAsync(prompt, call.Cancellation);
+        if (streams)
+        {
+            await StreamAsync(call, answer, updates, request, includesUsage);
+        }
+        else
+        {
+            await CollectAsync(call, answer, updates, request);
+        }
+
+        request.Complete();
+    }
+
+    /// <summary>Writes the tokens that the model would get.</summary>
+    public Task RenderAsync(ApiCall call)
+    {
+        ModelEndpoints.CheckName(call.Body, served);
+        var ids = call.Chat.Encode(ChatFields.Read(call.Body));
+        return Tokenization.WriteIdsAsync(call, ids, "token_ids");
+    }
+
+    private static ChatPrompt Prepare(ApiCall call)
+    {
+        var request = ChatFields.Read(call.Body);
+        var ids = call.Chat.Encode(request);
+        var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, null) with { Logprobs = SamplingFields.ChatLogprobs(call.Body) };
+        return call.Chat.Prepare(request with { Options = options }, ids);
+    }
+
+    private static async Task StreamAsync(
+        ApiCall call, ChatAnswer answer, IAsyncEnumerable<ChatUpdate> updates, RequestMetrics request, bool includesUsage)
+    {
+        await using var events = new EventStream(call.Http.Response);
+        await using var enumerator = updates.GetAsyncEnumerator(CancellationToken.None);
+
+        // The first piece, or what is wrong, decides on the status.
+        var next = await enumerator.MoveNextAsync();
+        events.Start();
+        answer.WriteRoles(events);
+        while (next)
+        {
+            var update = enumerator.Current;
+            request.Count(update.Token, update.FinishReason);
+            answer.WriteChunk(events, update);
+            var more = enumerator.MoveNextAsync();
+            if (!more.IsCompleted)
+            {
+                await events.FlushAsync(call.Cancellation);
+            }
+
+            next = await more;
+        }
+
+        if (includesUsage)
+        {
+            answer.WriteUsage(events, request);
+        }
+
+        events.Done();
+        await events.FlushAsync(call.Cancellation);
+    }
+
+    private static async Task CollectAsync(ApiCall call, ChatAnswer answer, IAsyncEnumerable<ChatUpdate> updates, RequestMetrics request)
+    {
+        var choices = Enumerable.Range(0, answer.Choices).Select(_ => new ChatChoice()).ToArray();
+        await foreach (var update in updates)
+        {
+            request.Count(update.Token, update.FinishReason);
+            choices[update.Choice].Add(update);
+        }
+
+        await JsonWriting.WriteAsync(call.Http.Response, json => answer.Write(json, choices, request), call.Cancellation);
+    }
+}
+
+/// <summary>One answer as it grows.</summary>
+internal sealed class ChatChoice
+{
+    private readonly StringBuilder _text = new();
+    private readonly List<(ToolCallUpdate Head, StringBuilder Arguments)> _calls = [];
+
+    /// <summary>The tokens of which log probabilities are reported.</summary>
+    public List<GeneratedToken> Logprobs { get; } = [];
+
+    public ChatFinishReason? FinishReason { get; private set; }
+
+    public void Add(in ChatUpdate update)
+    {
+        _text.Append(update.Text);
+        FinishReason ??= update.FinishReason;
+        if (update.Token is { Logprobs: not null } token && !ChatAnswer.IsEnd(token))
+        {
+            Logprobs.Add(token);
+        }
+
+        if (update.ToolCall is { Id: not null } head)
+        {
+            _calls.Add((head, new StringBuilder()));
+        }
+        else if (update.ToolCall is { } piece)
+        {
+            _calls[piece.Index].Arguments.Append(piece.Arguments);
+        }
+    }
+
+    /// <summary>Writes <c>"message": {...}</c>.</summary>
+    public void WriteMessage(Utf8JsonWriter json)
+    {
+        json.WriteStartObject("message");
+        json.WriteString("role", "assistant");
+        json.WriteString("content", _text.Length == 0 && _calls.Count > 0 ? null : _text.ToString());
+        json.WriteNull("refusal");
+        if (_calls.Count > 0)
+        {
+            json.WriteStartArray("tool_calls");
+            foreach (var (head, arguments) in _calls)
+            {
+                json.WriteStartObject();
+                json.WriteString("id", head.Id);
+                json.WriteString("type", "function");
+                json.WriteStartObject("function");
+                json.WriteString("name", head.Name);
+                json.WriteString("arguments", arguments.ToString());
+                json.WriteEndObject();
+                json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
+        }
+
+        json.WriteEndObject();
+    }
+}

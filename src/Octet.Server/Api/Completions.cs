@@ -1,0 +1,136 @@
+using System.Text;
+using System.Text.Json;
+using Octet.Inference.Chat;
+using Octet.Inference.Engine;
+using Octet.Server.Hosting;
+using Octet.Server.Observability;
+
+namespace Octet.Server.Api;
+
+/// <summary>POST /v1/completions.</summary>
+internal sealed class Completions(ServedModel served, ServerMetrics metrics)
+{
+    // OpenAI's.
+    private const int DefaultTokens = 16;
+
+    /// <summary>Continues a text, at once or piece by piece.</summary>
+    public async Task AnswerAsync(ApiCall call)
+    {
+        ModelEndpoints.CheckName(call.Body, served);
+        Refuse(call.Body);
+        var streams = call.Body.Boolean("stream") ?? false;
+        var includesUsage = call.Body.Object("stream_options")?.Boolean("include_usage") ?? false;
+        var ids = Prompt(call);
+        var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, DefaultTokens) with
+        {
+            Logprobs = SamplingFields.CompletionLogprobs(call.Body),
+        };
+        using var request = metrics.Begin(ids.Length, call.Http);
+        var answer = new CompletionAnswer(served.Name, options, call.Chat.Model.Tokenizer);
+        var tokens = call.Chat.Model.GenerateAsync(ids, options, call.Cancellation);
+        if (streams)
+        {
+            await StreamAsync(call, answer, tokens, request, includesUsage);
+        }
+        else
+        {
+            await CollectAsync(call, answer, tokens, request);
+        }
+
+        request.Complete();
+    }
+
+    /// <summary>Writes the tokens that the model would get.</summary>
+    public Task RenderAsync(ApiCall call)
+    {
+        ModelEndpoints.CheckName(call.Body, served);
+        return Tokenization.WriteIdsAsync(call, Prompt(call), "token_ids");
+    }
+
+    private static void Refuse(in Fields fields)
+    {
+        if (fields.Boolean("echo") ?? false)
+        {
+            throw ApiException.BadField("echo", "is not supported, leave it out");
+        }
+
+        if (fields.Text("suffix") is { Length: > 0 })
+        {
+            throw ApiException.BadField("suffix", "is not supported, leave it out");
+        }
+
+        if (fields.Integer("best_of", 1) is { } best && best != (fields.Integer("n") ?? 1))
+        {
+            throw ApiException.BadField("best_of", "is not supported, leave it out");
+        }
+    }
+
+    private static int[] Prompt(ApiCall call)
+    {
+        var prompt = call.Body.Find("prompt") ?? throw ApiException.BadField("prompt", "is missing, expected a string or token ids");
+        if (prompt.ValueKind == JsonValueKind.Array && prompt.GetArrayLength() > 0)
+        {
+            var first = prompt[0];
+            if (first.ValueKind == JsonValueKind.Number)
+            {
+                return TokenIds.Read(prompt, "prompt", call.Chat.Model.Config.VocabularySize);
+            }
+
+            // One of a batch is a batch of one.
+            prompt = prompt.GetArrayLength() == 1 ? first
+                : throw ApiException.BadField("prompt", $"has {prompt.GetArrayLength()} prompts, expected one: send a request for each, they run together");
+            if (prompt.ValueKind == JsonValueKind.Array)
+            {
+                return NotEmpty(TokenIds.Read(prompt, "prompt[0]", call.Chat.Model.Config.VocabularySize));
+            }
+        }
+
+        return NotEmpty(prompt.ValueKind == JsonValueKind.Array ? [] : call.Chat.Model.Tokenizer.Encode(Fields.TextOf(prompt, "prompt"), allowSpecial: false));
+    }
+
+    private static int[] NotEmpty(int[] ids) =>
+        ids.Length > 0 ? ids : throw ApiException.BadField("prompt", "is empty, expected at least one token");
+
+    private static async Task StreamAsync(
+        ApiCall call, CompletionAnswer answer, IAsyncEnumerable<GeneratedToken> tokens, RequestMetrics request, bool includesUsage)
+    {
+        await using var events = new EventStream(call.Http.Response);
+        await using var enumerator = tokens.GetAsyncEnumerator(CancellationToken.None);
+
+        // The first token, or what is wrong, decides on the status.
+        var next = await enumerator.MoveNextAsync();
+        events.Start();
+        while (next)
+        {
+            var token = enumerator.Current;
+            request.Count(token, CompletionAnswer.ReasonOf(token));
+            answer.WriteChunk(events, token);
+            var more = enumerator.MoveNextAsync();
+            if (!more.IsCompleted)
+            {
+                await events.FlushAsync(call.Cancellation);
+            }
+
+            next = await more;
+        }
+
+        if (includesUsage)
+        {
+            answer.WriteUsage(events, request);
+        }
+
+        events.Done();
+        await events.FlushAsync(call.Cancellation);
+    }
+
+    private static async Task CollectAsync(ApiCall call, CompletionAnswer answer, IAsyncEnumerable<GeneratedToken> tokens, RequestMetrics request)
+    {
+        await foreach (var token in tokens)
+        {
+            request.Count(token, CompletionAnswer.ReasonOf(token));
+            answer.Add(token);
+        }
+
+        await JsonWriting.WriteAsync(call.Http.Response, json => answer.Write(json, request), call.Cancellation);
+    }
+}
