@@ -29,6 +29,7 @@ public static class OctetEndpointRouteBuilderExtensions
         group.MapPost("/completions/render", api.Post(completions.RenderAsync));
         group.MapGet("/models", api.Get(models.ListAsync));
         group.MapGet("/models/{**id}", api.Get(models.GetAsync));
+        group.Map("/{**rest}", api.NoneAsync);
         return group;
     }
 

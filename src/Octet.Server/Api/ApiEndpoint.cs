@@ -48,6 +48,10 @@ internal sealed partial class ApiEndpoint(
         }
     });
 
+    /// <summary>What the API has not.</summary>
+    public Task NoneAsync(HttpContext http) => RunAsync(http, () => throw new ApiException(
+        StatusCodes.Status404NotFound, $"there is no {http.Request.Method} {http.Request.Path}") { Code = "not_found" });
+
     /// <summary>An endpoint without a body.</summary>
     public RequestDelegate Get(Func<HttpContext, Task> answer) => http => RunAsync(http, () => answer(http));
 

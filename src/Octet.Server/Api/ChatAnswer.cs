@@ -7,7 +7,7 @@ using Octet.Server.Observability;
 namespace Octet.Server.Api;
 
 /// <summary>Writes a chat completion: whole, or as chunks.</summary>
-internal sealed class ChatAnswer
+internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
 {
     private readonly string _model;
     private readonly string _id = $"chatcmpl-{Guid.NewGuid():N}";
@@ -31,7 +31,7 @@ internal sealed class ChatAnswer
     public static bool IsEnd(in GeneratedToken token) => token is { FinishReason: FinishReason.Stop, StopString: null };
 
     /// <summary>The first chunk of each answer.</summary>
-    public void WriteRoles(EventStream events)
+    public void WriteStart(EventStream events)
     {
         for (var choice = 0; choice < Choices; choice++)
         {
@@ -44,9 +44,9 @@ internal sealed class ChatAnswer
         }
     }
 
-    /// <summary>A piece of an answer, if it says anything.</summary>
-    public void WriteChunk(EventStream events, in ChatUpdate update)
+    public void WriteChunk(EventStream events, in ChatUpdate update, RequestMetrics request)
     {
+        request.Count(update.Token, update.FinishReason);
         var token = _logprobs is not null && update.Token is { Logprobs: not null } own && !IsEnd(own) ? own : (GeneratedToken?)null;
         if (update.Text.Length == 0 && update.ToolCall is null && update.FinishReason is null && token is null)
         {
@@ -68,7 +68,6 @@ internal sealed class ChatAnswer
         End(events, json, update.FinishReason);
     }
 
-    /// <summary>The last chunk, which has no choices.</summary>
     public void WriteUsage(EventStream events, RequestMetrics request)
     {
         var json = events.Begin();

@@ -15,14 +15,13 @@ internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics)
     {
         ModelEndpoints.CheckName(call.Body, served);
         var streams = call.Body.Boolean("stream") ?? false;
-        var includesUsage = call.Body.Object("stream_options")?.Boolean("include_usage") ?? false;
         var prompt = Prepare(call);
         using var request = metrics.Begin(prompt.Ids.Count, call.Http);
         var answer = new ChatAnswer(served.Name, prompt, call.Chat.Model.Tokenizer);
         var updates = call.Chat.AnswerAsync(prompt, call.Cancellation);
         if (streams)
         {
-            await StreamAsync(call, answer, updates, request, includesUsage);
+            await Streaming.SendAsync(call, answer, updates, request);
         }
         else
         {
@@ -46,39 +45,6 @@ internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics)
         var ids = call.Chat.Encode(request);
         var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, null) with { Logprobs = SamplingFields.ChatLogprobs(call.Body) };
         return call.Chat.Prepare(request with { Options = options }, ids);
-    }
-
-    private static async Task StreamAsync(
-        ApiCall call, ChatAnswer answer, IAsyncEnumerable<ChatUpdate> updates, RequestMetrics request, bool includesUsage)
-    {
-        await using var events = new EventStream(call.Http.Response);
-        await using var enumerator = updates.GetAsyncEnumerator(CancellationToken.None);
-
-        // The first piece, or what is wrong, decides on the status.
-        var next = await enumerator.MoveNextAsync();
-        events.Start();
-        answer.WriteRoles(events);
-        while (next)
-        {
-            var update = enumerator.Current;
-            request.Count(update.Token, update.FinishReason);
-            answer.WriteChunk(events, update);
-            var more = enumerator.MoveNextAsync();
-            if (!more.IsCompleted)
-            {
-                await events.FlushAsync(call.Cancellation);
-            }
-
-            next = await more;
-        }
-
-        if (includesUsage)
-        {
-            answer.WriteUsage(events, request);
-        }
-
-        events.Done();
-        await events.FlushAsync(call.Cancellation);
     }
 
     private static async Task CollectAsync(ApiCall call, ChatAnswer answer, IAsyncEnumerable<ChatUpdate> updates, RequestMetrics request)

@@ -8,7 +8,7 @@ using Octet.Server.Observability;
 namespace Octet.Server.Api;
 
 /// <summary>Writes a plain completion: whole, or as chunks.</summary>
-internal sealed class CompletionAnswer
+internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
 {
     private readonly string _model;
     private readonly string _id = $"cmpl-{Guid.NewGuid():N}";
@@ -46,9 +46,14 @@ internal sealed class CompletionAnswer
         }
     }
 
-    /// <summary>A token, if it says anything.</summary>
-    public void WriteChunk(EventStream events, in GeneratedToken token)
+    public void WriteStart(EventStream events)
     {
+        // A text has no beginning of its own.
+    }
+
+    public void WriteChunk(EventStream events, in GeneratedToken token, RequestMetrics request)
+    {
+        request.Count(token, ReasonOf(token));
         IReadOnlyList<GeneratedToken> reported = token.Logprobs is not null && !ChatAnswer.IsEnd(token) ? [token] : [];
         if (token.Text.Length == 0 && token.FinishReason is null && reported.Count == 0)
         {
@@ -65,7 +70,6 @@ internal sealed class CompletionAnswer
         _choices[token.Choice].Length += token.Text.Length;
     }
 
-    /// <summary>The last chunk, which has no choices.</summary>
     public void WriteUsage(EventStream events, RequestMetrics request)
     {
         var json = events.Begin();

@@ -1,6 +1,4 @@
-using System.Text;
 using System.Text.Json;
-using Octet.Inference.Chat;
 using Octet.Inference.Engine;
 using Octet.Server.Hosting;
 using Octet.Server.Observability;
@@ -19,7 +17,6 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics)
         ModelEndpoints.CheckName(call.Body, served);
         Refuse(call.Body);
         var streams = call.Body.Boolean("stream") ?? false;
-        var includesUsage = call.Body.Object("stream_options")?.Boolean("include_usage") ?? false;
         var ids = Prompt(call);
         var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, DefaultTokens) with
         {
@@ -30,7 +27,7 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics)
         var tokens = call.Chat.Model.GenerateAsync(ids, options, call.Cancellation);
         if (streams)
         {
-            await StreamAsync(call, answer, tokens, request, includesUsage);
+            await Streaming.SendAsync(call, answer, tokens, request);
         }
         else
         {
@@ -90,38 +87,6 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics)
 
     private static int[] NotEmpty(int[] ids) =>
         ids.Length > 0 ? ids : throw ApiException.BadField("prompt", "is empty, expected at least one token");
-
-    private static async Task StreamAsync(
-        ApiCall call, CompletionAnswer answer, IAsyncEnumerable<GeneratedToken> tokens, RequestMetrics request, bool includesUsage)
-    {
-        await using var events = new EventStream(call.Http.Response);
-        await using var enumerator = tokens.GetAsyncEnumerator(CancellationToken.None);
-
-        // The first token, or what is wrong, decides on the status.
-        var next = await enumerator.MoveNextAsync();
-        events.Start();
-        while (next)
-        {
-            var token = enumerator.Current;
-            request.Count(token, CompletionAnswer.ReasonOf(token));
-            answer.WriteChunk(events, token);
-            var more = enumerator.MoveNextAsync();
-            if (!more.IsCompleted)
-            {
-                await events.FlushAsync(call.Cancellation);
-            }
-
-            next = await more;
-        }
-
-        if (includesUsage)
-        {
-            answer.WriteUsage(events, request);
-        }
-
-        events.Done();
-        await events.FlushAsync(call.Cancellation);
-    }
 
     private static async Task CollectAsync(ApiCall call, CompletionAnswer answer, IAsyncEnumerable<GeneratedToken> tokens, RequestMetrics request)
     {

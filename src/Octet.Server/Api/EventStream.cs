@@ -18,12 +18,14 @@ internal sealed class EventStream : IAsyncDisposable
         _json = new(_pipe, JsonWriting.Options);
     }
 
-    /// <summary>Whether anything was sent: then the status can no longer be changed.</summary>
-    public bool HasStarted => _response.HasStarted;
-
-    /// <summary>Sends the head of the response.</summary>
+    /// <summary>Sets the head of the response, where it was not sent yet.</summary>
     public void Start()
     {
+        if (_response.HasStarted)
+        {
+            return;
+        }
+
         _response.ContentType = "text/event-stream; charset=utf-8";
         _response.Headers.CacheControl = "no-cache";
 
@@ -45,6 +47,9 @@ internal sealed class EventStream : IAsyncDisposable
         _json.Flush();
         _pipe.Write("\n\n"u8);
     }
+
+    /// <summary>Says nothing, so that the connection is seen to be alive.</summary>
+    public void Ping() => _pipe.Write(": ping\n\n"u8);
 
     /// <summary>Says that nothing more comes.</summary>
     public void Done() => _pipe.Write("data: [DONE]\n\n"u8);
