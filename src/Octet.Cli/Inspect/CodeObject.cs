@@ -59,7 +59,7 @@ internal static class CodeObject
             var start = 12 + (name + 3) / 4 * 4;
             if (type == NoteTypeMetadata && notes.Slice(12, name).StartsWith("AMDGPU"u8))
             {
-                return new MessagePack(notes.Slice(start, description)).Read() as Dictionary<string, object?>;
+                return new MessagePackReader(notes.Slice(start, description)).Read() as Dictionary<string, object?>;
             }
 
             notes = notes[Math.Min(notes.Length, start + (description + 3) / 4 * 4)..];

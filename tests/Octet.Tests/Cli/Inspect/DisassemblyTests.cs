@@ -46,14 +46,14 @@ public sealed class DisassemblyTests
     public void MessagePack_values_come_back()
     {
         byte[] map = [0x82, 0xA4, .. ".abc"u8, 0x93, 0x05, 0xCD, 0x01, 0x00, 0xFF, 0xA1, (byte)'x', 0xDA, 0x00, 0x02, .. "hi"u8];
-        var value = Assert.IsType<Dictionary<string, object?>>(new MessagePack(map).Read());
+        var value = Assert.IsType<Dictionary<string, object?>>(new MessagePackReader(map).Read());
         Assert.Equal([5L, 256L, -1L], Assert.IsType<List<object?>>(value[".abc"]));
         Assert.Equal("hi", value["x"]);
     }
 
     [Fact]
     public void MessagePack_that_ends_early_is_refused() =>
-        Assert.Throws<InvalidDataException>(() => new MessagePack([0xA5, (byte)'x']).Read());
+        Assert.Throws<InvalidDataException>(() => new MessagePackReader([0xA5, (byte)'x']).Read());
 
     [Theory]
     [InlineData(64, 0, 8)]

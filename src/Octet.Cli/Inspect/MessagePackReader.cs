@@ -4,7 +4,7 @@ using System.Text;
 namespace Octet.Cli.Inspect;
 
 /// <summary>Reads MessagePack as a code object's notes use it: maps with string keys, arrays, integers, strings, booleans.</summary>
-internal ref struct MessagePack(ReadOnlySpan<byte> bytes)
+internal ref struct MessagePackReader(ReadOnlySpan<byte> bytes)
 {
     private ReadOnlySpan<byte> _rest = bytes;
 
