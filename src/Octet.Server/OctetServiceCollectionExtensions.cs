@@ -38,6 +38,7 @@ public static class OctetServiceCollectionExtensions
         services.TryAddSingleton<RequestRates>();
         services.TryAddSingleton<ServerMetrics>();
         services.TryAddSingleton<PrometheusText>();
+        services.TryAddSingleton<PromptLog>();
         services.TryAddSingleton<EngineStatus>();
         services.TryAddSingleton<ModelHealth>();
         services.TryAddSingleton<ModelReadiness>();

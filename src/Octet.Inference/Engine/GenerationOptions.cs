@@ -84,6 +84,9 @@ public sealed record GenerationOptions
     /// <summary>How many continuations of the prompt, which is computed once.</summary>
     public int Choices { get; init; } = 1;
 
+    /// <summary>Requests of lower numbers go first: they leave the queue before others, and give their KV blocks up after them.</summary>
+    public int Priority { get; init; }
+
     /// <summary>Prompts share what is cached of their beginnings only with those of the same salt; null: with all that have none.</summary>
     public string? CacheSalt { get; init; }
 }

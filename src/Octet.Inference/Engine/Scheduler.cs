@@ -12,7 +12,8 @@ namespace Octet.Inference.Engine;
 ///    prompt has all its blocks from its admission on.
 /// 3. What is left of the token budget goes to prompts: up to half of it to those that end within it, so that a short one need not wait for
 ///    all of a long one, the rest to the oldest.
-/// So whatever waits is newer than whatever runs, the oldest always advances, and since no sequence may outgrow the pool alone, all end.
+/// So of what runs the oldest always advances, and since no sequence may outgrow the pool alone, all end. Older is what has the lower priority
+/// number, and of those what came first.
 /// </remarks>
 internal sealed partial class Scheduler(SchedulerOptions options, BlockManager blocks)
 {
@@ -45,7 +46,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     /// <summary>Most tokens of a step.</summary>
     public int TokenBudget => _budget;
 
-    /// <summary>Puts a sequence at the end of the queue.</summary>
+    /// <summary>Puts a sequence into the queue, behind those that go before it.</summary>
     /// <exception cref="ArgumentException">It, with its siblings, could outgrow the pool or the bounds even alone.</exception>
     public void Add(Sequence sequence)
     {
@@ -62,7 +63,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
             throw new ArgumentException($"{texts} texts from one prompt are more than the {options.MaxSequences} that run together");
         }
 
-        sequence.Queued = _waiting.AddLast(sequence);
+        Queue(sequence);
     }
 
     /// <summary>Takes a sequence out, wherever it is; its blocks are free at once.</summary>
@@ -328,7 +329,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
     {
         sequence.Status = SequenceStatus.Running;
         var place = _running.Count;
-        while (place > 0 && _running[place - 1].Id > sequence.Id)
+        while (place > 0 && sequence.GoesBefore(_running[place - 1]))
         {
             place--;
         }
@@ -341,7 +342,7 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         var sequence = _running.Count > 0 ? _running[^1] : _idle[0];
         foreach (var holder in _idle)
         {
-            sequence = holder.Id > sequence.Id ? holder : sequence;
+            sequence = sequence.GoesBefore(holder) ? holder : sequence;
         }
 
         if (_running.Remove(sequence))
@@ -368,16 +369,16 @@ internal sealed partial class Scheduler(SchedulerOptions options, BlockManager b
         return sequence;
     }
 
-    // Behind the older ones.
+    // Whoever comes goes to the end, mostly: so from there.
     private void Queue(Sequence sequence)
     {
         sequence.Status = SequenceStatus.Waiting;
-        var next = _waiting.First;
-        while (next is not null && next.Value.Id < sequence.Id)
+        var last = _waiting.Last;
+        while (last is not null && sequence.GoesBefore(last.Value))
         {
-            next = next.Next;
+            last = last.Previous;
         }
 
-        sequence.Queued = next is null ? _waiting.AddLast(sequence) : _waiting.AddBefore(next, sequence);
+        sequence.Queued = last is null ? _waiting.AddFirst(sequence) : _waiting.AddAfter(last, sequence);
     }
 }

@@ -47,6 +47,9 @@ internal sealed class Sequence
     /// <summary>Ascending with arrival.</summary>
     public long Id { get; }
 
+    /// <summary>Those of lower numbers go first, whenever they came.</summary>
+    public int Priority { get; init; }
+
     /// <summary>The most tokens there will be.</summary>
     public int Limit { get; }
 
@@ -73,6 +76,9 @@ internal sealed class Sequence
 
     /// <summary>Tokens that are counted and have no value, so that texts can be scheduled without any.</summary>
     public int VirtualTokens { get; set; }
+
+    /// <summary>Whether another one waits for this one rather than the other way round.</summary>
+    public bool GoesBefore(Sequence other) => Priority != other.Priority ? Priority < other.Priority : Id < other.Id;
 
     /// <summary>Tokens so far.</summary>
     public int Length => Tokens.Count + VirtualTokens;

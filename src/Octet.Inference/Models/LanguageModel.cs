@@ -388,6 +388,7 @@ public sealed class LanguageModel : IDisposable
         {
             var sequence = new Sequence(Interlocked.Increment(ref _ids), prompt, limit, options.CacheSalt)
             {
+                Priority = options.Priority,
                 Sampling = choice == 0 ? sampling : sampling with { Seed = unchecked(sampling.Seed + choice) },
                 IsSibling = choice > 0,
                 WantsPromptLogits = logprobs is not null,

@@ -10,7 +10,6 @@ namespace Octet.Server.Api;
 internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
 {
     private readonly string _model;
-    private readonly string _id = $"chatcmpl-{Guid.NewGuid():N}";
     private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
     private readonly LogprobsWriter? _logprobs;
 
@@ -23,6 +22,9 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
         Choices = prompt.Options.Choices;
         _logprobs = prompt.Options.Logprobs is null ? null : new(tokenizer);
     }
+
+    /// <summary>Its name on the wire.</summary>
+    public string Id { get; } = $"chatcmpl-{Guid.NewGuid():N}";
 
     /// <summary>How many answers.</summary>
     public int Choices { get; }
@@ -145,7 +147,7 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
     private void WriteHead(Utf8JsonWriter json, string kind)
     {
         json.WriteStartObject();
-        json.WriteString("id", _id);
+        json.WriteString("id", Id);
         json.WriteString("object", kind);
         json.WriteNumber("created", _created);
         json.WriteString("model", _model);

@@ -8,7 +8,7 @@ using Octet.Server.Observability;
 namespace Octet.Server.Api;
 
 /// <summary>POST /v1/chat/completions.</summary>
-internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics)
+internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics, PromptLog log)
 {
     /// <summary>Answers a conversation, at once or piece by piece.</summary>
     public async Task AnswerAsync(ApiCall call)
@@ -18,7 +18,8 @@ internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics)
         var prompt = Prepare(call);
         using var request = metrics.Begin(prompt.Ids.Count, call.Http);
         var answer = new ChatAnswer(served.Name, prompt, call.Chat.Model.Tokenizer);
-        var updates = call.Chat.AnswerAsync(prompt, call.Cancellation);
+        var updates = log.Watch(
+            answer.Id, prompt.Ids, call.Chat.Model.Tokenizer, call.Chat.AnswerAsync(prompt, call.Cancellation), static update => update.Token);
         if (streams)
         {
             await Streaming.SendAsync(call, answer, updates, request);

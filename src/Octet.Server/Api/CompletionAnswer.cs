@@ -11,7 +11,6 @@ namespace Octet.Server.Api;
 internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
 {
     private readonly string _model;
-    private readonly string _id = $"cmpl-{Guid.NewGuid():N}";
     private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
     private readonly LogprobsWriter? _logprobs;
     private readonly Choice[] _choices;
@@ -25,6 +24,9 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
         _logprobs = options.Logprobs is null ? null : new(tokenizer);
         _choices = [.. Enumerable.Range(0, options.Choices).Select(_ => new Choice())];
     }
+
+    /// <summary>Its name on the wire.</summary>
+    public string Id { get; } = $"cmpl-{Guid.NewGuid():N}";
 
     /// <summary>Why a text ended, if this is its last token.</summary>
     public static ChatFinishReason? ReasonOf(in GeneratedToken token) => token.FinishReason switch
@@ -99,7 +101,7 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
     private void WriteHead(Utf8JsonWriter json)
     {
         json.WriteStartObject();
-        json.WriteString("id", _id);
+        json.WriteString("id", Id);
         json.WriteString("object", "text_completion");
         json.WriteNumber("created", _created);
         json.WriteString("model", _model);

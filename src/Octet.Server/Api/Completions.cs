@@ -6,7 +6,7 @@ using Octet.Server.Observability;
 namespace Octet.Server.Api;
 
 /// <summary>POST /v1/completions.</summary>
-internal sealed class Completions(ServedModel served, ServerMetrics metrics)
+internal sealed class Completions(ServedModel served, ServerMetrics metrics, PromptLog log)
 {
     // OpenAI's.
     private const int DefaultTokens = 16;
@@ -24,7 +24,8 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics)
         };
         using var request = metrics.Begin(ids.Length, call.Http);
         var answer = new CompletionAnswer(served.Name, options, call.Chat.Model.Tokenizer);
-        var tokens = call.Chat.Model.GenerateAsync(ids, options, call.Cancellation);
+        var model = call.Chat.Model;
+        var tokens = log.Watch(answer.Id, ids, model.Tokenizer, model.GenerateAsync(ids, options, call.Cancellation), static token => token);
         if (streams)
         {
             await Streaming.SendAsync(call, answer, tokens, request);

@@ -39,6 +39,7 @@ internal static class SamplingFields
             IgnoreEndOfText = fields.Boolean("ignore_eos") ?? false,
             Choices = fields.Integer("n", 1, MaxChoices) ?? 1,
             CacheSalt = fields.Text("cache_salt"),
+            Priority = fields.Integer("priority") ?? 0,
         };
     }
 

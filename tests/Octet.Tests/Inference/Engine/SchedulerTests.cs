@@ -103,6 +103,23 @@ public sealed class SchedulerTests
     }
 
     [Fact]
+    public void A_lower_priority_number_leaves_the_queue_first_and_takes_nothing_from_what_runs()
+    {
+        var run = new ScheduleSimulation(new() { TokenBudget = 16, MaxSequences = 1 }, blocks: 10, blockSize: 4);
+        Sequence[] all = [Text(1, prompt: 4, limit: 8), Text(2, prompt: 4, limit: 8), Text(3, prompt: 4, limit: 8, priority: -1), Text(4, prompt: 4, limit: 8, priority: 1)];
+        var begun = new List<long>();
+        run.Scheduler.Add(all[0]);
+        Assert.True(run.Step(all, (_, _) => { }));
+        Array.ForEach(all[1..], run.Scheduler.Add);
+        while (run.Step(all, (sequence, _) => End(run, sequence)))
+        {
+            begun.AddRange(run.Last!.Rows.Select(row => row.Sequence.Id).Except(begun));
+        }
+
+        Assert.Equal([1, 3, 2, 4], begun);
+    }
+
+    [Fact]
     public void Siblings_share_the_prompt_and_each_goes_on_by_itself()
     {
         var run = new ScheduleSimulation(new() { TokenBudget = 64, MaxSequences = 8 }, blocks: 64, blockSize: 4);
@@ -149,8 +166,8 @@ public sealed class SchedulerTests
         }
     }
 
-    private static Sequence Text(long id, int prompt, int limit, int first = 0) =>
-        new(id, [.. Enumerable.Range(first, prompt)], limit);
+    private static Sequence Text(long id, int prompt, int limit, int first = 0, int priority = 0) =>
+        new(id, [.. Enumerable.Range(first, prompt)], limit) { Priority = priority };
 
     private static void End(ScheduleSimulation run, Sequence sequence)
     {
@@ -239,13 +256,19 @@ public sealed class SchedulerTests
             int[] prompt = [.. Enumerable.Range(0, _random.Next(1, limit)).Select(i => i % 3 == 2 ? _random.Next(2) : 0)];
             var salt = _random.Next(8) == 0 ? "other" : null;
             var stepped = _random.Next(6) == 0;
-            var sequence = new Sequence(++_ids, prompt, limit, salt) { IsStepped = stepped, IsEvaluation = !stepped && _random.Next(8) == 0 };
+            var priority = _random.Next(4) == 0 ? _random.Next(-2, 3) : 0;
+            var sequence = new Sequence(++_ids, prompt, limit, salt)
+            {
+                IsStepped = stepped,
+                IsEvaluation = !stepped && _random.Next(8) == 0,
+                Priority = priority,
+            };
             if (!sequence.IsStepped && !sequence.IsEvaluation && _random.Next(4) == 0)
             {
                 var siblings = _random.Next(1, 4);
                 for (var i = 0; i < siblings; i++)
                 {
-                    sequence.Siblings.Add(new Sequence(++_ids, prompt, limit, salt));
+                    sequence.Siblings.Add(new Sequence(++_ids, prompt, limit, salt) { Priority = priority });
                 }
             }
 
