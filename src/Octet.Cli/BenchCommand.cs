@@ -4,7 +4,7 @@ using Octet.Cli.Bench;
 
 namespace Octet.Cli;
 
-/// <summary>octet bench: how fast the ops are on a device, against what it can do at most.</summary>
+/// <summary>octet bench: how fast the ops are on a device, against what it can do at most; and, below it, how fast a server is.</summary>
 internal static class BenchCommand
 {
     public static Command Create()
@@ -24,6 +24,7 @@ internal static class BenchCommand
             command.Add(option);
         }
 
+        command.Add(BenchServeCommand.Create());
         command.SetAction((parsed, cancellation) =>
         {
             var workloads = Select(parsed.GetValue(op), parsed.GetValue(name));

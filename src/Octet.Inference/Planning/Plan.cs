@@ -48,7 +48,8 @@ public sealed record Latency(double Mean, double P50, double P90)
         return new Latency(sorted.Average(), At(sorted, 0.5), At(sorted, 0.9));
     }
 
-    private static double At(double[] sorted, double share)
+    /// <summary>The value below which a share of the ascending ones lies, with linear interpolation.</summary>
+    internal static double At(ReadOnlySpan<double> sorted, double share)
     {
         double position = share * (sorted.Length - 1);
         int below = (int)position;
