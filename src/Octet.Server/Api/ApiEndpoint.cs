@@ -24,6 +24,7 @@ internal sealed partial class ApiEndpoint(
     ServedModel served, ApiKeys keys, RequestRates rates, IOptions<OctetServerOptions> options, ILogger<ApiEndpoint> log)
 {
     private const int MaxDepth = 64;
+    private static readonly TimeSpan CutDelay = TimeSpan.FromMilliseconds(200);
 
     /// <summary>An endpoint that needs the model, and has a JSON object as its body.</summary>
     public RequestDelegate Post(Func<ApiCall, Task> answer) => http => RunAsync(http, async () =>
@@ -84,6 +85,9 @@ internal sealed partial class ApiEndpoint(
                 JsonWriting.WriteError(events.Begin(), error);
                 events.End();
                 await events.FlushAsync(CancellationToken.None);
+
+                // What is cut loses what is still on its way to the connection.
+                await Task.Delay(CutDelay, CancellationToken.None);
             }
 
             http.Abort();
