@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Unicode;
 using Microsoft.Extensions.Options;
 using Microsoft.AspNetCore.Http.Features;
 using Octet.Inference.Chat;
@@ -141,9 +142,17 @@ internal sealed partial class ApiEndpoint(
             size.MaxRequestBodySize = options.Value.MaxRequestBytes;
         }
 
+        using var body = new MemoryStream();
+        await http.Request.Body.CopyToAsync(body, cancellation);
+        return Parse(body.GetBuffer().AsMemory(0, (int)body.Length));
+    }
+
+    private static JsonDocument Parse(ReadOnlyMemory<byte> body)
+    {
         try
         {
-            var document = await JsonDocument.ParseAsync(http.Request.Body, new() { MaxDepth = MaxDepth }, cancellation);
+            CheckTexts(body.Span);
+            var document = JsonDocument.Parse(body, new() { MaxDepth = MaxDepth });
             if (document.RootElement.ValueKind == JsonValueKind.Object)
             {
                 return document;
@@ -155,6 +164,42 @@ internal sealed partial class ApiEndpoint(
         catch (JsonException error)
         {
             throw new ApiException(StatusCodes.Status400BadRequest, $"the body is not JSON: {error.Message}");
+        }
+    }
+
+    // Whoever reads a text or a name later may take it for one.
+    private static void CheckTexts(ReadOnlySpan<byte> body)
+    {
+        var reader = new Utf8JsonReader(body, new JsonReaderOptions { MaxDepth = MaxDepth });
+        while (reader.Read())
+        {
+            if (reader.TokenType is not (JsonTokenType.String or JsonTokenType.PropertyName))
+            {
+                continue;
+            }
+
+            if (!IsText(reader))
+            {
+                throw new ApiException(
+                    StatusCodes.Status400BadRequest, $"the body has half of a surrogate pair, or bytes that are no UTF-8, in the text at byte {reader.TokenStartIndex}");
+            }
+        }
+    }
+
+    private static bool IsText(in Utf8JsonReader text)
+    {
+        if (!text.ValueIsEscaped)
+        {
+            return Utf8.IsValid(text.ValueSpan);
+        }
+
+        try
+        {
+            return text.GetString() is not null;
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
         }
     }
 

@@ -73,23 +73,10 @@ internal readonly struct Fields(JsonElement body, string path = "")
     /// <summary>A field that is an object, if it is there.</summary>
     public Fields? Object(string name) => Find(name) is { } value ? Of(value, PathOf(name)) : null;
 
-    /// <summary>A string, whose surrogates are pairs.</summary>
-    public static string TextOf(JsonElement value, string path)
-    {
-        if (value.ValueKind != JsonValueKind.String)
-        {
-            throw ApiException.BadField(path, $"is {Describe(value)}, expected a string");
-        }
-
-        try
-        {
-            return value.GetString()!;
-        }
-        catch (InvalidOperationException)
-        {
-            throw ApiException.BadField(path, "has half of a surrogate pair, which is no character");
-        }
-    }
+    /// <summary>A string.</summary>
+    public static string TextOf(JsonElement value, string path) => value.ValueKind == JsonValueKind.String
+        ? value.GetString()!
+        : throw ApiException.BadField(path, $"is {Describe(value)}, expected a string");
 
     /// <summary>A value in a message: short, and none of what a string says.</summary>
     public static string Describe(JsonElement value) => value.ValueKind switch
