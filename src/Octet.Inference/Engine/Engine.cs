@@ -200,7 +200,7 @@ internal sealed class Engine : IDisposable
                 Running = _scheduler.Running,
                 Waiting = _scheduler.Waiting,
                 KvBlocks = _scheduler.Blocks.Count,
-                UsedKvBlocks = _scheduler.Blocks.Count - _scheduler.Blocks.Free - _scheduler.Blocks.Cached,
+                UsedKvBlocks = _scheduler.Blocks.Count - _scheduler.Blocks.Free,
             };
         }
     }
