@@ -71,16 +71,16 @@ native_tests() {
 }
 
 managed_tests() {
-  echo "--- managed tests"
-  timeout 1800 dotnet run -c Release --project tests/Octet.Tests --no-build -- -noColor 2>&1 | tee "$log"
+  echo "--- managed tests: $1"
+  timeout 1800 dotnet run -c Release --project "tests/$1" --no-build -- -noColor 2>&1 | tee "$log"
   local status=${PIPESTATUS[0]}
   # "Octet.Tests  Total: 42, Errors: 0, Failed: 1, Skipped: 2, Not Run: 0, Time: 1.2s"
   local total errors failures skipped not_run
   read -r total errors failures skipped not_run < <(
     sed -nE 's/.*Total: ([0-9]+), Errors: ([0-9]+), Failed: ([0-9]+), Skipped: ([0-9]+), Not Run: ([0-9]+).*/\1 \2 \3 \4 \5/p' "$log" | tail -n 1)
-  if [ -z "${total:-}" ]; then count "managed tests" "$status" "" ""; return; fi
-  if [ $((skipped + not_run)) != 0 ]; then echo "$((skipped + not_run)) managed tests did not run"; fi
-  count "managed tests" "$status" $((total - skipped - not_run + errors)) $((failures + errors))
+  if [ -z "${total:-}" ]; then count "$1" "$status" "" ""; return; fi
+  if [ $((skipped + not_run)) != 0 ]; then echo "$((skipped + not_run)) tests of $1 did not run"; fi
+  count "$1" "$status" $((total - skipped - not_run + errors)) $((failures + errors))
 }
 
 # Every benchmark once: that they run and their parity holds, not how fast.
@@ -111,6 +111,7 @@ build cmake -S . -B build/native -G Ninja
 build cmake --build build/native
 build dotnet build Kernels.sln -c Release --nologo -v minimal
 native_tests
-managed_tests
+managed_tests Octet.Tests
+managed_tests Octet.Clients.Tests
 benchmarks
 finish

@@ -14,6 +14,9 @@ public readonly record struct GeneratedToken(int Id, string Text, FinishReason? 
     /// <summary>The stop string that this token completed, which ended the text; null for all others.</summary>
     public string? StopString { get; init; }
 
+    /// <summary>Whether it only ends the text, and is no part of it.</summary>
+    public bool IsEnd => FinishReason is Inference.Engine.FinishReason.Stop && StopString is null;
+
     /// <summary>Its log probability and the most likely tokens' there; null where they were not asked for.</summary>
     public TokenLogprobs? Logprobs { get; init; }
 

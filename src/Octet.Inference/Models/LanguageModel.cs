@@ -86,6 +86,9 @@ public sealed class LanguageModel : IDisposable
     /// <summary>Tokens the KV cache holds over all requests of a data parallel group; where the groups differ, of the smallest.</summary>
     public long KvCacheTokens { get; }
 
+    /// <summary>The most tokens that a prompt and what continues it can have: the context's, or the KV cache's where those are fewer.</summary>
+    public int MaxLength => (int)Math.Min(MaxContext, KvCacheTokens);
+
     /// <summary>What was done since it was loaded, by all groups: steps, tokens, preemptions; from any thread.</summary>
     public EngineStatistics Statistics => _engines.Statistics;
 

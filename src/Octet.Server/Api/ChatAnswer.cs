@@ -29,9 +29,6 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
     /// <summary>How many answers.</summary>
     public int Choices { get; }
 
-    /// <summary>Whether a token only ends the text.</summary>
-    public static bool IsEnd(in GeneratedToken token) => token is { FinishReason: FinishReason.Stop, StopString: null };
-
     /// <summary>The first chunk of each answer.</summary>
     public void WriteStart(EventStream events)
     {
@@ -49,7 +46,7 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
     public void WriteChunk(EventStream events, in ChatUpdate update, RequestMetrics request)
     {
         request.Count(update.Token, update.FinishReason);
-        var token = _logprobs is not null && update.Token is { Logprobs: not null } own && !IsEnd(own) ? own : (GeneratedToken?)null;
+        var token = _logprobs is not null && update.Token is { Logprobs: not null } own && !own.IsEnd ? own : (GeneratedToken?)null;
         if (update.Text.Length == 0 && update.ToolCall is null && update.FinishReason is null && token is null)
         {
             return;

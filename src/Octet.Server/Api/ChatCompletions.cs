@@ -76,7 +76,7 @@ internal sealed class ChatChoice
     {
         _text.Append(update.Text);
         FinishReason ??= update.FinishReason;
-        if (update.Token is { Logprobs: not null } token && !ChatAnswer.IsEnd(token))
+        if (update.Token is { Logprobs: not null } token && !token.IsEnd)
         {
             Logprobs.Add(token);
         }

@@ -42,7 +42,7 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
         var choice = _choices[token.Choice];
         choice.Text.Append(token.Text);
         choice.Reason ??= ReasonOf(token);
-        if (token.Logprobs is not null && !ChatAnswer.IsEnd(token))
+        if (token.Logprobs is not null && !token.IsEnd)
         {
             choice.Tokens.Add(token);
         }
@@ -56,7 +56,7 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
     public void WriteChunk(EventStream events, in GeneratedToken token, RequestMetrics request)
     {
         request.Count(token, ReasonOf(token));
-        IReadOnlyList<GeneratedToken> reported = token.Logprobs is not null && !ChatAnswer.IsEnd(token) ? [token] : [];
+        IReadOnlyList<GeneratedToken> reported = token.Logprobs is not null && !token.IsEnd ? [token] : [];
         if (token.Text.Length == 0 && token.FinishReason is null && reported.Count == 0)
         {
             return;

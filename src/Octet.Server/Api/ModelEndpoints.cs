@@ -51,7 +51,7 @@ internal sealed class ModelEndpoints(ServedModel served)
         json.WriteString("owned_by", "octet");
         if (served.Model is { } model)
         {
-            json.WriteNumber("max_model_len", SamplingFields.Room(model));
+            json.WriteNumber("max_model_len", model.MaxLength);
         }
 
         json.WriteEndObject();

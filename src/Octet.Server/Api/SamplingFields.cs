@@ -43,9 +43,6 @@ internal static class SamplingFields
         };
     }
 
-    /// <summary>The most tokens of prompt and answer together.</summary>
-    public static int Room(LanguageModel model) => (int)Math.Min(model.MaxContext, model.KvCacheTokens);
-
     /// <summary>How many alternatives of each token are reported; null: no log probabilities are.</summary>
     public static int? ChatLogprobs(in Fields fields)
     {
@@ -61,7 +58,7 @@ internal static class SamplingFields
 
     private static int MaxTokens(in Fields fields, LanguageModel model, int promptTokens, int? defaultTokens)
     {
-        var room = Room(model);
+        var room = model.MaxLength;
         var name = fields.Find("max_completion_tokens") is null ? "max_tokens" : "max_completion_tokens";
         var asked = fields.Long(name, 1);
         if (promptTokens >= room)

@@ -39,7 +39,7 @@ internal sealed class Tokenization(ServedModel served)
         {
             json.WriteStartObject();
             json.WriteNumber("count", ids.Count);
-            json.WriteNumber("max_model_len", SamplingFields.Room(call.Chat.Model));
+            json.WriteNumber("max_model_len", call.Chat.Model.MaxLength);
             json.WriteStartArray(name);
             foreach (var id in ids)
             {

@@ -28,7 +28,7 @@ internal sealed class EngineStatus(ServedModel served, ServerMetrics metrics)
         if (served.Model is { } model)
         {
             var statistics = model.Statistics;
-            json.WriteNumber("max_model_len", SamplingFields.Room(model));
+            json.WriteNumber("max_model_len", model.MaxLength);
             json.WriteNumber("steps", statistics.Steps);
             json.WriteNumber("prompt_tokens", statistics.PromptTokens);
             json.WriteNumber("cached_tokens", statistics.CachedTokens);

@@ -180,7 +180,7 @@ internal sealed class RequestMetrics : IDisposable
 
         CountGap(own.Choice, now);
         _last = now;
-        if (!Api.ChatAnswer.IsEnd(own))
+        if (!own.IsEnd)
         {
             CompletionTokens++;
             _all.Token();
