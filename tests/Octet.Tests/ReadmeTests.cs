@@ -35,6 +35,7 @@ public sealed partial class ReadmeTests
         ["octet devices"] = Check.Runs("without --device: "),
         ["octet load"] = Check.Runs("tp 1, ep 1: checkpoint 8.95 MB, read "),
         ["octet check"] = Check.By(typeof(CommandTests)),
+        ["octet bench serve"] = Check.By(typeof(BenchServeCommandTests)),
         ["octet plan"] = Check.Runs("* DP2/TP4/EP4"),
         ["octet topology"] = Check.RunsOr("no KFD topology", "group"),
         ["octet inspect"] = Check.By(typeof(InspectCommandTests)),
