@@ -37,6 +37,29 @@ public sealed class LanguageModelTests
     }
 
     [Fact]
+    public async Task The_load_counts_blocks_that_texts_hold_and_not_those_that_the_prefix_cache_keeps()
+    {
+        using var device = Device.Open("cpu");
+        using var model = TinyModel.Load(device);
+        using (var session = model.OpenSession())
+        {
+            await session.AppendAsync(Enumerable.Range(1, 130).ToArray(), Cancellation);
+            await UntilAsync(3);
+        }
+
+        await UntilAsync(0);
+
+        async Task UntilAsync(int blocks)
+        {
+            for (var turn = 0; model.Loads[0].UsedKvBlocks != blocks; turn++)
+            {
+                Assert.True(turn < 2000, $"{model.Loads[0]}, expected {blocks} blocks in use");
+                await Task.Delay(5, Cancellation);
+            }
+        }
+    }
+
+    [Fact]
     public async Task A_model_disposed_while_generating_ends_the_enumeration_with_an_error()
     {
         using var device = Device.Open("cpu");
