@@ -31,6 +31,16 @@ install_missing() {
   fi
 }
 
+# For the test of the server's page, which is skipped without a browser: not every distribution has this package.
+install_browser() {
+  local browser=chromium-headless-shell
+  command -v npm >/dev/null || return
+  command -v "$browser" >/dev/null || command -v chromium >/dev/null && return
+  echo "installing $browser"
+  as_root "export DEBIAN_FRONTEND=noninteractive; apt-get update && apt-get install -y --no-install-recommends $browser" >"$log" 2>&1 ||
+    echo "eng/test.sh: $browser cannot be installed: the page is not tested"
+}
+
 # The totals so far, as the last line, whatever happened before.
 finish() {
   echo "$passed passed, $failed failed"
@@ -96,7 +106,10 @@ benchmarks() {
   count "benchmarks" "$status" "${total:-}" "$([ "$status" = 0 ] && echo 0 || echo 1)"
 }
 
-if command -v apt-get >/dev/null; then install_missing; fi
+if command -v apt-get >/dev/null; then
+  install_missing
+  install_browser
+fi
 for tool in cmake ninja ctest dotnet; do
   if ! command -v "$tool" >/dev/null; then
     case $tool in

@@ -54,7 +54,10 @@ public static class OctetEndpointRouteBuilderExtensions
         return group;
     }
 
-    /// <summary>Maps the page for people, at <c>/</c>, and what it shows of the engine, at <c>/status</c>.</summary>
+    /// <summary>
+    /// Maps the page for people, at <c>/</c>, and what it shows of the engine, at <c>/status</c>. It asks the API at <c>v1</c> below its
+    /// own path.
+    /// </summary>
     public static IEndpointConventionBuilder MapOctetPage(this IEndpointRouteBuilder endpoints)
     {
         ArgumentNullException.ThrowIfNull(endpoints);
