@@ -4,11 +4,12 @@ namespace Octet.Tests;
 
 /// <summary>The code in README.md or one of docs/*.md.</summary>
 /// <param name="Name">Relative to the repository.</param>
-/// <param name="Lines">Lines of indented blocks, and of fenced ones that are no C#, without comments.</param>
+/// <param name="Lines">Lines of indented blocks, and of fenced ones that are neither C# nor a transcript, without comments.</param>
 /// <param name="CSharp">Fenced blocks of C#.</param>
+/// <param name="Transcripts">Fenced blocks of what was typed and printed.</param>
 /// <param name="Spans">Code within sentences and tables, with the first one of the same table row.</param>
 internal sealed partial record MarkdownFile(
-    string Name, IReadOnlyList<string> Lines, IReadOnlyList<string> CSharp, IReadOnlyList<(string Code, string? Row)> Spans)
+    string Name, IReadOnlyList<string> Lines, IReadOnlyList<string> CSharp, IReadOnlyList<string> Transcripts, IReadOnlyList<(string Code, string? Row)> Spans)
 {
     public static IReadOnlyList<MarkdownFile> All { get; } =
     [
@@ -19,16 +20,21 @@ internal sealed partial record MarkdownFile(
 
     public static MarkdownFile Parse(string name, string text)
     {
-        var (lines, snippets, spans) = (new List<string>(), new List<string>(), new List<(string, string?)>());
+        var (lines, snippets, transcripts, spans) = (new List<string>(), new List<string>(), new List<string>(), new List<(string, string?)>());
         var prose = Fence().Replace(text, match =>
         {
-            if (match.Groups["language"].Value is "csharp" or "cs" or "c#")
+            var body = match.Groups["body"].Value;
+            switch (match.Groups["language"].Value)
             {
-                snippets.Add(match.Groups["body"].Value);
-            }
-            else
-            {
-                lines.AddRange(Commands(match.Groups["body"].Value));
+                case "csharp" or "cs" or "c#":
+                    snippets.Add(body);
+                    break;
+                case "console":
+                    transcripts.Add(body);
+                    break;
+                default:
+                    lines.AddRange(Commands(body));
+                    break;
             }
 
             return "\n";
@@ -48,7 +54,7 @@ internal sealed partial record MarkdownFile(
             }
         }
 
-        return new MarkdownFile(name, lines, snippets, spans);
+        return new MarkdownFile(name, lines, snippets, transcripts, spans);
     }
 
     // A line that ends in a backslash goes on in the next one.

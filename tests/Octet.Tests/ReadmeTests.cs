@@ -53,6 +53,9 @@ public sealed partial class ReadmeTests
         ["octet plan --node h100:8 --engine trtllm --emit k8s"] = Check.Runs("apiVersion"),
         ["octet plan --node h100:8 --engine trtllm --calibrate src/Octet.Inference/Planning/Data/h100-qwen3-235b-fp8.csv"] =
             Check.Runs("held out: 96 points, mean error of TPOT 2.4 %"),
+        ["octet serve"] = Check.By(typeof(TranscriptTests)),
+        ["Kestrel__Endpoints__Https__Url=https://0.0.0.0:8443 Kestrel__Certificates__Default__Path=server.pem Kestrel__Certificates__Default__KeyPath=server.key octet serve"] =
+            Check.At("src/Octet.Cli/ServeCommand.cs", "UseKestrelHttpsConfiguration"),
         ["octet topology --groups 2x4"] = Check.RunsOr("no KFD topology", "group"),
     };
 
@@ -220,7 +223,7 @@ public sealed partial class ReadmeTests
     [GeneratedRegex("\\bOCTET_[A-Z_]+\\b")]
     private static partial Regex Variable();
 
-    [GeneratedRegex("(?:getenv|GetEnvironmentVariable|environment|setting)\\w*\\(\"(OCTET_[A-Z_]+)\"")]
+    [GeneratedRegex("(?:(?:getenv|GetEnvironmentVariable|environment|setting)\\w*\\(|Variable = )\"(OCTET_[A-Z_]+)\"")]
     private static partial Regex Read();
 
     /// <summary>How a line is checked.</summary>

@@ -1,5 +1,10 @@
 using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.AI;
+using Microsoft.Extensions.DependencyInjection;
+using Octet.Extensions.AI;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
 
@@ -9,7 +14,8 @@ namespace Octet.Tests;
 public sealed partial class SnippetTests
 {
     // What a snippet has to name as a reader would, beside what stands for it here.
-    private static readonly (string There, string Here)[] s_names = [("\"tests/models/tiny-shakespeare\"", "TinyModel.Directory")];
+    private static readonly (string There, string Here)[] s_names =
+        [("\"tests/models/tiny-shakespeare\"", "TinyModel.Directory"), ("\"models/qwen\"", "TinyModel.Directory")];
 
     [Fact]
     public async Task Snippets_of_the_readme_write_a_text_encode_a_conversation_and_multiply_matrices()
@@ -41,6 +47,14 @@ public sealed partial class SnippetTests
         // end
 
         Assert.Equal(ids.Length + 20, session.Tokens.Count);
+
+        // snippet
+        var client = new OctetChatClient(model);
+        var response = await client.GetResponseAsync("Who goes there?", new() { MaxOutputTokens = 16 });
+        Console.Write($"{response.Text} ({response.Usage!.OutputTokenCount} tokens, {response.FinishReason})");
+        // end
+
+        Assert.EndsWith(" (16 tokens, length)", Console.ToString());
 
         // snippet
         const int m = 4, n = 256, k = 512;                      // [m, k] times [n, k], both quantised to FP8 here
@@ -80,6 +94,25 @@ public sealed partial class SnippetTests
         // end
 
         Assert.All(texts, text => Assert.Equal(8, text.Ids.Count));
+    }
+
+    [Fact]
+    public async Task The_snippet_of_serving_maps_the_api_the_operations_and_the_page()
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+
+        // snippet
+        builder.Services.AddOctet(options => options.Model = TinyModel.Directory);
+        var app = builder.Build();
+        app.MapOctet("/v1");           // OpenAI's API
+        app.MapOctetOperations();      // /health, /ready, /metrics, /version, /tokenize, /detokenize
+        app.MapOctetPage();            // the page
+        // end
+
+        var endpoints = ((IEndpointRouteBuilder)app).DataSources.SelectMany(source => source.Endpoints).Cast<RouteEndpoint>();
+        var routes = endpoints.Select(route => route.RoutePattern.RawText).ToHashSet();
+        await app.DisposeAsync();
+        Assert.Superset(new HashSet<string?> { "/v1/chat/completions", "/health", "/" }, routes);
     }
 
     [Fact]
