@@ -7,6 +7,7 @@ using Octet.Tests.Backends.Native;
 using Octet.Tests.Cli;
 using Octet.Tests.Cli.Bench;
 using Octet.Tests.Cli.Inspect;
+using Octet.Tests.Server;
 
 namespace Octet.Tests;
 
@@ -53,6 +54,8 @@ public sealed partial class ReadmeTests
         ["octet plan --node h100:8 --engine trtllm --emit k8s"] = Check.Runs("apiVersion"),
         ["octet plan --node h100:8 --engine trtllm --calibrate src/Octet.Inference/Planning/Data/h100-qwen3-235b-fp8.csv"] =
             Check.Runs("held out: 96 points, mean error of TPOT 2.4 %"),
+        ["OCTET_PAGE_PICTURE=docs/serve-page.png dotnet tests/Octet.Tests/bin/Release/net10.0/Octet.Tests.dll -class \"*PageTests\""] =
+            Check.By(typeof(PageTests)),
         ["octet serve"] = Check.By(typeof(TranscriptTests)),
         ["Kestrel__Endpoints__Https__Url=https://0.0.0.0:8443 Kestrel__Certificates__Default__Path=server.pem Kestrel__Certificates__Default__KeyPath=server.key octet serve"] =
             Check.At("src/Octet.Cli/ServeCommand.cs", "UseKestrelHttpsConfiguration"),
@@ -139,15 +142,16 @@ public sealed partial class ReadmeTests
     [Fact]
     public void Environment_variables_of_the_documents_are_those_the_sources_read()
     {
-        string[] sources =
-        [
-            .. Directory.GetFiles(Path.Combine(TinyModel.Root, "src"), "*.cs", SearchOption.AllDirectories),
-            .. Directory.GetFiles(Path.Combine(TinyModel.Root, "native"), "*.cpp", SearchOption.AllDirectories),
-        ];
-        var read = sources.SelectMany(path => Read().Matches(File.ReadAllText(path)).Select(m => m.Groups[1].Value)).ToHashSet();
+        HashSet<string> read = [.. Variables("src", "*.cs"), .. Variables("native", "*.cpp")];
         var spans = MarkdownFile.All.SelectMany(file => file.Spans.Select(s => s.Code).Concat(file.Lines).SelectMany(c => Variable().Matches(c)).Select(m => m.Value)).ToHashSet();
         Assert.NotEmpty(read);
-        Assert.Equal(read.Order(StringComparer.Ordinal), spans.Order(StringComparer.Ordinal));
+        Assert.Empty(read.Except(spans));
+        Assert.Empty(spans.Except(read).Except(Variables("tests", "*.cs")));
+
+        static IEnumerable<string> Variables(string folder, string pattern) =>
+            from path in Directory.GetFiles(Path.Combine(TinyModel.Root, folder), pattern, SearchOption.AllDirectories)
+            from match in Read().Matches(File.ReadAllText(path))
+            select match.Groups[1].Value;
     }
 
     [Fact]
