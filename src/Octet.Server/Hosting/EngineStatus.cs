@@ -34,11 +34,11 @@ internal sealed class EngineStatus(ServedModel served, ServerMetrics metrics)
             json.WriteNumber("cached_tokens", statistics.CachedTokens);
             json.WriteNumber("preemptions", statistics.Preemptions);
             json.WriteStartArray("groups");
-            var devices = model.Devices.Devices;
-            var ranks = devices.Count / model.Loads.Count;
-            for (var i = 0; i < model.Loads.Count; i++)
+            var (devices, loads) = (model.Devices.Devices, model.Loads);
+            var ranks = devices.Count / loads.Count;
+            for (var i = 0; i < loads.Count; i++)
             {
-                var load = model.Loads[i];
+                var load = loads[i];
                 json.WriteStartObject();
                 json.WriteNumber("running", load.Running);
                 json.WriteNumber("waiting", load.Waiting);

@@ -7,8 +7,7 @@ namespace Octet.Server.Hosting;
 internal sealed class ModelHealth(ServedModel served, IOptions<OctetServerOptions> options) : IHealthCheck
 {
     private readonly Lock _lock = new();
-    private long _steps = -1;
-    private long _since = Environment.TickCount64;
+    private StallClock _clock;
 
     /// <summary>What is wrong; null: nothing.</summary>
     public string? Problem()
@@ -31,19 +30,39 @@ internal sealed class ModelHealth(ServedModel served, IOptions<OctetServerOption
 
         lock (_lock)
         {
-            var (steps, now) = (model.Statistics.Steps, Environment.TickCount64);
-            if (steps != _steps || groups.Sum(group => group.Running + group.Waiting) == 0)
-            {
-                (_steps, _since) = (steps, now);
-            }
-
-            return now - _since <= options.Value.StallTimeout.TotalMilliseconds ? null
-                : $"no step has ended for {(now - _since) / 1000} s, and requests wait for one";
+            var waits = groups.Any(group => group.Running + group.Waiting > 0);
+            var stalled = _clock.Look(model.Statistics.Steps, waits, Environment.TickCount64);
+            return stalled <= options.Value.StallTimeout.TotalMilliseconds ? null
+                : $"no step has ended for {stalled / 1000} s, and requests wait for one";
         }
     }
 
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
         Task.FromResult(Problem() is { } problem ? HealthCheckResult.Unhealthy(problem) : HealthCheckResult.Healthy());
+}
+
+/// <summary>How long no step has ended while texts wait for one, as far as looks at it tell. Pure: no clock, no lock.</summary>
+internal struct StallClock
+{
+    private bool _waits;
+    private long _steps;
+    private long _since;
+
+    /// <summary>Looks.</summary>
+    /// <param name="steps">Steps that have ended.</param>
+    /// <param name="waits">Whether texts wait for one.</param>
+    /// <param name="now">The time, in milliseconds.</param>
+    /// <returns>Milliseconds since texts were first seen to wait for the next step; 0: they are not, or were not before.</returns>
+    public long Look(long steps, bool waits, long now)
+    {
+        // A text that came since a look at an idle engine has not waited since that look.
+        if (!waits || !_waits || steps != _steps)
+        {
+            (_waits, _steps, _since) = (waits, steps, now);
+        }
+
+        return now - _since;
+    }
 }
 
 /// <summary>Whether requests are taken: the model is loaded, and the application is not stopping.</summary>

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Options;
 using Octet.Inference.Chat;
+using Octet.Inference.Engine;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
 using Octet.Server.Api;
@@ -145,6 +146,13 @@ internal sealed partial class ServedModel : IHostedLifecycleService, IDisposable
 
     public void Dispose()
     {
+        // Who disposes of an application that was not stopped may do so while it loads; and twice.
+        if (!_stopping.IsCancellationRequested)
+        {
+            _stopping.Cancel();
+        }
+
+        _loading.Wait();
         _model?.Dispose();
         _devices?.Dispose();
         _stopping.Dispose();
@@ -161,8 +169,7 @@ internal sealed partial class ServedModel : IHostedLifecycleService, IDisposable
             var progress = new Progress(this);
             Volatile.Write(ref _model, LanguageModel.Load(_options.Model, _devices, run, progress, _stopping.Token));
 
-            // What is only made for the first text, its kernels and graphs among it, is made now.
-            await _model!.CompleteAsync([0], new() { MaxTokens = 2, IgnoreEndOfText = true, Temperature = 0 }, _stopping.Token);
+            await WarmUpAsync(_model!);
             _chat = new ChatModel(_model);
             _state = ServingState.Ready;
             LogReady(Name, _devices.Name, System.Diagnostics.Stopwatch.GetElapsedTime(start).TotalSeconds, _model.MaxContext, _model.KvCacheTokens);
@@ -178,6 +185,14 @@ internal sealed partial class ServedModel : IHostedLifecycleService, IDisposable
             LogFailed(_options.Model, error.Message);
             _lifetime.StopApplication();
         }
+    }
+
+    // What is only made for the first text is made now. A text for each group: those that come together go to different ones. Of its steps
+    // one is the prompt's, the next sizes the workspace, the one behind it is recorded as a graph, which the last one replays.
+    private async Task WarmUpAsync(LanguageModel model)
+    {
+        var options = new GenerationOptions { MaxTokens = 4, IgnoreEndOfText = true, Temperature = 0 };
+        await Task.WhenAll(model.Loads.Select(_ => model.CompleteAsync([0], options, _stopping.Token)));
     }
 
     [LoggerMessage(LogLevel.Information, "{Model} on {Devices} is ready after {Seconds:f1} s: context {Context} tokens, KV cache {KvTokens} tokens")]

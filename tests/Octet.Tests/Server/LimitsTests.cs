@@ -187,6 +187,23 @@ public sealed class LimitsTests
     }
 
     [Fact]
+    public async Task A_server_that_is_disposed_of_while_it_loads_has_not_failed()
+    {
+        var server = await TestServer.StartAsync(waits: false);
+        var served = server.Served;
+        await server.DisposeAsync();
+        Assert.True(served.State is ServingState.Draining or ServingState.Ready, $"{served.State}: {server.Log.Text}");
+    }
+
+    [Fact]
+    public async Task Every_group_has_generated_a_text_when_the_server_is_ready()
+    {
+        await using var server = await TestServer.StartAsync(
+            options => (options.Device, options.Run) = ("cpu*2", options.Run with { DataParallel = 2 }));
+        await UntilAsync(() => server.Model.Statistics.Steps == 2 * 4);
+    }
+
+    [Fact]
     public async Task A_model_that_cannot_be_loaded_is_no_server()
     {
         await using var server = await TestServer.StartAsync(options => options.Model = Path.GetTempPath(), waits: false);
