@@ -102,13 +102,14 @@ public sealed class LimitsTests
     public async Task A_client_that_goes_away_stops_its_request()
     {
         await using var server = await TestServer.StartAsync();
-        using (var running = await StartStreamAsync(server, Long))
+        using (var running = await StartStreamAsync(server, Long.Replace("{", "{\"n\": 8, ", StringComparison.Ordinal)))
         {
-            Assert.Equal(1, server.Model.Loads[0].Running);
+            Assert.InRange(server.Model.Loads[0].Running, 1, 8);
         }
 
+        // Of 8 x 1,800: a busy machine takes a while to see the connection's end.
         await server.IdleAsync();
-        Assert.InRange(server.Model.Statistics.GeneratedTokens, 1, 1500);
+        Assert.InRange(server.Model.Statistics.GeneratedTokens, 1, 12_000);
 
         using var cancellation = new CancellationTokenSource();
         var whole = server.PostAsync(Plain, Long.Replace("true}", "false}", StringComparison.Ordinal), cancellation.Token);

@@ -76,6 +76,19 @@ const bodies = page => {
   return sent;
 };
 
+// Has long texts generated, until what it returns is called.
+function keepBusy(texts) {
+  const end = new AbortController();
+  const answer = fetch(new URL("v1/completions", url), {
+    method: "POST", headers: { "Content-Type": "application/json" }, signal: end.signal,
+    body: JSON.stringify({ prompt: "ROMEO:", n: texts, max_tokens: 2000, ignore_eos: true }),
+  });
+  return async () => {
+    end.abort();
+    await assert.rejects(answer, { name: "AbortError" });
+  };
+}
+
 const number = text => Number(text.replaceAll(",", "").match(/[\d.]+/)?.[0] ?? NaN);
 const figure = (page, id) => page.locator(`#${id}`).innerText();
 
@@ -83,7 +96,7 @@ test("an answer is seen to grow, and the next question has the conversation befo
   const page = await open();
   const sent = bodies(page);
   const system = "Be brief and be bold. ".repeat(10).trim();
-  await set(page, { "Token limit": "120", "System prompt": system, "Temperature": "0.5" });
+  await set(page, { "Token limit": "300", "System prompt": system, "Temperature": "0.5" });
   await say(page, "Who is there?");
   const [lengths, text] = [new Set(), page.locator(".assistant .text")];
   await until(async () => {
@@ -91,7 +104,7 @@ test("an answer is seen to grow, and the next question has the conversation befo
     return await page.locator(".assistant small").count();
   }, "the answer did not end");
   assert.ok(lengths.size >= 4, `the answer had the lengths ${[...lengths]}`);
-  assert.match(await ended(page), /^120 tokens · first after .+ · [\d,]+ tokens\/s.* · cut at the token limit$/);
+  assert.match(await ended(page), /^300 tokens · first after .+ · [\d,]+ tokens\/s.* · cut at the token limit$/);
 
   const first = await page.locator(".assistant .text").evaluate(element => element.textContent);
   await say(page, "Speak on.");
@@ -101,7 +114,7 @@ test("an answer is seen to grow, and the next question has the conversation befo
     { role: "system", content: system }, { role: "user", content: "Who is there?" },
     { role: "assistant", content: first }, { role: "user", content: "Speak on." },
   ]);
-  assert.deepEqual([sent[1].temperature, sent[1].max_tokens, sent[1].stream], [0.5, 120, true]);
+  assert.deepEqual([sent[1].temperature, sent[1].max_tokens, sent[1].stream], [0.5, 300, true]);
 
   await page.getByRole("button", { name: "Clear" }).click();
   assert.equal(await page.locator(".turn").count(), 0);
@@ -114,6 +127,7 @@ test("the keyboard is enough", async () => {
   const page = await open();
   const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim());
   assert.equal(await focused(), "message");
+  await page.locator("#max-tokens").evaluate(field => { field.value = "1900"; });
   await page.keyboard.type("One");
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.type("two");
@@ -159,16 +173,13 @@ test("the live view shows what runs", async () => {
   const page = await open();
   await page.getByRole("status").getByText("ready").waitFor();
   const points = await page.locator("#pace polyline").getAttribute("points");
-  const running = fetch(new URL("v1/completions", url), {
-    method: "POST", headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ prompt: "ROMEO:", n: 4, max_tokens: 600, ignore_eos: true }),
-  });
-  await until(async () => number(await figure(page, "running")) > 0 && number(await figure(page, "rate")) > 0, "nothing was seen to run");
-  assert.ok(number(await figure(page, "kv")) >= 1, "no KV block was in use");
-  assert.match(await figure(page, "kv-blocks"), /^\d+ of [\d,]+ blocks$/);
+  const end = keepBusy(4);
+  await until(async () => {
+    const figures = await Promise.all(["running", "rate", "kv-blocks"].map(id => figure(page, id)));
+    return figures.every(text => number(text) > 0);
+  }, "nothing was seen to run");
   assert.notEqual(await page.locator("#pace polyline").getAttribute("points"), points);
-  assert.equal(await page.getByRole("meter").getAttribute("aria-valuenow"), `${number(await figure(page, "kv"))}`);
-  assert.equal((await running).status, 200);
+  await end();
   await until(async () => number(await figure(page, "running")) === 0, "what had ended was still seen to run");
   for (const row of ["ttft", "tpot"]) {
     const times = await page.locator(`#${row} td`).allInnerTexts();
@@ -176,6 +187,7 @@ test("the live view shows what runs", async () => {
     times.forEach(time => assert.match(time, /^[\d.]+ m?s$/));
   }
 
+  assert.equal(await figure(page, "kv-blocks"), "0 of 1,024 blocks");
   assert.match(await figure(page, "hit-tokens"), /^[\d,]+ of [\d,]+$/);
   assert.match(await figure(page, "groups"), /Group 0: 0 running, 0 waiting, KV 0 %\s+rank 0: cpu/);
   await page.locator("#live summary").click();
@@ -199,6 +211,7 @@ test("states and groups are shown as the server tells them", async () => {
   await state("draining");
   const figures = await Promise.all(["running", "waiting", "kv", "hits"].map(id => figure(page, id)));
   assert.deepEqual(figures, ["4", "2", "50 %", "25 %"]);
+  assert.equal(await page.getByRole("meter").getAttribute("aria-valuenow"), "50");
   assert.deepEqual(await page.locator("#ttft td").allInnerTexts(), ["12 ms", "1.50 s", "75.00 s"]);
   assert.equal(await page.getByText("rank 7: device 7").count(), 1);
   assert.equal(await page.getByText("Group 0: 2 running, 1 waiting, KV 25 %").count(), 1);
@@ -345,14 +358,9 @@ test("a picture of it", { skip: screenshot ? false : "SCREENSHOT names no file" 
     await ended(page);
   }
 
-  const end = new AbortController();
-  const load = fetch(new URL("v1/completions", url), {
-    method: "POST", headers: { "Content-Type": "application/json" }, signal: end.signal,
-    body: JSON.stringify({ prompt: "ROMEO:", n: 6, max_tokens: 1900, ignore_eos: true }),
-  });
+  const end = keepBusy(6);
   await until(async () => number(await figure(page, "running")) > 0 && number(await figure(page, "rate")) > 0, "nothing was seen to run");
   await new Promise(resolve => setTimeout(resolve, 8000));
   await page.screenshot({ path: screenshot });
-  end.abort();
-  await assert.rejects(load);
+  await end();
 });
