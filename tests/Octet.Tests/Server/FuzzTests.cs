@@ -5,7 +5,7 @@ using System.Text.Json;
 
 namespace Octet.Tests.Server;
 
-/// <summary>Bodies that nobody should send. OCTET_FUZZ_BODIES says how many; 5,000 without it.</summary>
+/// <summary>Bodies that nobody should send. FUZZ_BODIES says how many; 5,000 without it.</summary>
 public sealed class FuzzTests
 {
     private const int Clients = 8;
@@ -28,7 +28,7 @@ public sealed class FuzzTests
     [Fact]
     public async Task No_body_is_the_servers_fault()
     {
-        var bodies = int.Parse(Environment.GetEnvironmentVariable("OCTET_FUZZ_BODIES") ?? "5000", CultureInfo.InvariantCulture);
+        var bodies = int.Parse(Environment.GetEnvironmentVariable("FUZZ_BODIES") ?? "5000", CultureInfo.InvariantCulture);
         await using var server = await TestServer.StartAsync(options => options.Run = options.Run with { MaxContext = 96 });
         var counts = new int[600];
         await Parallel.ForAsync(0, Clients, async (client, cancellation) =>

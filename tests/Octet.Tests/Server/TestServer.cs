@@ -40,12 +40,12 @@ internal sealed class TestServer : IAsyncDisposable
     /// <summary>Lines of the log.</summary>
     public LogLines Log { get; private init; } = new();
 
-    /// <summary>Starts one, and waits until it is ready, unless told otherwise.</summary>
-    public static async Task<TestServer> StartAsync(Action<OctetServerOptions>? configure = null, bool waits = true)
+    /// <summary>Starts one, and waits until it is ready, unless told otherwise; its log is kept from a level on.</summary>
+    public static async Task<TestServer> StartAsync(Action<OctetServerOptions>? configure = null, bool waits = true, LogLevel least = LogLevel.Trace)
     {
         var builder = WebApplication.CreateSlimBuilder();
         var log = new LogLines();
-        builder.Logging.ClearProviders().AddProvider(log).SetMinimumLevel(LogLevel.Trace);
+        builder.Logging.ClearProviders().AddProvider(log).SetMinimumLevel(least);
         builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0));
         builder.Services.AddOctet(options =>
         {
