@@ -1,3 +1,5 @@
+using Octet.Inference.Grammars;
+
 namespace Octet.Inference.Engine;
 
 /// <summary>
@@ -52,6 +54,13 @@ public sealed record GenerationOptions
 
     /// <summary>Says which tokens may follow; null: all. What ends the text must be among them.</summary>
     public AllowedTokens? AllowedTokens { get; init; }
+
+    /// <summary>
+    /// The texts that may be written; null: all. Such a text ends where it is complete. When tokens run short, what brings it to its end within
+    /// <see cref="MaxTokens"/> is all that may follow. Not together with <see cref="AllowedTokens"/>, <see cref="MinTokens"/> and
+    /// <see cref="IgnoreEndOfText"/>.
+    /// </summary>
+    public Grammar? Grammar { get; init; }
 
     /// <summary>Whether to go on past the checkpoint's tokens that end a text.</summary>
     public bool IgnoreEndOfText { get; init; }

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text;
 using System.Text.Unicode;
+using Octet.Inference.Grammars;
 using Octet.Inference.Loading.Templates;
 
 namespace Octet.Inference.Loading;
@@ -30,6 +31,7 @@ public sealed partial class ModelTokenizer
     private readonly AddedTokenFinder _normalizedTokens;
     private readonly byte[]?[] _bytes;
     private readonly string?[] _texts;
+    private readonly Lazy<TokenTrie> _trie;
 
     /// <summary>Reads tokenizer.json, and tokenizer_config.json if there is one.</summary>
     internal ModelTokenizer(ModelJson file, ModelJson? settings = null)
@@ -49,6 +51,7 @@ public sealed partial class ModelTokenizer
         _normalizedTokens = new AddedTokenFinder(_added.Values.Where(token => token.Normalized).Select(token => token with { Text = Normalize(token.Text) }));
         _bytes = ReadBytes(file);
         _texts = new string?[_bytes.Length];
+        _trie = new(CreateTrie);
     }
 
     private sealed record AddedToken(string Text, int Id, bool Special, bool Normalized)
@@ -59,6 +62,9 @@ public sealed partial class ModelTokenizer
 
     /// <summary>One more than the largest id that has a token; a model's logits may be wider.</summary>
     public int VocabularySize => _bytes.Length;
+
+    /// <summary>The tokens by their bytes, for grammars; made when first used. Special tokens are no part of it, and other added tokens are its marks.</summary>
+    public TokenTrie Trie => _trie.Value;
 
     /// <summary>Reads tokenizer.json, and tokenizer_config.json if present, in <paramref name="directory"/>.</summary>
     /// <exception cref="ModelFormatException">The file is missing, not well-formed, or describes a tokenizer that is not supported.</exception>
@@ -141,6 +147,14 @@ public sealed partial class ModelTokenizer
         }
 
         return _texts[id] ??= Utf8.IsValid(bytes) ? Encoding.UTF8.GetString(bytes) : null;
+    }
+
+    private TokenTrie CreateTrie()
+    {
+        bool IsHidden(int id) => _added.TryGetValue(id, out AddedToken? token) && token.IsMarker;
+        return new TokenTrie(
+            [.. _bytes.Select((bytes, id) => IsHidden(id) ? ReadOnlyMemory<byte>.Empty : bytes)],
+            [.. _added.Values.Where(token => !token.IsMarker).Select(token => token.Id)]);
     }
 
     private void EncodePlain(ReadOnlySpan<char> text, int split, List<int> ids)

@@ -392,7 +392,13 @@ public sealed class LanguageModel : IDisposable
             var sequence = new Sequence(Interlocked.Increment(ref _ids), prompt, limit, options.CacheSalt)
             {
                 Priority = options.Priority,
-                Sampling = choice == 0 ? sampling : sampling with { Seed = unchecked(sampling.Seed + choice) },
+                Sampling = sampling with
+                {
+                    Seed = unchecked(sampling.Seed + choice),
+
+                    // Of each text its own: it remembers how far it has read.
+                    AllowedTokens = options.Grammar?.ToAllowedTokens(Tokenizer.Trie, sampling.EndTokens, limit - prompt.Length) ?? sampling.AllowedTokens,
+                },
                 IsSibling = choice > 0,
                 WantsPromptLogits = logprobs is not null,
             };
