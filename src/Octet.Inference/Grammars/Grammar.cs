@@ -74,6 +74,9 @@ public sealed class Grammar
             : new GrammarTokens(CreateMatcherOf(trie, endTokens), maxTokens).Allow;
     }
 
+    /// <summary>Whether all its texts begin with a character of ASCII.</summary>
+    internal bool BeginsWith(char first) => _root.First == ByteSet.Of((byte)first);
+
     /// <summary>Of a vocabulary; what it has found out, all its texts share.</summary>
     internal GrammarAutomaton Automaton(TokenTrie trie) => _automata.GetValue(trie, key => new GrammarAutomaton(_root, key));
 

@@ -107,7 +107,15 @@ internal sealed class GrammarAutomaton
     {
         lock (_lock)
         {
-            return TokenWalk.Mask(Trie, this, state.IsCut ? state : ReducedOf(state), farthest);
+            var exact = state.IsCut ? state : ReducedOf(state);
+            if (!exact.MasksWithin.TryGetValue(farthest, out var mask))
+            {
+                mask = TokenWalk.Mask(Trie, this, exact, farthest);
+                exact.MasksWithin[farthest] = mask;
+                Note(exact, mask.Size + StateSize);
+            }
+
+            return mask;
         }
     }
 

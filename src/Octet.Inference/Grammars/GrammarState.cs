@@ -14,6 +14,7 @@ internal sealed class GrammarState(GrammarAutomaton automaton, Term term)
     private GrammarState?[]?[]? _next;
     private GrammarState? _reduced;
     private TokenMask? _mask;
+    private Dictionary<int, TokenMask>? _masksWithin;
 
     /// <summary>What may follow.</summary>
     public Term Term => term;
@@ -32,6 +33,9 @@ internal sealed class GrammarState(GrammarAutomaton automaton, Term term)
 
     /// <summary>The tokens that may follow; null: not yet known.</summary>
     public TokenMask? Mask { get => Volatile.Read(ref _mask); set => Volatile.Write(ref _mask, value); }
+
+    /// <summary>Of the tokens that may follow those that keep to a distance; the automaton's alone, under its lock.</summary>
+    public Dictionary<int, TokenMask> MasksWithin => _masksWithin ??= [];
 
     /// <summary>Where a byte leads; null: it may not follow.</summary>
     public GrammarState? Next(byte value)
@@ -76,6 +80,6 @@ internal sealed class GrammarState(GrammarAutomaton automaton, Term term)
     public void Forget()
     {
         Volatile.Write(ref _next, null);
-        (Reduced, Mask) = (null, null);
+        (Reduced, Mask, _masksWithin) = (null, null, null);
     }
 }

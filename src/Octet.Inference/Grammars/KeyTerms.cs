@@ -84,6 +84,21 @@ internal sealed class FreeKeyTerm(FreeMembers members, KeyNode used, KeyNode? no
     /// <summary>Whether the bytes so far are a key that the object has or may have already, so that more must follow.</summary>
     public bool MustGoOn => node is { IsKey: true };
 
+    /// <summary>The same of a key that is not used, whatever its bytes.</summary>
+    public FreeKeyTerm Unused => new(members, KeyNode.Unknown, null, null, EmptyTerm.Instance);
+
+    /// <summary>Whether these further bytes make a key that the object has or may have already.</summary>
+    public bool IsUsed(ReadOnlySpan<byte> further)
+    {
+        var at = node;
+        for (var i = 0; i < further.Length && at is not null; i++)
+        {
+            at = at.Child(further[i]);
+        }
+
+        return at is { IsKey: true };
+    }
+
     public override Term Derive(byte value, TermTable table)
     {
         if (!IsAmidCharacter && value == (byte)'"')

@@ -32,6 +32,8 @@ public sealed class TokenTrie
         LongestPlain = _plain.Length == 0 ? 0 : _plain[^1].Characters;
         var isPlain = _plain.Select(token => token.Token).ToHashSet();
         Special = new TrieNodes(_bytes, [.. ids.Where(id => !isPlain.Contains(id))]);
+        Strings = new StringTokens(this, JsonTerms.Character);
+        Keys = new StringTokens(this, JsonTerms.RawCharacter);
     }
 
     /// <summary>How many tokens there are.</summary>
@@ -45,6 +47,12 @@ public sealed class TokenTrie
 
     /// <summary>Of those the ones that are not plain: see <see cref="PlainText"/>.</summary>
     internal TrieNodes Special { get; }
+
+    /// <summary>Within strings.</summary>
+    internal StringTokens Strings { get; }
+
+    /// <summary>Within free keys, which have no escapes.</summary>
+    internal StringTokens Keys { get; }
 
     /// <summary>The marks.</summary>
     internal int[] Markers { get; }

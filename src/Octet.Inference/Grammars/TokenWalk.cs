@@ -2,8 +2,8 @@ namespace Octet.Inference.Grammars;
 
 /// <summary>Finds the tokens that may follow at a state, by a walk over the vocabulary's trie that turns back at the first byte that may not.</summary>
 /// <remarks>
-/// Within a string most of the vocabulary may follow: the plain tokens (<see cref="PlainText"/>). Those are
-/// known beforehand, by their number of characters; only the others are walked.
+/// Within a string most of the vocabulary may follow. Which tokens stay within it is known beforehand (<see cref="StringTokens"/>), so that
+/// only those that close it are tried, from the quote on.
 /// </remarks>
 internal static class TokenWalk
 {
@@ -12,22 +12,18 @@ internal static class TokenWalk
     {
         var (texts, others) = (new List<Term>(), new List<Term>());
         Split(automaton, state.Term, texts, others);
-        var found = new Found(trie, farthest);
+        var found = new Found(trie, automaton, farthest);
+        texts.ForEach(found.AddText);
         if (texts.Count == 0)
         {
             found.Walk(trie.All, state);
         }
-        else
+        else if (others.Count > 0)
         {
-            found.Walk(trie.Special, automaton.StateOf(texts));
-            found.AddPlain(automaton, texts);
-            if (others.Count > 0)
-            {
-                found.Walk(trie.All, automaton.StateOf(others));
-            }
+            found.Walk(trie.All, automaton.StateOf(others));
         }
 
-        found.AddMarkers(automaton, state);
+        found.AddMarkers(state);
         return found.Build();
     }
 
@@ -81,15 +77,15 @@ internal static class TokenWalk
 
     private static Term HeadOf(Term term) => term is SequenceTerm sequence ? sequence.Head : term;
 
-    private sealed class Found(TokenTrie trie, int farthest)
+    private sealed class Found(TokenTrie trie, GrammarAutomaton automaton, int farthest)
     {
         private readonly List<int> _tokens = [];
-        private uint[]? _plain;
+        private uint[]? _shared;
         private int _farthest;
 
-        public TokenMask Build() => new(_plain, _tokens, (trie.Count + 31) / 32, _farthest);
+        public TokenMask Build() => new(_shared, _tokens, (trie.Count + 31) / 32, _farthest);
 
-        public void Walk(TrieNodes nodes, GrammarState start)
+        public void Walk(TrieNodes nodes, GrammarState start, Func<int, bool>? isAllowed = null)
         {
             var (labels, depths, tokens, ends) = (nodes.Labels, nodes.Depths, nodes.Tokens, nodes.Ends);
             var states = new GrammarState[trie.LongestToken + 1];
@@ -104,80 +100,127 @@ internal static class TokenWalk
                 }
 
                 states[depth] = next;
-                if (tokens[i] >= 0 && next.Distance <= farthest)
+                for (var token = tokens[i]; token >= 0; token = nodes.SameBytes.GetValueOrDefault(token, -1))
                 {
-                    Add(nodes, tokens[i], next.Distance);
+                    Add(token, next.Distance, isAllowed);
                 }
 
                 i++;
             }
         }
 
-        public void AddPlain(GrammarAutomaton automaton, List<Term> texts)
+        /// <summary>Adds the tokens that may follow within a string.</summary>
+        public void AddText(Term term)
         {
-            var longest = 0;
-            foreach (var term in texts)
+            var head = HeadOf(term);
+            var tokens = head is FreeKeyTerm ? trie.Keys : head is RepeatTerm { Item: var item } && item == JsonTerms.Character ? trie.Strings : null;
+
+            // A key may become one that is used already, and so must have a character more.
+            if (tokens is null || Term.Sum(term.MinLength, tokens.Farthest + 1) > farthest)
             {
-                var head = HeadOf(term);
-
-                // A key may become one that is used already, and so must have a character more.
-                var distance = Term.Sum(term.MinLength, head is FreeKeyTerm ? 1 : 0);
-                var limit = head is RepeatTerm repeat ? repeat.Max : Term.Infinite;
-                if (term is SequenceTerm { Tail: var tail } && head is RepeatTerm && IsText(HeadOf(tail)))
-                {
-                    limit = Term.Sum(limit, ((RepeatTerm)HeadOf(tail)).Max);
-                }
-
-                if (distance <= farthest)
-                {
-                    longest = Math.Max(longest, limit);
-                    _farthest = Math.Max(_farthest, distance);
-                }
-                else if (head is FreeKeyTerm { MustGoOn: true })
-                {
-                    AddSingleBytes(automaton, term);
-                }
-                else if (head is RepeatTerm { Min: var min } && distance - min <= farthest)
-                {
-                    // Each character brings a string that is too short nearer to its end.
-                    _tokens.AddRange(trie.Plain(distance - farthest, limit));
-                    _farthest = Math.Max(_farthest, farthest);
-                }
+                Walk(trie.Special, automaton.StateOf([term]));
+                AddPlain(term);
+                return;
             }
 
-            _plain = longest > 0 ? trie.PlainMask(longest) : null;
+            AddShared(tokens.Inside(head is RepeatTerm { Max: var max } ? max : Term.Infinite));
+            _farthest = Math.Max(_farthest, Term.Sum(term.MinLength, tokens.Farthest + 1));
+            AddClosing(term, head, tokens);
         }
 
-        public void AddMarkers(GrammarAutomaton automaton, GrammarState state)
+        public void AddMarkers(GrammarState state)
         {
             foreach (var marker in trie.Markers)
             {
-                if (automaton.Follow(state, marker) is { } next && next.Distance <= farthest)
+                if (automaton.Follow(state, marker) is { } next)
                 {
-                    _tokens.Add(marker);
-                    _farthest = Math.Max(_farthest, next.Distance);
+                    Add(marker, next.Distance);
                 }
             }
         }
 
-        private void AddSingleBytes(GrammarAutomaton automaton, Term term)
+        private void AddClosing(Term term, Term head, StringTokens tokens)
+        {
+            var tail = term is SequenceTerm sequence ? sequence.Tail : EmptyTerm.Instance;
+            var closing = head is FreeKeyTerm key ? automaton.Sequence(key.Unused, tail) : tail;
+            if (automaton.StateOf([closing]).Next((byte)'"') is not { } closed)
+            {
+                return;
+            }
+
+            bool IsAllowed(int token) => head is RepeatTerm repeat
+                ? tokens.CharactersBefore(token) is var characters && characters >= repeat.Min && characters <= repeat.Max
+                : !((FreeKeyTerm)head).IsUsed(trie.Bytes(token)[..tokens.BytesBefore(token)]);
+            foreach (var token in tokens.Closing)
+            {
+                Add(token, closed.Distance, IsAllowed);
+            }
+
+            Walk(tokens.Rests, closed, IsAllowed);
+        }
+
+        // By their characters, where not all that stay within the string keep to the distance, or which do depends on what they are.
+        private void AddPlain(Term term)
+        {
+            var head = HeadOf(term);
+            var distance = Term.Sum(term.MinLength, head is FreeKeyTerm ? 1 : 0);
+            var limit = head is RepeatTerm repeat ? repeat.Max : Term.Infinite;
+            if (term is SequenceTerm { Tail: var tail } && head is RepeatTerm && IsText(HeadOf(tail)))
+            {
+                limit = Term.Sum(limit, ((RepeatTerm)HeadOf(tail)).Max);
+            }
+
+            if (distance <= farthest)
+            {
+                AddShared(trie.PlainMask(limit));
+                _farthest = Math.Max(_farthest, distance);
+            }
+            else if (head is FreeKeyTerm { MustGoOn: true })
+            {
+                AddSingleBytes(term);
+            }
+            else if (head is RepeatTerm { Min: var min } && distance - min <= farthest)
+            {
+                // Each character brings a string that is too short nearer to its end.
+                _tokens.AddRange(trie.Plain(distance - farthest, limit));
+                _farthest = Math.Max(_farthest, farthest);
+            }
+        }
+
+        private void AddSingleBytes(Term term)
         {
             var state = automaton.StateOf([term]);
             for (var i = 0; i < trie.All.Labels.Length; i = trie.All.Ends[i])
             {
-                if (trie.All.Tokens[i] >= 0 && state.Next(trie.All.Labels[i]) is { } next && next.Distance <= farthest)
+                if (trie.All.Tokens[i] >= 0 && state.Next(trie.All.Labels[i]) is { } next)
                 {
-                    Add(trie.All, trie.All.Tokens[i], next.Distance);
+                    Add(trie.All.Tokens[i], next.Distance);
                 }
             }
         }
 
-        private void Add(TrieNodes nodes, int token, int distance)
+        private void AddShared(uint[] mask)
         {
-            _farthest = Math.Max(_farthest, distance);
-            _tokens.Add(token);
-            while (nodes.SameBytes.TryGetValue(token, out token))
+            if (_shared is null)
             {
+                _shared = mask;
+                return;
+            }
+
+            var both = (uint[])_shared.Clone();
+            for (var i = 0; i < both.Length; i++)
+            {
+                both[i] |= mask[i];
+            }
+
+            _shared = both;
+        }
+
+        private void Add(int token, int distance, Func<int, bool>? isAllowed = null)
+        {
+            if (distance <= farthest && (isAllowed is null || isAllowed(token)))
+            {
+                _farthest = Math.Max(_farthest, distance);
                 _tokens.Add(token);
             }
         }

@@ -9,9 +9,9 @@ namespace Octet.Inference.Grammars;
 public static class ToolCallGrammar
 {
     /// <summary>Calls of some tools, at least one.</summary>
-    /// <param name="tools">The tools: name, and the schema of the arguments; null: any object.</param>
+    /// <param name="tools">The tools: name, and the schema of the arguments, an object; null or empty: any object.</param>
     /// <param name="parallel">Whether there may be several calls.</param>
-    /// <exception cref="ArgumentException">There are no tools.</exception>
+    /// <exception cref="ArgumentException">There are no tools, or arguments need not be an object.</exception>
     /// <exception cref="GrammarException">A schema has a keyword that is not supported, nothing satisfies it, or it is too large.</exception>
     public static Grammar Create(IReadOnlyList<(string Name, JsonElement? Arguments)> tools, bool parallel)
     {
@@ -28,6 +28,18 @@ public static class ToolCallGrammar
 
     private static Grammar Call(string name, JsonElement? arguments) => Grammar.Sequence(
         new Grammar(JsonTerms.Text($"{{\"name\": {JsonTerms.Quote(name)}, \"arguments\": ")),
-        arguments is { } schema ? Grammar.FromJsonSchema(schema) : Grammar.JsonObject,
+        Arguments(name, arguments),
         new Grammar(JsonTerms.Text("}")));
+
+    private static Grammar Arguments(string name, JsonElement? arguments)
+    {
+        if (arguments is not { } schema || (schema.ValueKind == JsonValueKind.Object && schema.GetPropertyCount() == 0))
+        {
+            return Grammar.JsonObject;
+        }
+
+        var grammar = Grammar.FromJsonSchema(schema);
+        return grammar.BeginsWith('{') ? grammar
+            : throw new ArgumentException($"the arguments of the tool '{name}' may be something else than an object: give their schema the type \"object\"");
+    }
 }

@@ -21,10 +21,11 @@ internal static class Vocabularies
     /// <summary>As many tokens as large models have, of their lengths: words, pieces of words, code, and pieces of characters.</summary>
     public static TokenTrie Large(int count)
     {
+        // The last has no text, as what ends a text.
         var random = new Random(11);
         var tokens = new HashSet<string>();
         string[] code = ["\"", "\":", "\": ", "\": \"", "\",", "\", \"", "\"}", "\"]", "\"}]", "{\"", "[{\"", "},", "}, {\"", ", ", ",", ":", "[", "]", "{", "}", "\\n", "\\\"", "\\u", "\n", "\t", "  "];
-        for (var length = 1; tokens.Count < count - 300; length = length % 14 + 1)
+        for (var length = 1; tokens.Count < count - 301; length = length % 14 + 1)
         {
             var word = new StringBuilder(random.Next(3) == 0 ? " " : "");
             for (var i = 0; i < length; i++)
@@ -44,7 +45,7 @@ internal static class Vocabularies
 
         var bytes = Enumerable.Range(0, 256).Select(value => new ReadOnlyMemory<byte>([(byte)value]));
         var halves = Enumerable.Range(0, 44).Select(i => new ReadOnlyMemory<byte>([(byte)(0xE4 + i % 5), (byte)(0x90 + i)]));
-        return new TokenTrie([.. bytes, .. halves, .. tokens.Order(StringComparer.Ordinal).Select(token => new ReadOnlyMemory<byte>(Encoding.UTF8.GetBytes(token)))]);
+        return new TokenTrie([.. bytes, .. halves, .. tokens.Order(StringComparer.Ordinal).Select(token => new ReadOnlyMemory<byte>(Encoding.UTF8.GetBytes(token))), default]);
     }
 
     private static ReadOnlyMemory<byte>[] MixedTokens()
