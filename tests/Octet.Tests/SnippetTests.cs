@@ -1,10 +1,12 @@
 using System.Runtime.CompilerServices;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.AI;
 using Microsoft.Extensions.DependencyInjection;
 using Octet.Extensions.AI;
+using Octet.Inference.Grammars;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
 
@@ -113,6 +115,23 @@ public sealed partial class SnippetTests
         var routes = endpoints.Select(route => route.RoutePattern.RawText).ToHashSet();
         await app.DisposeAsync();
         Assert.Superset(new HashSet<string?> { "/v1/chat/completions", "/health", "/" }, routes);
+    }
+
+    [Fact]
+    public async Task The_snippet_of_structured_output_writes_an_object_of_the_schema()
+    {
+        using var device = Device.Open("cpu");
+        using var model = LanguageModel.Load(TinyModel.Directory, device);
+        const string prompt = "ROMEO:";
+
+        // snippet
+        using var schema = JsonDocument.Parse("""{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}""");
+        var grammar = Grammar.FromJsonSchema(schema.RootElement);
+        var completion = await model.CompleteAsync(prompt, new() { Grammar = grammar, MaxTokens = 100 });
+        // end
+
+        using var json = JsonDocument.Parse(completion.Text);
+        Assert.Equal(JsonValueKind.String, json.RootElement.GetProperty("city").ValueKind);
     }
 
     [Fact]

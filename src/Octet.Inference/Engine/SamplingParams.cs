@@ -81,7 +81,8 @@ internal sealed record SamplingParams
             Biases = JoinBiases(options, defaults, vocabulary),
             AllowedTokens = options.AllowedTokens,
             EndTokens = [.. options.IgnoreEndOfText ? [] : endTokens, .. options.StopTokenIds],
-            MinTokens = options.Grammar is not null ? 0 : options.MinTokens ?? Math.Min(Math.Max(defaults.MinNewTokens, defaults.MinLength - promptLength), options.MaxTokens),
+            MinTokens = options.Grammar is not null ? 0
+                : options.MinTokens ?? Math.Min(Math.Max(defaults.MinNewTokens, defaults.MinLength - promptLength), options.MaxTokens),
             Logprobs = options.Logprobs ?? -1,
         };
         sampling.Check(options);
@@ -110,8 +111,11 @@ internal sealed record SamplingParams
         Require(
             MinTokens >= 0 && MinTokens <= options.MaxTokens,
             $"MinTokens is {MinTokens}{Origin(options.MinTokens)}, but it must be 0 to MaxTokens, which is {options.MaxTokens}");
-        Require(options.Grammar is null || options.AllowedTokens is null, "Grammar and AllowedTokens both say which tokens may follow: set one of them");
-        Require(options.Grammar is null || options.MinTokens is null or 0, $"MinTokens is {options.MinTokens}, but a text of a Grammar ends where it is complete: leave it 0");
+        Require(
+            options.Grammar is null || options.AllowedTokens is null, "Grammar and AllowedTokens both say which tokens may follow: set one of them");
+        Require(
+            options.Grammar is null || options.MinTokens is null or 0,
+            $"MinTokens is {options.MinTokens}, but a text of a Grammar ends where it is complete: leave it 0");
         RequireAlternatives("Logprobs", options.Logprobs);
         RequireAlternatives("PromptLogprobs", options.PromptLogprobs);
     }

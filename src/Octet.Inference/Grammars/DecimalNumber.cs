@@ -38,8 +38,9 @@ internal readonly record struct DecimalNumber(bool IsNegative, string Integer, s
         var text = value.GetRawText();
         var exponentAt = text.AsSpan().IndexOfAny('e', 'E');
         var exponent = 0;
-        if (exponentAt >= 0 && (!int.TryParse(text.AsSpan(exponentAt + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out exponent)
-            || Math.Abs((long)exponent) > 2 * MostDigits))
+        if (exponentAt >= 0
+            && (!int.TryParse(text.AsSpan(exponentAt + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out exponent)
+                || Math.Abs((long)exponent) > 2 * MostDigits))
         {
             return false;
         }
@@ -70,7 +71,8 @@ internal readonly record struct DecimalNumber(bool IsNegative, string Integer, s
 
         var order = Integer.Length != other.Integer.Length
             ? Integer.Length - other.Integer.Length
-            : string.CompareOrdinal(Integer, other.Integer) is var whole and not 0 ? whole : string.CompareOrdinal(Fraction, other.Fraction);
+            : string.CompareOrdinal(Integer, other.Integer) is var whole and not 0 ? whole
+            : string.CompareOrdinal(Fraction, other.Fraction);
         return IsNegative ? -order : order;
     }
 }

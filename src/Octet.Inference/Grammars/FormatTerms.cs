@@ -1,6 +1,8 @@
 namespace Octet.Inference.Grammars;
 
-/// <summary>Strings of the formats that are supported, without their quotes. Each has the common forms of its format, not all there are.</summary>
+/// <summary>
+/// Strings of the formats that are supported, without their quotes. Each has the common forms of its format, not all there are.
+/// </summary>
 internal static class FormatTerms
 {
     private const int MostFractionDigits = 9;
@@ -25,7 +27,8 @@ internal static class FormatTerms
     {
         var (d, dash) = (JsonTerms.Digit, JsonTerms.Text("-"));
         Term Days(string months, Term last) => JsonTerms.All(
-            Words(months), dash, JsonTerms.Any(JsonTerms.All(JsonTerms.Text("0"), In("123456789")), JsonTerms.All(JsonTerms.Text("1"), d), last));
+            Words(months), dash,
+            JsonTerms.Any(JsonTerms.All(JsonTerms.Text("0"), In("123456789")), JsonTerms.All(JsonTerms.Text("1"), d), last));
         var to28 = JsonTerms.All(JsonTerms.Text("2"), In("012345678"));
         var to30 = JsonTerms.Any(JsonTerms.All(JsonTerms.Text("2"), d), JsonTerms.Text("30"));
         var to31 = JsonTerms.Any(JsonTerms.All(JsonTerms.Text("2"), d), JsonTerms.Text("30"), JsonTerms.Text("31"));
@@ -57,8 +60,8 @@ internal static class FormatTerms
     {
         var d = JsonTerms.Digit;
         var number = JsonTerms.Any(
-            d, JsonTerms.All(In("123456789"), d), JsonTerms.All(JsonTerms.Text("1"), d, d), JsonTerms.All(JsonTerms.Text("2"), In("01234"), d),
-            JsonTerms.All(JsonTerms.Text("25"), In("012345")));
+            d, JsonTerms.All(In("123456789"), d), JsonTerms.All(JsonTerms.Text("1"), d, d),
+            JsonTerms.All(JsonTerms.Text("2"), In("01234"), d), JsonTerms.All(JsonTerms.Text("25"), In("012345")));
         return JsonTerms.All(number, JsonTerms.Times(JsonTerms.All(JsonTerms.Text("."), number), 3, 3));
     }
 

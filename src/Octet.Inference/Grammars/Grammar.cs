@@ -24,7 +24,9 @@ public sealed class Grammar
 
     /// <summary>The values that a JSON Schema allows.</summary>
     /// <param name="schema">The schema; nothing of it is kept.</param>
-    /// <exception cref="GrammarException">It has a keyword that is not supported, nothing satisfies it, or it is too large; the message has the place.</exception>
+    /// <exception cref="GrammarException">
+    /// It has a keyword that is not supported, nothing satisfies it, or it is too large; the message has the place.
+    /// </exception>
     public static Grammar FromJsonSchema(JsonElement schema) => new(SchemaCompiler.Compile(schema));
 
     /// <summary>Just this text.</summary>
@@ -58,19 +60,25 @@ public sealed class Grammar
 
     /// <summary>A reader of one text.</summary>
     /// <param name="trie">The vocabulary: <see cref="Loading.ModelTokenizer.Trie"/>.</param>
-    /// <param name="endTokens">Tokens that end the text: they may follow where it is complete, and nothing else where nothing else can.</param>
+    /// <param name="endTokens">
+    /// Tokens that end the text: they may follow where it is complete, and nothing else where nothing else can.
+    /// </param>
     public IGrammarMatcher CreateMatcher(TokenTrie trie, IReadOnlyCollection<int> endTokens) => CreateMatcherOf(trie, endTokens);
 
     /// <summary>The tokens that may follow each continuation, as <see cref="GenerationOptions.AllowedTokens"/> asks for them.</summary>
     /// <param name="trie">The vocabulary: <see cref="Loading.ModelTokenizer.Trie"/>.</param>
     /// <param name="endTokens">Tokens that end the text.</param>
-    /// <param name="maxTokens">The most tokens of a continuation, within which the text is to be complete; null: however long it is.</param>
+    /// <param name="maxTokens">
+    /// The most tokens of a continuation, within which the text is to be complete; null: however long it is.
+    /// </param>
     /// <exception cref="ArgumentException">There are no end tokens.</exception>
     public AllowedTokens ToAllowedTokens(TokenTrie trie, IReadOnlyCollection<int> endTokens, int? maxTokens = null)
     {
         ArgumentNullException.ThrowIfNull(endTokens);
         return endTokens.Count == 0
-            ? throw new ArgumentException("a grammar needs a token that ends the text, but there is none: the checkpoint has none, or IgnoreEndOfText is set", nameof(endTokens))
+            ? throw new ArgumentException(
+                "a grammar needs a token that ends the text, but there is none: the checkpoint has none, or IgnoreEndOfText is set",
+                nameof(endTokens))
             : new GrammarTokens(CreateMatcherOf(trie, endTokens), maxTokens).Allow;
     }
 

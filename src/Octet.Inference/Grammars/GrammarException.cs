@@ -1,6 +1,8 @@
 namespace Octet.Inference.Grammars;
 
-/// <summary>A schema says what is not supported, or what nothing can satisfy; the message begins with the place, such as <c>$.properties.age</c>.</summary>
+/// <summary>
+/// A schema says what is not supported, or what nothing can satisfy; the message begins with the place, such as <c>$.properties.age</c>.
+/// </summary>
 public sealed class GrammarException : ArgumentException
 {
     /// <param name="path">The place in the schema.</param>

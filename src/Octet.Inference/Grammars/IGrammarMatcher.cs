@@ -19,8 +19,8 @@ public interface IGrammarMatcher
     void FillMask(Span<uint> mask);
 
     /// <summary>
-    /// As <see cref="FillMask(Span{uint})"/>, only with tokens after which the text can still be completed. Where every byte is a token, and
-    /// <see cref="Distance"/> was less than the tokens left at first, the text is complete and has its end token before none are left.
+    /// As <see cref="FillMask(Span{uint})"/>, only with tokens after which the text can still be completed. Where every byte is a token,
+    /// and <see cref="Distance"/> was less than the tokens left at first, the text is complete and has its end token before none are left.
     /// </summary>
     /// <param name="mask">A bit for each token of the vocabulary.</param>
     /// <param name="remaining">How many tokens are left, the one that ends the text among them.</param>

@@ -2,7 +2,10 @@ using System.Text;
 
 namespace Octet.Inference.Grammars;
 
-/// <summary>The terms of JSON: characters, strings and values of any kind, in one spelling of white space: none, or a space behind colon and comma.</summary>
+/// <summary>
+/// The terms of JSON: characters, strings and values of any kind, in one spelling of white space: none, or a space behind colon and
+/// comma.
+/// </summary>
 internal static class JsonTerms
 {
     /// <summary>How deep objects and arrays nest in a value of any kind.</summary>
@@ -120,7 +123,8 @@ internal static class JsonTerms
     {
         var singles = min > 1 ? min : 0;
         return All(
-            Text("\""), Times(SingleCharacter, singles, singles), Times(Character, min - singles, max == Term.Infinite ? max : max - singles), Text("\""));
+            Text("\""), Times(SingleCharacter, singles, singles),
+            Times(Character, min - singles, max == Term.Infinite ? max : max - singles), Text("\""));
     }
 
     /// <summary>A string with these characters, as they are where they may be.</summary>

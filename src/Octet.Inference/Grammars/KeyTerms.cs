@@ -103,9 +103,13 @@ internal sealed class FreeKeyTerm(FreeMembers members, KeyNode used, KeyNode? no
     {
         if (!IsAmidCharacter && value == (byte)'"')
         {
-            return MustGoOn
-                ? NothingTerm.Instance
-                : table.Sequence(members.Value, table.Intern(new FreeMembersTerm(members, used.With(KeyBytes.Read(bytes)), isFirst: false)));
+            if (MustGoOn)
+            {
+                return NothingTerm.Instance;
+            }
+
+            var further = table.Intern(new FreeMembersTerm(members, used.With(KeyBytes.Read(bytes)), isFirst: false));
+            return table.Sequence(members.Value, further);
         }
 
         var rest = table.Derive(IsAmidCharacter ? character : JsonTerms.RawCharacter, value);

@@ -42,7 +42,8 @@ internal static class NumberTerms
             return NothingTerm.Instance;
         }
 
-        var negative = first < 0 ? JsonTerms.All(JsonTerms.Text("-"), Within(Inclusive(BigInteger.Max(1, -last)), Inclusive(-first), 0)) : NothingTerm.Instance;
+        var negative = first >= 0 ? NothingTerm.Instance
+            : JsonTerms.All(JsonTerms.Text("-"), Within(Inclusive(BigInteger.Max(1, -last)), Inclusive(-first), 0));
         return last < 0 ? negative : JsonTerms.Any(negative, Within(Inclusive(BigInteger.Max(0, first)), Inclusive(last), 0));
     }
 
@@ -66,12 +67,18 @@ internal static class NumberTerms
         return last.Value.IsNegative ? negative : JsonTerms.Any(negative, Within(lowest, last, fraction));
     }
 
-    private static BigInteger Largest(BigInteger other) =>
-        BigInteger.Pow(10, BigInteger.Abs(other) < BigInteger.Pow(10, Digits) ? Digits : BigInteger.Abs(other).ToString(CultureInfo.InvariantCulture).Length + 1) - 1;
+    // The end where none is given: beyond the other one.
+    private static BigInteger Largest(BigInteger other)
+    {
+        var digits = BigInteger.Abs(other).ToString(CultureInfo.InvariantCulture).Length;
+        return BigInteger.Pow(10, digits <= Digits ? Digits : digits + 1) - 1;
+    }
 
-    private static BigInteger Up(DecimalBound bound) => bound.Value.Ceiling + (bound.IsExclusive && bound.Value.Fraction.Length == 0 ? 1 : 0);
+    private static BigInteger Up(DecimalBound bound) => bound.Value.Ceiling + (ExcludesWhole(bound) ? 1 : 0);
 
-    private static BigInteger Down(DecimalBound bound) => bound.Value.Floor - (bound.IsExclusive && bound.Value.Fraction.Length == 0 ? 1 : 0);
+    private static BigInteger Down(DecimalBound bound) => bound.Value.Floor - (ExcludesWhole(bound) ? 1 : 0);
+
+    private static bool ExcludesWhole(DecimalBound bound) => bound.IsExclusive && bound.Value.Fraction.Length == 0;
 
     private static DecimalNumber Of(BigInteger value) =>
         new(value.Sign < 0, BigInteger.Abs(value).ToString(CultureInfo.InvariantCulture), "");
@@ -89,8 +96,8 @@ internal static class NumberTerms
     private static Term Maybe(Term term) => JsonTerms.Any(term, EmptyTerm.Instance);
 
     /// <summary>
-    /// The numbers of a range, none of them negative. As long as the digits so far are those of an end, that end bounds the next digit; then it
-    /// bounds no more.
+    /// The numbers of a range, none of them negative. As long as the digits so far are those of an end, that end bounds the next digit;
+    /// then it bounds no more.
     /// </summary>
     private sealed class DigitRange(DecimalBound min, DecimalBound max, int fraction)
     {
@@ -106,15 +113,17 @@ internal static class NumberTerms
         {
             if (at == length)
             {
-                return fraction == 0 ? Stop(0, atMin, atMax) : JsonTerms.Any(Stop(0, atMin, atMax), JsonTerms.All(JsonTerms.Text("."), Behind(0, atMin, atMax)));
+                var behind = fraction == 0 ? NothingTerm.Instance : JsonTerms.All(JsonTerms.Text("."), Behind(0, atMin, atMax));
+                return JsonTerms.Any(Stop(0, atMin, atMax), behind);
             }
 
             var least = at == 0 && length > 1 ? '1' : '0';
+            var left = length - at - 1;
             return NextDigit(
                 atMin ? min.Value.Integer[at] : least, atMax ? max.Value.Integer[at] : '9', atMin, atMax,
                 (stillMin, stillMax) => stillMin || stillMax
                     ? Whole(at + 1, length, stillMin, stillMax)
-                    : JsonTerms.All(JsonTerms.Times(JsonTerms.Digit, length - at - 1, length - at - 1), Whole(length, length, false, false)));
+                    : JsonTerms.All(JsonTerms.Times(JsonTerms.Digit, left, left), Whole(length, length, false, false)));
         }
 
         // At least one digit more.

@@ -16,7 +16,8 @@ internal static class RuleChecks
         foreach (var rule in rules)
         {
             rule.MinLength = lengths[rule] < Term.Infinite ? lengths[rule]
-                : throw new GrammarException(rule.Path, "no value of it ends: what it asks for leads back to itself, or is longer than 2 GiB");
+                : throw new GrammarException(
+                    rule.Path, "no value of it ends: what it asks for leads back to itself, or is longer than 2 GiB");
         }
     }
 
@@ -68,7 +69,8 @@ internal static class RuleChecks
         {
             if (term is ReferenceTerm reference && reference.Rule == rule)
             {
-                throw new GrammarException(rule.Path, "refers to itself with nothing in between; remove that alternative, which adds nothing");
+                throw new GrammarException(
+                    rule.Path, "refers to itself with nothing in between; remove that alternative, which adds nothing");
             }
 
             if (seen.Add(term))

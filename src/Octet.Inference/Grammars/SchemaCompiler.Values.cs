@@ -11,8 +11,9 @@ internal sealed partial class SchemaCompiler
         var free = keywords.Find("additionalProperties") is { } additional ? CompileSchema(additional) : JsonTerms.Value;
         var properties = Properties(keywords, free);
         var used = properties.Aggregate(KeyNode.Empty, (keys, property) => keys.With(Encoding.UTF8.GetBytes(property.Name)));
+        var members = new FreeMembers(JsonTerms.ColonAnd(free));
         Term Rest(bool isFirst) => JsonTerms.All(
-            free is NothingTerm ? EmptyTerm.Instance : new FreeMembersTerm(new FreeMembers(JsonTerms.ColonAnd(free)), used, isFirst), JsonTerms.Text("}"));
+            free is NothingTerm ? EmptyTerm.Instance : new FreeMembersTerm(members, used, isFirst), JsonTerms.Text("}"));
 
         // From the last property to the first: what follows where there was none yet, and where there was one.
         var (first, next) = (Rest(isFirst: true), Rest(isFirst: false));
@@ -30,7 +31,7 @@ internal sealed partial class SchemaCompiler
     private List<(string Name, Term Member, bool IsRequired)> Properties(SchemaKeywords keywords, Term free)
     {
         var required = new Dictionary<string, SchemaEntry>();
-        foreach (var item in keywords.All("required").Where(entry => entry.Value.ValueKind != JsonValueKind.Array || entry.Value.GetArrayLength() > 0).SelectMany(entry => entry.Items()))
+        foreach (var item in keywords.All("required").SelectMany(entry => entry.Items(mayBeEmpty: true)))
         {
             required.TryAdd(item.Text(), item);
         }
@@ -71,7 +72,8 @@ internal sealed partial class SchemaCompiler
         return properties;
     }
 
-    private Term Member(string name, Term value, SchemaEntry at) => JsonTerms.All(Literal(JsonTerms.Quote(name), at), JsonTerms.ColonAnd(value));
+    private Term Member(string name, Term value, SchemaEntry at) =>
+        JsonTerms.All(Literal(JsonTerms.Quote(name), at), JsonTerms.ColonAnd(value));
 
     private Term CompileArray(SchemaKeywords keywords)
     {
@@ -98,19 +100,24 @@ internal sealed partial class SchemaCompiler
             : throw keywords.All("minItems")[^1].Bad($"asks for {min} items, more than items and prefixItems allow");
     }
 
-    private static Term Items(Term item, int min, int max) => max == 0 ? EmptyTerm.Instance : JsonTerms.Any(
-        JsonTerms.All(item, item is NothingTerm ? item : JsonTerms.Times(JsonTerms.All(JsonTerms.Comma, item), Math.Max(min - 1, 0), Minus(max, 1))),
-        min == 0 ? EmptyTerm.Instance : NothingTerm.Instance);
+    private static Term Items(Term item, int min, int max)
+    {
+        var none = min == 0 ? EmptyTerm.Instance : (Term)NothingTerm.Instance;
+        return max == 0 || item is NothingTerm ? none : JsonTerms.Any(
+            JsonTerms.All(item, JsonTerms.Times(JsonTerms.All(JsonTerms.Comma, item), Math.Max(min - 1, 0), Minus(max, 1))), none);
+    }
 
     private static int Minus(int max, int count) => max == Term.Infinite ? max : max - count;
 
     private Term CompileConstants(SchemaKeywords keywords, JsonTypes types)
     {
-        var lists = keywords.All("enum").Select(entry => entry.Items()).Concat(keywords.All("const").Select(entry => new[] { entry })).ToArray();
-        var values = lists[0].Where(value => lists.Skip(1).All(others => others.Any(other => JsonElement.DeepEquals(other.Value, value.Value))));
+        SchemaEntry[][] lists =
+            [.. keywords.All("enum").Select(entry => entry.Items()), .. keywords.All("const").Select(entry => new[] { entry })];
+        bool IsIn(SchemaEntry value, SchemaEntry[] list) => Array.Exists(list, other => JsonElement.DeepEquals(other.Value, value.Value));
+        var values = lists[0].Where(value => lists.Skip(1).All(list => IsIn(value, list)));
         var terms = values.Where(value => Allows(keywords, types, value)).Select(value => Constant(value, 0)).ToArray();
         return JsonTerms.Any(terms) is var any and not NothingTerm ? any
-            : throw (keywords.Has("enum") ? keywords.All("enum")[0] : keywords.All("const")[0]).Bad("has no value that the keywords beside it allow");
+            : throw keywords.All("enum").Concat(keywords.All("const")).First().Bad("has no value that the keywords beside it allow");
     }
 
     private static bool Allows(SchemaKeywords keywords, JsonTypes types, SchemaEntry value)
@@ -184,10 +191,9 @@ internal sealed partial class SchemaCompiler
             case JsonValueKind.String:
                 return Literal(JsonTerms.Quote(value.Value.GetString()!), value);
             case JsonValueKind.Array:
-                return Listed("[", value.Value.GetArrayLength() == 0 ? [] : value.Items().Select(item => Constant(item, level + 1)), "]");
+                return Listed("[", value.Items(mayBeEmpty: true).Select(item => Constant(item, level + 1)), "]");
             case JsonValueKind.Object:
-                var members = value.Members().Select(
-                    member => JsonTerms.All(Literal(JsonTerms.Quote(member.Name), value), JsonTerms.ColonAnd(Constant(member.Entry, level + 1))));
+                var members = value.Members().Select(member => Member(member.Name, Constant(member.Entry, level + 1), value));
                 return Listed("{", members, "}");
             default:
                 return Literal(value.Value.GetRawText(), value);

@@ -48,7 +48,8 @@ internal sealed partial class SchemaCompiler
         }
         catch (InvalidOperationException cause) when (cause is not ObjectDisposedException)
         {
-            throw new GrammarException(SchemaPath.Root, $"a string holds half of a surrogate pair, which is no character ({cause.Message})");
+            throw new GrammarException(
+                SchemaPath.Root, $"a string holds half of a surrogate pair, which is no character ({cause.Message})");
         }
     }
 
@@ -213,8 +214,13 @@ internal sealed partial class SchemaCompiler
             (_, _, true) => NumberTerms.Number(min?.Bound, max?.Bound),
             _ => NumberTerms.Integer(min?.Bound, max?.Bound),
         };
-        return term is not NothingTerm ? term
-            : throw new GrammarException((max ?? min)!.Value.Path, $"leaves no {(isNumber ? "number" : "whole number")}{(max is null || min is null ? "" : $" beside {min.Value.Path}")}");
+        if (term is not NothingTerm)
+        {
+            return term;
+        }
+
+        var beside = max is null || min is null ? "" : $" beside {min.Value.Path}";
+        throw new GrammarException((max ?? min)!.Value.Path, $"leaves no {(isNumber ? "number" : "whole number")}{beside}");
     }
 
     // The narrowest of those that hold; sign: 1 for lower ends.
@@ -249,7 +255,8 @@ internal sealed partial class SchemaCompiler
             max = Math.Min(max, entry.Count());
         }
 
-        return min <= max ? (min, max) : throw keywords.All(most)[^1].Bad($"is {max}, less than {keywords.All(least)[^1].Path}, which is {min}");
+        return min <= max ? (min, max)
+            : throw keywords.All(most)[^1].Bad($"is {max}, less than {keywords.All(least)[^1].Path}, which is {min}");
     }
 
     private Term Literal(string text, SchemaEntry at)

@@ -18,7 +18,8 @@ internal sealed class SchemaExclusion(JsonElement root)
     {
         if (alternatives.Length > MostAlternatives)
         {
-            throw alternatives[MostAlternatives].Bad($"is one of more than {MostAlternatives} alternatives of oneOf; write anyOf where they cannot hold together");
+            throw alternatives[MostAlternatives].Bad(
+                $"is one of more than {MostAlternatives} alternatives of oneOf; write anyOf where they cannot hold together");
         }
 
         for (var i = 0; i < alternatives.Length; i++)
@@ -28,7 +29,8 @@ internal sealed class SchemaExclusion(JsonElement root)
                 if (!Exclude(alternatives[k], alternatives[i], 0))
                 {
                     throw alternatives[i].Bad(
-                        $"may hold together with {alternatives[k].Path}, which oneOf forbids; write anyOf, or let a required property with different constants tell them apart");
+                        $"may hold together with {alternatives[k].Path}, which oneOf forbids; write anyOf, or let a required property with "
+                        + "different constants tell them apart");
                 }
             }
         }
@@ -104,8 +106,7 @@ internal sealed class SchemaExclusion(JsonElement root)
         Constants(keywords)?.Aggregate(default(JsonTypes), (all, value) => all | SchemaCompiler.TypeOf(value)) ?? keywords.Types();
 
     private static string[] Required(SchemaKeywords keywords) =>
-        [.. keywords.All("required").Where(entry => entry.Value.ValueKind == JsonValueKind.Array)
-            .SelectMany(entry => entry.Value.EnumerateArray()).Where(item => item.ValueKind == JsonValueKind.String).Select(item => item.GetString()!)];
+        [.. keywords.All("required").SelectMany(entry => entry.Items(mayBeEmpty: true)).Select(item => item.Text())];
 
     private static Dictionary<string, SchemaEntry> Properties(SchemaKeywords keywords) =>
         keywords.All("properties").SelectMany(entry => entry.Members()).ToDictionary(member => member.Name, member => member.Entry);

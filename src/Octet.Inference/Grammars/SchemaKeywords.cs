@@ -11,12 +11,12 @@ internal readonly record struct SchemaEntry(JsonElement Value, string Path)
     /// <summary>An error at this place.</summary>
     public GrammarException Bad(string problem) => new(Path, problem);
 
-    /// <summary>The items of a list that is not empty, each with its place.</summary>
-    public SchemaEntry[] Items()
+    /// <summary>The items of a list, each with its place.</summary>
+    public SchemaEntry[] Items(bool mayBeEmpty = false)
     {
-        if (Value.ValueKind != JsonValueKind.Array || Value.GetArrayLength() == 0)
+        if (Value.ValueKind != JsonValueKind.Array || (!mayBeEmpty && Value.GetArrayLength() == 0))
         {
-            throw Bad("must be a list that is not empty");
+            throw Bad(mayBeEmpty ? "must be a list" : "must be a list that is not empty");
         }
 
         var path = Path;
@@ -64,7 +64,10 @@ internal readonly record struct SchemaEntry(JsonElement Value, string Path)
 internal sealed class SchemaKeywords
 {
     private static readonly string[] Annotations =
-        ["$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "strict"];
+    [
+        "$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated", "readOnly",
+        "writeOnly", "strict",
+    ];
 
     private static readonly string[] OfObjects = ["properties", "required", "additionalProperties"];
     private static readonly string[] OfArrays = ["items", "prefixItems", "minItems", "maxItems"];
@@ -196,7 +199,8 @@ internal sealed class SchemaKeywords
             "string" => JsonTypes.String,
             "array" => JsonTypes.Array,
             "object" => JsonTypes.Object,
-            _ => throw entry.Bad($"is {SchemaPath.Shown(entry.Value)}, but the types are null, boolean, integer, number, string, array and object"),
+            _ => throw entry.Bad(
+                $"is {SchemaPath.Shown(entry.Value)}, but the types are null, boolean, integer, number, string, array and object"),
         }
         : throw entry.Bad("must be a string or a list of strings");
 

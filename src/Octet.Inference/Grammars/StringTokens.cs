@@ -3,8 +3,8 @@ using System.Collections.Concurrent;
 namespace Octet.Inference.Grammars;
 
 /// <summary>
-/// The tokens that may follow within a string, found once for a vocabulary: those that stay within it, by how many characters they begin, and
-/// those that close it, by what they have behind the quote. So a state within a string need only try the latter.
+/// The tokens that may follow within a string, found once for a vocabulary: those that stay within it, by how many characters they begin,
+/// and those that close it, by what they have behind the quote. So a state within a string need only try the latter.
 /// </summary>
 internal sealed class StringTokens
 {

@@ -102,7 +102,9 @@ internal sealed class ByteTerm(ByteSet set) : Term
 /// <summary>Certain bytes, at least one.</summary>
 /// <param name="bytes">Holds them.</param>
 /// <param name="at">Where they begin.</param>
-/// <param name="hasMarkers">Whether added tokens of the vocabulary, such as <c>&lt;tool_call&gt;</c>, may stand for their text in it.</param>
+/// <param name="hasMarkers">
+/// Whether added tokens of the vocabulary, such as <c>&lt;tool_call&gt;</c>, may stand for their text in it.
+/// </param>
 internal sealed class LiteralTerm(byte[] bytes, int at, bool hasMarkers) : Term
 {
     public override bool IsNullable => false;
@@ -256,7 +258,8 @@ internal sealed class RepeatTerm(Term item, int min, int max) : Term
         return table.Repeat(item, Math.Min(min, table.LongestToken + 1), max > table.LongestToken ? Infinite : max);
     }
 
-    public override bool HasPartsOf(Term other) => other is RepeatTerm repeat && repeat.Item == item && repeat.Min == min && repeat.Max == max;
+    public override bool HasPartsOf(Term other) =>
+        other is RepeatTerm repeat && repeat.Item == item && repeat.Min == min && repeat.Max == max;
 
     public override int HashOfParts() => HashCode.Combine(item, min, max);
 }

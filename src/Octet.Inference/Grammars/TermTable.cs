@@ -79,7 +79,8 @@ internal sealed class TermTable(int longestToken)
             return head;
         }
 
-        return head.MinLength == Term.Infinite || tail.MinLength == Term.Infinite ? NothingTerm.Instance : Intern(new SequenceTerm(head, tail));
+        var isEndless = head.MinLength == Term.Infinite || tail.MinLength == Term.Infinite;
+        return isEndless ? NothingTerm.Instance : Intern(new SequenceTerm(head, tail));
     }
 
     /// <summary>One of several; those that begin with the same term have it once.</summary>

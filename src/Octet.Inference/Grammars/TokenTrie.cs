@@ -16,7 +16,7 @@ public sealed class TokenTrie
     /// <summary>Sorts the tokens; for 151,936 of them that takes about 0.2 s.</summary>
     /// <param name="tokens">The bytes of each token; none: it never follows, as special tokens.</param>
     /// <param name="markers">
-    /// Tokens that are marks in a text, such as <c>&lt;tool_call&gt;</c>: they follow only where a grammar has just their text as a literal.
+    /// Tokens that are marks in a text, such as <c>&lt;tool_call&gt;</c>: they follow only where a grammar has their text as a literal.
     /// </param>
     public TokenTrie(IReadOnlyList<ReadOnlyMemory<byte>> tokens, IReadOnlyCollection<int>? markers = null)
     {
@@ -28,7 +28,8 @@ public sealed class TokenTrie
         Array.Sort(ids, (x, y) => _bytes[x].AsSpan().SequenceCompareTo(_bytes[y]) is var order and not 0 ? order : x - y);
         LongestToken = ids.Length == 0 ? 1 : ids.Max(id => _bytes[id].Length);
         All = new TrieNodes(_bytes, ids);
-        _plain = [.. ids.Select(id => (id, PlainText.Characters(_bytes[id]))).Where(token => token.Item2 > 0).OrderBy(token => token.Item2)];
+        var plain = ids.Select(id => (Token: id, Characters: PlainText.Characters(_bytes[id]))).Where(token => token.Characters > 0);
+        _plain = [.. plain.OrderBy(token => token.Characters)];
         LongestPlain = _plain.Length == 0 ? 0 : _plain[^1].Characters;
         var isPlain = _plain.Select(token => token.Token).ToHashSet();
         Special = new TrieNodes(_bytes, [.. ids.Where(id => !isPlain.Contains(id))]);

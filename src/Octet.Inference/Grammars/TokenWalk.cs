@@ -1,6 +1,8 @@
 namespace Octet.Inference.Grammars;
 
-/// <summary>Finds the tokens that may follow at a state, by a walk over the vocabulary's trie that turns back at the first byte that may not.</summary>
+/// <summary>
+/// Finds the tokens that may follow at a state, by a walk over the vocabulary's trie that turns back at the first byte that may not.
+/// </summary>
 /// <remarks>
 /// Within a string most of the vocabulary may follow. Which tokens stay within it is known beforehand (<see cref="StringTokens"/>), so that
 /// only those that close it are tried, from the quote on.
@@ -113,7 +115,8 @@ internal static class TokenWalk
         public void AddText(Term term)
         {
             var head = HeadOf(term);
-            var tokens = head is FreeKeyTerm ? trie.Keys : head is RepeatTerm { Item: var item } && item == JsonTerms.Character ? trie.Strings : null;
+            var tokens = head is FreeKeyTerm ? trie.Keys
+                : head is RepeatTerm { Item: var item } && item == JsonTerms.Character ? trie.Strings : null;
 
             // A key may become one that is used already, and so must have a character more.
             if (tokens is null || Term.Sum(term.MinLength, tokens.Farthest + 1) > farthest)

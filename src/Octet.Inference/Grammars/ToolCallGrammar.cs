@@ -3,16 +3,18 @@ using System.Text.Json;
 namespace Octet.Inference.Grammars;
 
 /// <summary>
-/// Tool calls in Hermes' form, a block for each: <c>&lt;tool_call&gt;</c>, a line break, <c>{"name": "f", "arguments": {"x": 1}}</c>, a line
-/// break, <c>&lt;/tool_call&gt;</c>; a line break between blocks.
+/// Tool calls in Hermes' form, a block for each: <c>&lt;tool_call&gt;</c>, a line break, <c>{"name": "f", "arguments": {"x": 1}}</c>, a
+/// line break, <c>&lt;/tool_call&gt;</c>; a line break between blocks.
 /// </summary>
 public static class ToolCallGrammar
 {
     /// <summary>Calls of some tools, at least one.</summary>
-    /// <param name="tools">The tools: name, and the schema of the arguments, an object; null or empty: any object.</param>
+    /// <param name="tools">The tools: name, and the schema of the arguments, an object; null, undefined or empty: any object.</param>
     /// <param name="parallel">Whether there may be several calls.</param>
     /// <exception cref="ArgumentException">There are no tools, or arguments need not be an object.</exception>
-    /// <exception cref="GrammarException">A schema has a keyword that is not supported, nothing satisfies it, or it is too large.</exception>
+    /// <exception cref="GrammarException">
+    /// A schema has a keyword that is not supported, nothing satisfies it, or it is too large.
+    /// </exception>
     public static Grammar Create(IReadOnlyList<(string Name, JsonElement? Arguments)> tools, bool parallel)
     {
         ArgumentNullException.ThrowIfNull(tools);
@@ -33,13 +35,15 @@ public static class ToolCallGrammar
 
     private static Grammar Arguments(string name, JsonElement? arguments)
     {
-        if (arguments is not { } schema || (schema.ValueKind == JsonValueKind.Object && schema.GetPropertyCount() == 0))
+        if (arguments is not { ValueKind: not JsonValueKind.Undefined } schema
+            || (schema.ValueKind == JsonValueKind.Object && schema.GetPropertyCount() == 0))
         {
             return Grammar.JsonObject;
         }
 
         var grammar = Grammar.FromJsonSchema(schema);
         return grammar.BeginsWith('{') ? grammar
-            : throw new ArgumentException($"the arguments of the tool '{name}' may be something else than an object: give their schema the type \"object\"");
+            : throw new ArgumentException(
+                $"the arguments of the tool '{name}' may be something else than an object: give their schema the type \"object\"");
     }
 }

@@ -397,7 +397,8 @@ public sealed class LanguageModel : IDisposable
                     Seed = unchecked(sampling.Seed + choice),
 
                     // Of each text its own: it remembers how far it has read.
-                    AllowedTokens = options.Grammar?.ToAllowedTokens(Tokenizer.Trie, sampling.EndTokens, limit - prompt.Length) ?? sampling.AllowedTokens,
+                    AllowedTokens = options.Grammar?.ToAllowedTokens(Tokenizer.Trie, sampling.EndTokens, limit - prompt.Length)
+                        ?? sampling.AllowedTokens,
                 },
                 IsSibling = choice > 0,
                 WantsPromptLogits = logprobs is not null,

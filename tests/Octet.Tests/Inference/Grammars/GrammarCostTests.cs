@@ -4,7 +4,6 @@ using Octet.Inference.Grammars;
 namespace Octet.Tests.Inference.Grammars;
 
 /// <summary>What masks over a vocabulary of 151,936 tokens cost.</summary>
-[Collection("cost")]
 public sealed class GrammarCostTests
 {
     private const int Vocabulary = 151_936;
