@@ -1,4 +1,5 @@
 using Octet.Inference.Engine;
+using Octet.Inference.Grammars;
 using Octet.Inference.Loading;
 using Octet.Inference.Models;
 
@@ -12,6 +13,7 @@ namespace Octet.Inference.Chat;
 public sealed class ChatModel(LanguageModel model)
 {
     private readonly ChatTemplate _template = model.ChatTemplate;
+    private readonly ChatGrammars _grammars = new();
 
     /// <summary>The model.</summary>
     public LanguageModel Model => model;
@@ -41,16 +43,19 @@ public sealed class ChatModel(LanguageModel model)
     /// <param name="request">The conversation.</param>
     /// <param name="ids">What <see cref="Encode"/> made of it.</param>
     /// <exception cref="ArgumentException">The request contradicts itself, or a schema has what is not supported; the message has its path.</exception>
-#pragma warning disable CA1822
     public ChatPrompt Prepare(ChatRequest request, IReadOnlyList<int> ids)
-#pragma warning restore CA1822
     {
         ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(ids);
         var tools = Offered(request);
         CheckToolChoice(request.ToolChoice, tools);
-        return new(ids, request.Options, tools.Count > 0);
+        var grammar = _grammars.Of(request.Format, tools, request.ToolChoice, request.ParallelToolCalls);
+        return new(ids, grammar is null ? request.Options : request.Options with { Grammar = grammar }, tools.Count > 0);
     }
+
+    /// <summary>What a text of a format may be, kept for whoever asks for the same again; null: anything.</summary>
+    /// <exception cref="GrammarException">The schema has what is not supported, or nothing satisfies it; the message has its path.</exception>
+    public Grammar? GrammarOf(ChatFormat format) => _grammars.Of(format);
 
     /// <summary>Answers, piece by piece as it comes.</summary>
     /// <param name="prompt">What <see cref="Prepare(ChatRequest)"/> made.</param>

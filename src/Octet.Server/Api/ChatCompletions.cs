@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using Octet.Inference.Chat;
 using Octet.Inference.Engine;
+using Octet.Inference.Grammars;
 using Octet.Server.Hosting;
 using Octet.Server.Observability;
 
@@ -45,7 +46,14 @@ internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics,
         var request = ChatFields.Read(call.Body);
         var ids = call.Chat.Encode(request);
         var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, null) with { Logprobs = SamplingFields.ChatLogprobs(call.Body) };
-        return call.Chat.Prepare(request with { Options = options }, ids);
+        try
+        {
+            return call.Chat.Prepare(request with { Options = options }, ids);
+        }
+        catch (GrammarException error)
+        {
+            throw ApiException.BadField(request.Format.Kind == ChatFormatKind.JsonSchema ? "response_format" : "tools", error.Message);
+        }
     }
 
     private static async Task CollectAsync(ApiCall call, ChatAnswer answer, IAsyncEnumerable<ChatUpdate> updates, RequestMetrics request)

@@ -196,7 +196,8 @@ internal static class ChatFields
         : name is not null && tools.All(tool => tool.Name != name) ? throw ApiException.BadField(path, "is the name of none of tools")
         : new(ToolMode.Required, name);
 
-    private static ChatFormat Format(in Fields fields)
+    /// <summary>What the answer's text is.</summary>
+    public static ChatFormat Format(in Fields fields)
     {
         if (fields.Object("response_format") is not { } format)
         {

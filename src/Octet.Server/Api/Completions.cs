@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Octet.Inference.Engine;
+using Octet.Inference.Grammars;
 using Octet.Server.Hosting;
 using Octet.Server.Observability;
 
@@ -21,6 +22,7 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics, Pro
         var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, DefaultTokens) with
         {
             Logprobs = SamplingFields.CompletionLogprobs(call.Body),
+            Grammar = Grammar(call),
         };
         using var request = metrics.Begin(ids.Length, call.Http);
         var answer = new CompletionAnswer(served.Name, options, call.Chat.Model.Tokenizer);
@@ -60,6 +62,18 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics, Pro
         if (fields.Integer("best_of", 1) is { } best && best != (fields.Integer("n") ?? 1))
         {
             throw ApiException.BadField("best_of", "is not supported, leave it out");
+        }
+    }
+
+    private static Grammar? Grammar(ApiCall call)
+    {
+        try
+        {
+            return call.Chat.GrammarOf(ChatFields.Format(call.Body));
+        }
+        catch (GrammarException error)
+        {
+            throw ApiException.BadField("response_format", error.Message);
         }
     }
 

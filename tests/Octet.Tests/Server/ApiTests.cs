@@ -290,6 +290,69 @@ public sealed class ApiTests(ApiServer fixture) : IClassFixture<ApiServer>
         Assert.NotEmpty(JsonElement.Parse(await response.Content.ReadAsStringAsync()).GetProperty("error").GetProperty("message").GetString()!);
     }
 
+    [Theory]
+    [InlineData(Chat, false)]
+    [InlineData(Chat, true)]
+    [InlineData(Plain, false)]
+    public async Task An_answer_of_a_schema_is_JSON_of_it_whatever_the_model_would_say(string path, bool streams)
+    {
+        const string Format = """
+            "response_format": {"type": "json_schema", "json_schema": {"name": "who", "schema": {"type": "object", "properties":
+              {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "minimum": 1, "maximum": 120}}, "required": ["name", "age"], "additionalProperties": false}}}
+            """;
+        var input = path == Chat ? Hello : "\"prompt\": \"ROMEO:\"";
+        for (var seed = 0; seed < 4; seed++)
+        {
+            var body = $"{{{input}, {Format}, \"seed\": {seed}, \"temperature\": 1.5, \"max_tokens\": 120, \"stream\": {(streams ? "true" : "false")}}}";
+            var text = streams
+                ? string.Concat((await _server.StreamAsync(path, body))[..^1].Select(item =>
+                    JsonElement.Parse(item).GetProperty("choices")[0].GetProperty("delta").TryGetProperty("content", out var piece) ? piece.GetString() : ""))
+                : TextOf((await _server.AskAsync(path, body)).GetProperty("choices")[0]);
+            var value = JsonElement.Parse(text);
+            Assert.InRange(value.GetProperty("name").GetString()!.EnumerateRunes().Count(), 0, 8);
+            Assert.InRange(value.GetProperty("age").GetInt32(), 1, 120);
+            Assert.Equal(2, value.GetPropertyCount());
+        }
+
+        static string TextOf(JsonElement choice) => (choice.TryGetProperty("text", out var text) ? text : choice.GetProperty("message").GetProperty("content")).GetString()!;
+    }
+
+    [Fact]
+    public async Task A_tool_that_must_be_called_is_called_with_what_its_schema_allows()
+    {
+        const string Tools = """
+            "tools": [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["a"], "additionalProperties": false}}},
+              {"type": "function", "function": {"name": "now"}}]
+            """;
+        var named = await _server.AskAsync(Chat, $"{{{Hello}, {Tools}, \"tool_choice\": {{\"type\": \"function\", \"function\": {{\"name\": \"add\"}}}}, \"parallel_tool_calls\": false, \"max_tokens\": 200}}");
+        var choice = named.GetProperty("choices")[0];
+        Assert.Equal("tool_calls", choice.GetProperty("finish_reason").GetString());
+        Assert.Equal(JsonValueKind.Null, choice.GetProperty("message").GetProperty("content").ValueKind);
+        var call = Assert.Single(choice.GetProperty("message").GetProperty("tool_calls").EnumerateArray());
+        Assert.StartsWith("call_", call.GetProperty("id").GetString());
+        Assert.Equal("add", call.GetProperty("function").GetProperty("name").GetString());
+        Assert.InRange(JsonElement.Parse(call.GetProperty("function").GetProperty("arguments").GetString()!).GetProperty("a").GetInt32(), 0, 9);
+
+        // Streamed: the first piece has id and name, the rest the arguments.
+        var events = await _server.StreamAsync(Chat, $"{{{Hello}, {Tools}, \"tool_choice\": \"required\", \"parallel_tool_calls\": false, \"max_tokens\": 200, \"stream\": true}}");
+        var choices = events[..^1].ConvertAll(item => JsonElement.Parse(item).GetProperty("choices")[0]);
+        Assert.Equal("tool_calls", choices[^1].GetProperty("finish_reason").GetString());
+        var pieces = choices.Where(c => c.GetProperty("delta").TryGetProperty("tool_calls", out _)).Select(c => c.GetProperty("delta").GetProperty("tool_calls")[0]).ToList();
+        Assert.True(pieces[0].TryGetProperty("id", out _) && pieces[0].GetProperty("function").GetProperty("arguments").GetString() == "");
+        Assert.All(pieces[1..], piece => Assert.False(piece.TryGetProperty("id", out _)));
+        Assert.Equal(JsonValueKind.Object, JsonElement.Parse(string.Concat(pieces.Select(piece => piece.GetProperty("function").GetProperty("arguments").GetString()))).ValueKind);
+    }
+
+    [Fact]
+    public async Task A_schema_that_is_not_supported_is_refused_by_its_path()
+    {
+        var error = await _server.RefusedAsync(Chat, $"{{{Hello}, \"response_format\": {{\"type\": \"json_schema\", \"json_schema\": {{\"schema\": {{\"type\": \"object\", \"properties\": {{\"a\": {{\"type\": \"integer\", \"multipleOf\": 3}}}}}}}}}}}}");
+        Assert.Equal("response_format", error.GetProperty("param").GetString());
+        Assert.Contains("$.properties.a.multipleOf", error.GetProperty("message").GetString(), StringComparison.Ordinal);
+        error = await _server.RefusedAsync(Chat, $"{{{Hello}, \"tools\": [{{\"function\": {{\"name\": \"f\", \"parameters\": {{\"type\": \"object\", \"patternProperties\": {{}}}}}}}}], \"tool_choice\": \"required\"}}");
+        Assert.Equal("tools", error.GetProperty("param").GetString());
+    }
+
     [Fact]
     public async Task A_prompt_asked_again_says_what_was_cached()
     {
