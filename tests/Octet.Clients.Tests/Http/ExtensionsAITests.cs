@@ -5,6 +5,7 @@ using Octet.Clients.Tests.InProcess;
 namespace Octet.Clients.Tests.Http;
 
 /// <summary>IChatClient of Microsoft.Extensions.AI.OpenAI against octet serve: the same interface as of a model in this process.</summary>
+[Collection(nameof(Servers))]
 public sealed class ExtensionsAITests(Servers servers, SmallModel small) : IClassFixture<SmallModel>
 {
     private static readonly ChatOptions s_short = new() { MaxOutputTokens = 16, Temperature = 0, Instructions = "Be kind." };

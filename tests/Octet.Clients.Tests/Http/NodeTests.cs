@@ -9,6 +9,7 @@ namespace Octet.Clients.Tests.Http;
 /// The npm packages openai, and ai with @ai-sdk/openai-compatible, against octet serve: the scripts of tests/clients, each of which prints
 /// a line of JSON for each thing it tries. Skipped where node or the packages are not to be had.
 /// </summary>
+[Collection(nameof(Servers))]
 public sealed class NodeTests(Servers servers)
 {
     private static readonly Lazy<Task<(string Folder, string? Problem)>> s_packages = new(InstallAsync);

@@ -6,6 +6,7 @@ using OpenAI.Chat;
 namespace Octet.Clients.Tests.Http;
 
 /// <summary>The OpenAI package against octet serve.</summary>
+[Collection(nameof(Servers))]
 public sealed class OpenAITests(Servers servers)
 {
     private static readonly ChatMessage[] s_hello = [new SystemChatMessage("Be kind."), new UserChatMessage("Hello")];

@@ -10,6 +10,7 @@ using OpenAI.Chat;
 namespace Octet.Clients.Tests.Http;
 
 /// <summary>Semantic Kernel against octet serve.</summary>
+[Collection(nameof(Servers))]
 public sealed class SemanticKernelTests(Servers servers)
 {
     private static readonly OpenAIPromptExecutionSettings s_short = new() { MaxTokens = 16, Temperature = 0, ChatSystemPrompt = "Be kind." };

@@ -1,12 +1,16 @@
 using System.Text.Json;
-using Octet.Clients.Tests.Http;
 using Octet.Tests.Cli.Serving;
-
-[assembly: AssemblyFixture(typeof(Servers))]
 
 namespace Octet.Clients.Tests.Http;
 
-/// <summary>octet serve, started for the first test that needs it: one with room for all, and one that a single request makes busy.</summary>
+/// <summary>
+/// octet serve, started for the first test that needs it: one with room for all, and one that a single request makes busy. The tests of the
+/// collection run one after the other, so that what a server does is what the test does.
+/// </summary>
+[CollectionDefinition(nameof(Servers))]
+public sealed class ServersCollection : ICollectionFixture<Servers>;
+
+/// <inheritdoc cref="ServersCollection"/>
 public sealed class Servers : IAsyncDisposable
 {
     public const string Key = "sesame";
