@@ -23,7 +23,7 @@ public sealed class SoakTests(ITestOutputHelper output)
     {
         await using var server = await TestServer.StartAsync(options =>
         {
-            options.Run = options.Run with { MaxSequences = 16, KvBlockSize = 16, KvCacheTokens = 768, MaxContext = 512 };
+            options.Run = options.Run with { MaxSequences = 16, KvBlockSize = 16, KvCacheTokens = 320, MaxContext = 512 };
             options.MaxQueue = 24;
         }, least: LogLevel.Warning);
         server.Client.Timeout = Timeout.InfiniteTimeSpan;
@@ -75,8 +75,8 @@ public sealed class SoakTests(ITestOutputHelper output)
 
     private static string Body(Random random, bool streams) => JsonSerializer.Serialize(new Dictionary<string, object>
     {
-        ["prompt"] = string.Concat(Enumerable.Range(0, random.Next(1, 40)).Select(i => $"word{random.Next(3)} ")),
-        ["max_tokens"] = random.Next(1, 60),
+        ["prompt"] = string.Concat(Enumerable.Range(0, random.Next(1, 30)).Select(i => $"word{random.Next(3)} ")),
+        ["max_tokens"] = random.Next(1, 100),
         ["n"] = random.Next(6) == 0 ? 3 : 1,
         ["ignore_eos"] = true,
         ["stream"] = streams,
