@@ -1,4 +1,5 @@
 using Microsoft.Extensions.AI;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Options;
 using Octet;
 using Octet.Extensions.AI;
@@ -24,7 +25,7 @@ public static class OctetChatClientServiceCollectionExtensions
         ArgumentNullException.ThrowIfNull(configure);
         var name = serviceKey ?? Options.Options.DefaultName;
         services.AddOptions<OctetChatClientOptions>(name).Configure(configure).ValidateOnStart();
-        services.AddSingleton<IValidateOptions<OctetChatClientOptions>, OptionsCheck>();
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IValidateOptions<OctetChatClientOptions>, OptionsCheck>());
         services.AddKeyedSingleton(serviceKey, (provider, _) => new OwnedModel(OptionsOf(provider, name)));
         return Add(
             services,

@@ -37,6 +37,32 @@ public sealed class ExtensionsAITests(Servers servers, SmallModel small) : IClas
     }
 
     [Fact]
+    public async Task Structured_output_has_the_type_that_was_asked_for()
+    {
+        using var client = await ClientAsync();
+        var typed = await client.GetResponseAsync<Weather>("How is the weather?", new ChatOptions { MaxOutputTokens = 250 });
+        Assert.NotNull(typed.Result.Winds);
+    }
+
+    [Fact]
+    public async Task Function_that_must_be_called_is_called_and_its_result_answered()
+    {
+        var told = new List<string>();
+        var tell = AIFunctionFactory.Create((Sky sky, long days) => { told.Add(Weather.Tell(sky, days)); return told[^1]; }, "tell");
+        using var client = (await ClientAsync()).AsBuilder().UseFunctionInvocation().Build();
+        var options = new ChatOptions
+        {
+            Tools = [tell],
+            ToolMode = ChatToolMode.RequireSpecific("tell"),
+            AllowMultipleToolCalls = false,
+            MaxOutputTokens = 200,
+        };
+        var response = await client.GetStreamingResponseAsync("How is the weather?", options).ToChatResponseAsync();
+        Assert.Single(told);
+        Assert.Equal([ChatRole.Assistant, ChatRole.Tool, ChatRole.Assistant], response.Messages.Select(message => message.Role));
+    }
+
+    [Fact]
     public async Task Faults_have_their_status()
     {
         var api = await servers.RoomyAsync();

@@ -27,6 +27,13 @@ public sealed class NodeTests(Servers servers)
             Assert.Equal(16, answer.GetProperty("usage").GetProperty("completion_tokens").GetInt32());
         }
 
+        Weather.Check(said["schema"].GetProperty("text").GetString()!);
+        foreach (var call in (JsonElement[])[said["tool"], said["streamed tool"]])
+        {
+            Assert.Equal(("tell", "tool_calls"), (call.GetProperty("function").GetString(), call.GetProperty("reason").GetString()));
+            Weather.Check(call.GetProperty("arguments").GetString()!);
+        }
+
         Assert.NotEmpty(said["plain"].GetProperty("text").GetString()!);
         Assert.Equal(Servers.Model, Assert.Single(said["models"].GetProperty("ids").EnumerateArray()).GetString());
         Assert.Equal((401, "AuthenticationError"), Refusal("key"));
@@ -55,6 +62,9 @@ public sealed class NodeTests(Servers servers)
             Assert.Equal(16, answer.GetProperty("usage").GetProperty("outputTokens").GetInt32());
         }
 
+        Weather.Check(said["schema"].GetProperty("text").GetString()!);
+        Weather.Check(said["tool"].GetProperty("arguments").GetString()!);
+        Assert.Equal("tool-calls", said["tool"].GetProperty("reason").GetString());
         Assert.Equal(401, said["key"].GetProperty("status").GetInt32());
         Assert.Equal(404, said["model"].GetProperty("status").GetInt32());
         Assert.Equal(400, said["context"].GetProperty("status").GetInt32());
@@ -69,7 +79,7 @@ public sealed class NodeTests(Servers servers)
         Assert.SkipWhen(problem is not null, problem ?? "");
         var (code, output, error) = await RunAsync(
             folder, "node", script, $"{await servers.RoomyAsync()}", $"{await servers.NarrowAsync()}", Servers.Key, Servers.Model,
-            Servers.EndOfText.ToString(CultureInfo.InvariantCulture));
+            Servers.EndOfText.ToString(CultureInfo.InvariantCulture), Weather.Schema);
         Assert.True(code == 0, $"{script} ended with {code}: {output}{error}");
         return output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
             .Select(line => JsonElement.Parse(line))

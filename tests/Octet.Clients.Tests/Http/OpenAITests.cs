@@ -1,5 +1,6 @@
 using System.ClientModel;
 using System.ClientModel.Primitives;
+using System.Text.Json;
 using OpenAI;
 using OpenAI.Chat;
 
@@ -79,6 +80,58 @@ public sealed class OpenAITests(Servers servers)
             [new UserChatMessage("How is it?"), new AssistantChatMessage([call]), new ToolChatMessage("c1", "mild")],
             new() { MaxOutputTokenCount = 4, Tools = { ChatTool.CreateFunctionTool("weather") }, ToolChoice = ChatToolChoice.CreateAutoChoice() });
         Assert.Equal(ChatFinishReason.Length, answer.FinishReason);
+    }
+
+    [Fact]
+    public async Task Function_that_must_be_called_is_called_whether_streamed_or_not()
+    {
+        var client = Client(await servers.RoomyAsync());
+        var options = new ChatCompletionOptions
+        {
+            MaxOutputTokenCount = 200,
+            Temperature = 0,
+            Tools = { ChatTool.CreateFunctionTool("tell", null, BinaryData.FromString(Weather.Schema)), ChatTool.CreateFunctionTool("other") },
+            ToolChoice = ChatToolChoice.CreateFunctionChoice("tell"),
+            AllowParallelToolCalls = false,
+        };
+        ChatCompletion whole = await client.CompleteChatAsync(s_hello, options);
+        Assert.Equal(ChatFinishReason.ToolCalls, whole.FinishReason);
+        Assert.Empty(whole.Content);
+        var call = Assert.Single(whole.ToolCalls);
+        Assert.Equal("tell", call.FunctionName);
+        Weather.Check(call.FunctionArguments.ToString());
+
+        var updates = await client.CompleteChatStreamingAsync(s_hello, options).ToListAsync();
+        var pieces = updates.SelectMany(update => update.ToolCallUpdates).ToList();
+        Assert.Equal("tell", Assert.Single(pieces, piece => piece.FunctionName is not null).FunctionName);
+        Assert.NotEmpty(Assert.Single(pieces, piece => piece.ToolCallId is not null).ToolCallId);
+        Assert.Equal(
+            call.FunctionArguments.ToString(), string.Concat(pieces.Select(piece => $"{piece.FunctionArgumentsUpdate}")));
+        Assert.Equal(ChatFinishReason.ToolCalls, Assert.Single(updates, update => update.FinishReason is not null).FinishReason);
+
+        options.ToolChoice = ChatToolChoice.CreateRequiredChoice();
+        Assert.NotEmpty((await client.CompleteChatAsync(s_hello, options)).Value.ToolCalls);
+    }
+
+    [Fact]
+    public async Task Structured_output_is_of_its_schema()
+    {
+        var client = Client(await servers.RoomyAsync());
+        var format = ChatResponseFormat.CreateJsonSchemaFormat("weather", BinaryData.FromString(Weather.Schema), jsonSchemaIsStrict: true);
+        var options = new ChatCompletionOptions { MaxOutputTokenCount = 200, ResponseFormat = format };
+        for (var i = 0; i < 3; i++)
+        {
+            Weather.Check((await client.CompleteChatAsync(s_hello, options)).Value.Content[0].Text);
+        }
+
+        options.ResponseFormat = ChatResponseFormat.CreateJsonObjectFormat();
+        var any = (await client.CompleteChatAsync(s_hello, options)).Value.Content[0].Text;
+        Assert.Equal(JsonValueKind.Object, JsonElement.Parse(any).ValueKind);
+
+        options.ResponseFormat = ChatResponseFormat.CreateJsonSchemaFormat("weather", BinaryData.FromString(Weather.Unsupported));
+        var error = await Assert.ThrowsAsync<ClientResultException>(() => client.CompleteChatAsync(s_hello, options));
+        Assert.Equal(400, error.Status);
+        Assert.Contains("$.properties.city.pattern", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

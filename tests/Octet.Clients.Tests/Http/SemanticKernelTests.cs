@@ -1,6 +1,7 @@
 using System.ClientModel;
 using System.ClientModel.Primitives;
 using System.Net;
+using System.Text.Json;
 using Microsoft.SemanticKernel;
 using Microsoft.SemanticKernel.ChatCompletion;
 using Microsoft.SemanticKernel.Connectors.OpenAI;
@@ -35,6 +36,31 @@ public sealed class SemanticKernelTests(Servers servers)
         builder.AddOpenAIChatCompletion(Servers.Model, Connection(await servers.RoomyAsync(), Servers.Key));
         var result = await builder.Build().InvokePromptAsync("Say {{$what}}", new(s_short) { ["what"] = "hello" });
         Assert.NotEmpty(result.GetValue<string>()!);
+    }
+
+    [Fact]
+    public async Task Structured_output_has_the_type_that_was_asked_for()
+    {
+        var settings = new OpenAIPromptExecutionSettings { MaxTokens = 250, ResponseFormat = typeof(Weather) };
+        var answer = await (await ServiceAsync()).GetChatMessageContentAsync("How is the weather?", settings);
+        Assert.NotNull(JsonSerializer.Deserialize<Weather>(answer.Content!)!.Winds);
+    }
+
+    [Fact]
+    public async Task Function_of_a_plugin_that_must_be_called_is_called()
+    {
+        var told = new List<string>();
+        var builder = Kernel.CreateBuilder();
+        builder.AddOpenAIChatCompletion(Servers.Model, Connection(await servers.RoomyAsync(), Servers.Key));
+        var tell = KernelFunctionFactory.CreateFromMethod((Sky sky, long days) => { told.Add(Weather.Tell(sky, days)); return told[^1]; }, "tell");
+        builder.Plugins.AddFromFunctions("sky", [tell]);
+        var settings = new OpenAIPromptExecutionSettings
+        {
+            MaxTokens = 200,
+            FunctionChoiceBehavior = FunctionChoiceBehavior.Required(options: new() { AllowParallelCalls = false }),
+        };
+        await builder.Build().InvokePromptAsync("How is the weather?", new(settings));
+        Assert.Single(told);
     }
 
     [Fact]

@@ -135,6 +135,52 @@ public sealed class OctetChatClientTests(SmallModel small) : IClassFixture<Small
         Assert.Equal((Text, ChatFinishReason.Stop), (response.Text, response.FinishReason));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public async Task Structured_output_has_the_type_that_was_asked_for(long seed)
+    {
+        var options = new ChatOptions { MaxOutputTokens = 250, Temperature = 1, Seed = seed };
+        var typed = await _client.GetResponseAsync<Weather>("How is the weather?", options);
+        Assert.NotNull(typed.Result.Winds);
+
+        options.ResponseFormat = ChatResponseFormat.ForJsonSchema(JsonElement.Parse(Weather.Schema));
+        Weather.Check((await _client.GetResponseAsync("How is the weather?", options)).Text);
+
+        options.ResponseFormat = ChatResponseFormat.Json;
+        Assert.Equal(JsonValueKind.Object, JsonElement.Parse((await _client.GetResponseAsync("How is the weather?", options)).Text).ValueKind);
+    }
+
+    [Fact]
+    public async Task Keyword_of_a_schema_that_is_not_supported_is_named()
+    {
+        var options = new ChatOptions { ResponseFormat = ChatResponseFormat.ForJsonSchema(JsonElement.Parse(Weather.Unsupported)) };
+        var error = await Assert.ThrowsAnyAsync<ArgumentException>(() => _client.GetResponseAsync("Hello", options));
+        Assert.Contains("$.properties.city.pattern", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Function_that_must_be_called_is_called_with_arguments_of_its_types()
+    {
+        var told = new List<string>();
+        var tell = AIFunctionFactory.Create((Sky sky, long days) => { told.Add(Weather.Tell(sky, days)); return told[^1]; }, "tell");
+        using var client = small.Client.AsBuilder().UseFunctionInvocation().Build();
+        var options = new ChatOptions
+        {
+            Tools = [tell, s_function],
+            ToolMode = ChatToolMode.RequireSpecific("tell"),
+            AllowMultipleToolCalls = false,
+            MaxOutputTokens = 200,
+            Seed = 1,
+        };
+        var response = await client.GetResponseAsync("How is the weather?", options);
+        Assert.Single(told);
+        Assert.Equal([ChatRole.Assistant, ChatRole.Tool, ChatRole.Assistant], response.Messages.Select(message => message.Role));
+        var call = Assert.IsType<FunctionCallContent>(Assert.Single(response.Messages[0].Contents));
+        Assert.Equal(("tell", null), (call.Name, call.Exception));
+    }
+
     [Fact]
     public async Task Cancelled_or_abandoned_stream_leaves_the_batch()
     {
