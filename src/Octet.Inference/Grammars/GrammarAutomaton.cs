@@ -20,6 +20,7 @@ internal sealed class GrammarAutomaton
     private readonly int _mostBytes;
     private long _bytes;
     private int _known;
+    private bool _isWalking;
 
     /// <param name="root">The grammar.</param>
     /// <param name="trie">The vocabulary.</param>
@@ -77,6 +78,11 @@ internal sealed class GrammarAutomaton
         lock (_lock)
         {
             BoundMemory();
+            if (!_isWalking)
+            {
+                _terms.BeginWork();
+            }
+
             var next = StateOf(_terms.Derive(state.Term, value));
             Note(state, state.Remember(value, next));
             return next;
@@ -95,7 +101,7 @@ internal sealed class GrammarAutomaton
         lock (_lock)
         {
             // NOTE: the walk may forget what is known, this state's mask among it; so it is written last.
-            var mask = TokenWalk.Mask(Trie, this, reduced);
+            var mask = Walk(reduced, Term.Infinite);
             reduced.Mask = mask;
             Note(reduced, mask.Size);
             return mask;
@@ -110,7 +116,7 @@ internal sealed class GrammarAutomaton
             var exact = state.IsCut ? state : ReducedOf(state);
             if (!exact.MasksWithin.TryGetValue(farthest, out var mask))
             {
-                mask = TokenWalk.Mask(Trie, this, exact, farthest);
+                mask = Walk(exact, farthest);
                 exact.MasksWithin[farthest] = mask;
                 Note(exact, mask.Size + StateSize);
             }
@@ -159,6 +165,20 @@ internal sealed class GrammarAutomaton
             Note(state, 0);
             Note(reduced, 0);
             return reduced;
+        }
+    }
+
+    private TokenMask Walk(GrammarState state, int farthest)
+    {
+        _terms.BeginWork();
+        _isWalking = true;
+        try
+        {
+            return TokenWalk.Mask(Trie, this, state, farthest);
+        }
+        finally
+        {
+            _isWalking = false;
         }
     }
 

@@ -16,6 +16,7 @@ public interface IGrammarMatcher
 
     /// <summary>Sets bit id % 32 of word id / 32 for each token that may follow, and clears all others.</summary>
     /// <param name="mask">A bit for each token of the vocabulary.</param>
+    /// <exception cref="InvalidOperationException">So many alternatives are possible here that to try them takes too long.</exception>
     void FillMask(Span<uint> mask);
 
     /// <summary>
@@ -24,5 +25,6 @@ public interface IGrammarMatcher
     /// </summary>
     /// <param name="mask">A bit for each token of the vocabulary.</param>
     /// <param name="remaining">How many tokens are left, the one that ends the text among them.</param>
+    /// <exception cref="InvalidOperationException">So many alternatives are possible here that to try them takes too long.</exception>
     void FillMask(Span<uint> mask, int remaining);
 }

@@ -11,13 +11,20 @@ internal sealed class TermTable(int longestToken)
     private readonly Dictionary<Term, Term> _derived = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<Term, (Term Term, bool IsCut)> _reduced = new(ReferenceEqualityComparer.Instance);
     private int _depth;
+    private int _work;
     private bool _isCut;
+
+    /// <summary>The most derivatives of single terms for one mask, or one byte of a text: some tenths of a second.</summary>
+    public const int MostWork = 2_000_000;
 
     /// <summary>Bytes of the longest token.</summary>
     public int LongestToken => longestToken;
 
     /// <summary>Terms it knows.</summary>
     public int Count => _known.Count + _reduced.Count;
+
+    /// <summary>Begins to count work anew.</summary>
+    public void BeginWork() => _work = 0;
 
     /// <summary>Forgets all of them.</summary>
     public void Clear()
@@ -164,6 +171,12 @@ internal sealed class TermTable(int longestToken)
     {
         // Terms of a schema nest as deep as it has properties, which is bounded; this bounds what no schema may reach.
         RuntimeHelpers.EnsureSufficientExecutionStack();
+        if (++_work > MostWork)
+        {
+            throw new InvalidOperationException(
+                "the grammar has too many alternatives that are all possible at this place of the text; let them begin with what tells them apart");
+        }
+
         _depth++;
         try
         {

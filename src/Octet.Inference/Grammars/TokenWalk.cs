@@ -83,6 +83,7 @@ internal static class TokenWalk
     {
         private readonly List<int> _tokens = [];
         private uint[]? _shared;
+        private bool _isOwn;
         private int _farthest;
 
         public TokenMask Build() => new(_shared, _tokens, (trie.Count + 31) / 32, _farthest);
@@ -210,13 +211,15 @@ internal static class TokenWalk
                 return;
             }
 
-            var both = (uint[])_shared.Clone();
-            for (var i = 0; i < both.Length; i++)
+            if (!_isOwn && _shared != mask)
             {
-                both[i] |= mask[i];
+                (_shared, _isOwn) = ((uint[])_shared.Clone(), true);
             }
 
-            _shared = both;
+            for (var i = 0; i < mask.Length && _isOwn; i++)
+            {
+                _shared[i] |= mask[i];
+            }
         }
 
         private void Add(int token, int distance, Func<int, bool>? isAllowed = null)

@@ -269,6 +269,7 @@ public sealed class GrammarMaskTests
 
         bool Has(Term term, ReadOnlySpan<byte> text)
         {
+            table.BeginWork();
             foreach (var value in text)
             {
                 term = table.Derive(term, value);

@@ -86,6 +86,21 @@ public sealed class GrammarRefusalTests
     }
 
     [Fact]
+    public void Alternatives_that_would_take_too_long_to_tell_apart_end_the_text_alone()
+    {
+        var alternatives = Enumerable.Range(0, 9_000).Select(i => $"{{\"type\": \"string\", \"minLength\": {2 + i}, \"maxLength\": {3 + i}}}");
+        using var json = JsonDocument.Parse($"{{\"anyOf\": [{string.Join(',', alternatives)}]}}");
+        var matcher = Grammar.FromJsonSchema(json.RootElement).CreateMatcher(Vocabularies.Mixed, [Vocabularies.End]);
+        var mask = new uint[(Vocabularies.Mixed.Count + 31) / 32];
+        Assert.True(matcher.Accept('"'));
+        var error = Assert.Throws<InvalidOperationException>(() => matcher.FillMask(mask, 100));
+        Assert.StartsWith("the grammar has too many alternatives", error.Message, StringComparison.Ordinal);
+
+        // The vocabulary's other grammars know nothing of it.
+        Assert.True(GrammarWalk.Reads(Grammar.JsonValue.CreateMatcher(Vocabularies.Mixed, [Vocabularies.End]), Vocabularies.Mixed, "[1]"u8, new Random(1)));
+    }
+
+    [Fact]
     public void The_largest_schemas_are_read_and_followed()
     {
         foreach (var schema in (string[])

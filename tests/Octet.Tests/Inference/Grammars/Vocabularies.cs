@@ -19,7 +19,7 @@ internal static class Vocabularies
     public static ModelTokenizer Small { get; } = ModelTokenizer.Load(TinyModel.Directory);
 
     /// <summary>As many tokens as large models have, of their lengths: words, pieces of words, code, and pieces of characters.</summary>
-    public static TokenTrie Large(int count)
+    public static ReadOnlyMemory<byte>[] Large(int count)
     {
         // The last has no text, as what ends a text.
         var random = new Random(11);
@@ -45,7 +45,7 @@ internal static class Vocabularies
 
         var bytes = Enumerable.Range(0, 256).Select(value => new ReadOnlyMemory<byte>([(byte)value]));
         var halves = Enumerable.Range(0, 44).Select(i => new ReadOnlyMemory<byte>([(byte)(0xE4 + i % 5), (byte)(0x90 + i)]));
-        return new TokenTrie([.. bytes, .. halves, .. tokens.Order(StringComparer.Ordinal).Select(token => new ReadOnlyMemory<byte>(Encoding.UTF8.GetBytes(token))), default]);
+        return [.. bytes, .. halves, .. tokens.Order(StringComparer.Ordinal).Select(token => new ReadOnlyMemory<byte>(Encoding.UTF8.GetBytes(token))), default];
     }
 
     private static ReadOnlyMemory<byte>[] MixedTokens()
