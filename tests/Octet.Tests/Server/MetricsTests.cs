@@ -39,6 +39,17 @@ public sealed partial class MetricsTests
         Assert.InRange(p50, 0, p99);
     }
 
+    [Fact]
+    public async Task The_dashboard_draws_what_is_there()
+    {
+        await using var server = await TestServer.StartAsync();
+        var text = await server.Client.GetStringAsync(new Uri("/metrics", UriKind.Relative));
+        var dashboard = await File.ReadAllTextAsync(Path.Combine(TinyModel.Root, "docs", "grafana-dashboard.json"));
+        var names = Drawn().Matches(dashboard).Select(match => match.Value).Distinct().ToList();
+        Assert.Contains("vllm:kv_cache_usage_perc", names);
+        Assert.All(names, name => Assert.Contains($"\n{name}{{", text, StringComparison.Ordinal));
+    }
+
     // As llm-d's and the Gateway API inference extension's scrapers do: the gauge of a name, and the block size and number of the cache's
     // info by their labels.
     [Fact]
@@ -181,6 +192,9 @@ public sealed partial class MetricsTests
 
         return samples;
     }
+
+    [GeneratedRegex("(vllm|octet):[a-z0-9_]+")]
+    private static partial Regex Drawn();
 
     [GeneratedRegex("""^(?<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?<labels>\{([a-z_]+="([^"\\\n]|\\["\\n])*",?)*\}) (?<value>\S+)$""", RegexOptions.Multiline)]
     private static partial Regex Sample();
