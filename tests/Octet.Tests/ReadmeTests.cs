@@ -23,6 +23,8 @@ public sealed partial class ReadmeTests
         ["dotnet run -c Release --project src/Octet.Cli --"] = Check.At("src/Octet.Cli/Octet.Cli.csproj"),
         ["dotnet run -c Release --project src/Octet.Cli -- generate --prompt \"ROMEO:\""] = Check.Runs("generated"),
         ["eng/test.sh"] = Check.At("eng/test.sh"),
+        ["eng/nightly.sh"] = Check.At("eng/nightly.sh", "set -- cases random emulator"),
+        ["eng/nightly.sh random"] = Check.At("eng/nightly.sh", "random()"),
         ["dotnet run --project samples/Generate"] = Check.By(typeof(SamplesTests)),
         ["dotnet run --project samples/CustomSampler"] = Check.By(typeof(SamplesTests)),
         ["dotnet test -c Release"] = Check.By(typeof(DotnetTests)),

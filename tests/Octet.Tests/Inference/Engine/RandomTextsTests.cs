@@ -21,7 +21,7 @@ public sealed class RandomTextsTests
         using var device = Device.Open("cpu");
         using var alone = LanguageModel.Load(TinyModel.Directory, device, new() { KvCacheTokens = 1024, PrefixCache = false });
         var random = new Random(seed);
-        for (var round = 0; round < 4; round++)
+        for (var round = 0; round < Rounds.Of(4); round++)
         {
             var reserves = random.Next(4) == 0;
             using var model = LanguageModel.Load(TinyModel.Directory, device, new()

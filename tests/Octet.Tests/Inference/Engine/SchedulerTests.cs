@@ -160,9 +160,9 @@ public sealed class SchedulerTests
     [InlineData(3)]
     public void Any_schedule_keeps_the_books_and_gives_each_text_what_it_has_alone(int part)
     {
-        for (var seed = 0; seed < 500; seed++)
+        for (var seed = 0; seed < Rounds.Of(500); seed++)
         {
-            new RandomSchedule(part * 1000 + seed).Run();
+            new RandomSchedule(part * 1_000_000 + seed).Run();
         }
     }
 

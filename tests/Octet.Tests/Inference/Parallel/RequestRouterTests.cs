@@ -98,7 +98,7 @@ public sealed class RequestRouterTests
         var (router, again) = (new RequestRouter(groups, 64, Size, Imbalance), new RequestRouter(groups, 64, Size, Imbalance));
         var outstanding = new long[groups];
         var (texts, largest) = (new List<(int Group, int Tokens)>(), 0);
-        for (var i = 0; i < 2000; i++)
+        for (var i = 0; i < Rounds.Of(2000); i++)
         {
             // Half of the prompts begin alike, and some of those share more.
             int[] prompt = [.. Enumerable.Range(0, random.Next(1, 60)).Select(at => at < 12 && i % 2 == 0 ? at : at < 24 && i % 8 == 0 ? at : random.Next(1000))];
