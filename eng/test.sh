@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(clang-22 lld-22 llvm-22 libboost-context-dev libgtest-dev cmake ninja-build python3-jinja2)
+packages=(clang-22 lld-22 llvm-22 libboost-context-dev libgtest-dev cmake ninja-build python3-jinja2 curl)
 install_line="apt-get update && apt-get install -y --no-install-recommends ${packages[*]}"
 
 passed=0

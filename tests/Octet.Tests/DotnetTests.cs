@@ -11,10 +11,10 @@ public sealed class DotnetTests
     [Theory]
     [InlineData]
     [InlineData("--solution", "Kernels.sln")]
-    [InlineData("--project", "tests/Octet.Tests")]
+    [InlineData("--project", "tests/Octet.Tests", "--filter-class", "*.DotnetTests")]
     public async Task Dotnet_test_finds_the_tests(params string[] target)
     {
-        var output = await Run("dotnet", ["test", .. target, "-c", s_configuration, "--no-build", "--list-tests", "--filter-class", "*.DotnetTests"]);
+        var output = await Run("dotnet", ["test", .. target, "-c", s_configuration, "--no-build", "--list-tests"]);
         Assert.Contains(nameof(Dotnet_test_finds_the_tests), output, StringComparison.Ordinal);
     }
 

@@ -28,7 +28,7 @@ public sealed partial class ReadmeTests
         ["dotnet run --project samples/Generate"] = Check.By(typeof(SamplesTests)),
         ["dotnet run --project samples/CustomSampler"] = Check.By(typeof(SamplesTests)),
         ["dotnet test -c Release"] = Check.By(typeof(DotnetTests)),
-        ["dotnet test -c Release --filter-class \"*.ReadmeTests\""] = Check.By(typeof(DotnetTests)),
+        ["dotnet test -c Release --project tests/Octet.Tests --filter-class \"*.ReadmeTests\""] = Check.By(typeof(DotnetTests)),
         ["dotnet pack src/Octet.Cli -c Release -o build/packages"] = Check.By(typeof(DotnetTests)),
         ["dotnet tool install --global Octet.Cli --add-source build/packages"] = Check.By(typeof(DotnetTests)),
         ["dotnet run -c Release --project benchmarks/Octet.Benchmarks -- report"] = Check.At("benchmarks/Octet.Benchmarks/Program.cs", "args is [\"report\", ..]"),
