@@ -10,9 +10,10 @@ internal sealed class BenchServeCommand
 {
     private const int DefaultPrompts = 100;
 
-    private readonly Option<string> _prompts;
     private readonly Option<string> _endpoint = new("--endpoint") { Description = "chat or completions", DefaultValueFactory = _ => "completions" };
     private readonly ApiArguments _api;
+    private readonly Option<string?> _model = new("--model") { Description = "The model's name; default: the first of /v1/models" };
+    private readonly Option<string?> _dataset = new("--dataset") { Description = "A file with a JSON value a line: a text, or an object with prompt, messages or turns; default: random prompts", HelpName = "FILE" };
     private readonly Option<int?> _count = NumberOption.Create<int>("--num-prompts", "Requests; of --dataset: lines, from the first again where there are fewer; default: 100, or all lines", "a whole number from 1", x => x >= 1);
     private readonly Option<int?> _concurrency = NumberOption.Create<int>("--max-concurrency", "Most requests under way, the next when one is answered; default: any number", "a whole number from 1", x => x >= 1);
     private readonly Option<double?> _rate = NumberOption.Create<double>("--request-rate", "Requests a second, at random times (Poisson); default: each as soon as it may", "a positive number", x => x > 0 && double.IsFinite(x));
@@ -34,11 +35,10 @@ internal sealed class BenchServeCommand
 
     private BenchServeCommand(Command command)
     {
-        _api = new(command, "http://127.0.0.1:8000", "The model's name; default: the first of /v1/models");
-        _prompts = new("--dataset") { Description = "A file with a JSON value a line: a text, or an object with prompt, messages or turns; default: random prompts", HelpName = "FILE", DefaultValueFactory = _ => "" };
+        _api = new(command, "The server, with or without /v1", "http://127.0.0.1:8000");
         _endpoint.AcceptOnlyFromAmong("chat", "completions");
         foreach (var option in (Option[])[
-            _endpoint, _count, _concurrency, _rate, _input, _output, _range, _prefix, _prompts, _temperature, _ignoreEnd, _extra, _seed, _warmup, _goodput,
+            _model, _endpoint, _count, _concurrency, _rate, _input, _output, _range, _prefix, _dataset, _temperature, _ignoreEnd, _extra, _seed, _warmup, _goodput,
             _metrics, _percentiles, _json, _save, _svg])
         {
             command.Add(option);
@@ -58,11 +58,11 @@ internal sealed class BenchServeCommand
         // What is wrong with the options shows before a request is sent.
         var (goodput, metrics, percentiles) = (Goodput(parsed), Metrics(parsed), Percentiles(parsed));
         var isChat = parsed.GetValue(_endpoint) == "chat";
-        var dataset = parsed.GetValue(_prompts) is { Length: > 0 } path ? PromptDataset.Read(path, isChat, parsed.GetValue(_output)) : null;
+        var dataset = parsed.GetValue(_dataset) is { } path ? PromptDataset.Read(path, isChat, parsed.GetValue(_output)) : null;
         var extra = Extra(parsed);
 
         using var client = _api.Connect(parsed);
-        var request = new LoadRequest(_api.Model(parsed) ?? await client.FirstModelAsync(cancellation), isChat)
+        var request = new LoadRequest(parsed.GetValue(_model) ?? await client.FirstModelAsync(cancellation), isChat)
         {
             Temperature = parsed.GetValue(_temperature),
             IgnoresEnd = parsed.GetValue(_ignoreEnd),

@@ -29,6 +29,9 @@ internal static class CommandLine
     // Runs when nobody reads stdout any more.
     private static Action s_readerGone = () => { };
 
+    // Whether Ctrl-C has another meaning at the moment.
+    private static Func<bool> s_takesInterrupt = () => false;
+
     // One step of a model in the simulator may take longer than anybody waits for.
     private static TimeSpan s_patience = TimeSpan.FromSeconds(3);
 
@@ -65,7 +68,7 @@ internal static class CommandLine
         }
 
         // The first signal asks; a second one ends the process as it would have done by itself.
-        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => signal.Cancel = Stop(Interrupted));
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => signal.Cancel = s_takesInterrupt() || Stop(Interrupted));
         using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal => signal.Cancel = Stop(Terminated));
         s_readerGone = () => Stop(ReaderGone);
 
@@ -109,6 +112,10 @@ internal static class CommandLine
 
     /// <summary>For commands that end in their own time once they are asked to; a second signal ends them at once.</summary>
     public static void StopInOwnTime() => s_patience = Timeout.InfiniteTimeSpan;
+
+    /// <summary>For commands in which Ctrl-C may stop something else than the command.</summary>
+    /// <param name="takes">Called for each; true: it was meant otherwise, the command goes on.</param>
+    public static void TakeInterrupts(Func<bool> takes) => s_takesInterrupt = takes;
 
     /// <summary>One line on stderr, with the name of the command before it.</summary>
     public static void Complain(string message) => Note($"octet: {message}");

@@ -70,6 +70,9 @@ internal sealed class ModelArguments
     public string Directory(ParseResult parsed) =>
         parsed.GetValue(_model) ?? BuiltIn;
 
+    /// <summary>What --model says; null: it was not given.</summary>
+    public string? Name(ParseResult parsed) => parsed.GetValue(_model);
+
     /// <summary>The devices that were named; null: none were.</summary>
     public string? DeviceName(ParseResult parsed) => parsed.GetValue(_device);
 

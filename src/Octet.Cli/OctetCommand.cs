@@ -13,6 +13,7 @@ internal static class OctetCommand
         new HelpOption(),
         new VersionOption(),
         GenerateCommand.Create(),
+        ChatCommand.Create(),
         ServeCommand.Create(),
         LogitsCommand.Create(),
         PerplexityCommand.Create(),

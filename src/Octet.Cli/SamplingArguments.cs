@@ -3,10 +3,10 @@ using Octet.Inference.Engine;
 
 namespace Octet.Cli;
 
-/// <summary>The options of octet generate that say how tokens are drawn and when a text ends; what is not given comes from generation_config.json.</summary>
+/// <summary>The options that say how tokens are drawn and when a text ends; what is not given comes from generation_config.json.</summary>
 internal sealed class SamplingArguments
 {
-    private readonly Option<int> _maxTokens = NumberOption.Create("--max-tokens", "The most tokens to generate", 128, "a whole number from 1", x => x >= 1);
+    private readonly Option<int> _maxTokens;
 
     private readonly Option<float?> _temperature = NumberOption.Create<float>(
         "--temperature", "0: the most likely token; default: generation_config.json", "0 (greedy) or a positive number", x => x >= 0 && float.IsFinite(x));
@@ -40,12 +40,18 @@ internal sealed class SamplingArguments
     private readonly Option<int?> _promptLogprobs = NumberOption.Create<int>(
         "--prompt-logprobs", "In --json: the same for each token of the prompt", "a whole number from 0 to 20", x => x is >= 0 and <= 20);
 
+    private readonly bool _isOneText;
+
     /// <param name="command">Gets the options.</param>
-    /// <param name="json">Its --json, which --logprobs and --prompt-logprobs need.</param>
-    public SamplingArguments(Command command, Option<bool> json)
+    /// <param name="json">Its --json, which --logprobs and --prompt-logprobs need; null: it has none, and neither those nor --n.</param>
+    /// <param name="maxTokens">The most tokens where it is not said.</param>
+    public SamplingArguments(Command command, Option<bool>? json, int maxTokens = 128)
     {
+        _isOneText = json is null;
+        _maxTokens = NumberOption.Create("--max-tokens", "The most tokens to generate", maxTokens, "a whole number from 1", x => x >= 1);
         foreach (var option in (Option[])[
-            _maxTokens, _temperature, _topK, _topP, _minP, _repetitionPenalty, _presencePenalty, _frequencyPenalty, _stop, _seed, _n, _logprobs, _promptLogprobs])
+            _maxTokens, _temperature, _topK, _topP, _minP, _repetitionPenalty, _presencePenalty, _frequencyPenalty, _stop, _seed,
+            .. _isOneText ? [] : (Option[])[_n, _logprobs, _promptLogprobs]])
         {
             command.Add(option);
         }
@@ -57,6 +63,11 @@ internal sealed class SamplingArguments
                 result.AddError("--stop is empty, expected a text.");
             }
         });
+        if (json is null)
+        {
+            return;
+        }
+
         command.Validators.Add(result =>
         {
             foreach (var option in (Option[])[_logprobs, _promptLogprobs])
@@ -82,8 +93,8 @@ internal sealed class SamplingArguments
         FrequencyPenalty = parsed.GetValue(_frequencyPenalty),
         StopStrings = parsed.GetValue(_stop) is { Length: > 0 } stops ? stops : null,
         Seed = parsed.GetValue(_seed),
-        Choices = parsed.GetValue(_n),
-        Logprobs = parsed.GetValue(_logprobs),
-        PromptLogprobs = parsed.GetValue(_promptLogprobs),
+        Choices = _isOneText ? 1 : parsed.GetValue(_n),
+        Logprobs = _isOneText ? null : parsed.GetValue(_logprobs),
+        PromptLogprobs = _isOneText ? null : parsed.GetValue(_promptLogprobs),
     };
 }

@@ -37,6 +37,7 @@ public sealed partial class ReadmeTests
         ["eng/gpu-report.py"] = Check.At("eng/gpu-report.py"),
         ["octet devices"] = Check.Runs("without --device: "),
         ["octet load"] = Check.Runs("tp 1, ep 1: checkpoint 8.95 MB, read "),
+        ["octet chat"] = Check.By(typeof(ChatTerminalTests)),
         ["octet check"] = Check.By(typeof(CommandTests)),
         ["octet bench serve"] = Check.By(typeof(BenchServeCommandTests)),
         ["octet plan"] = Check.Runs("* DP2/TP4/EP4"),
