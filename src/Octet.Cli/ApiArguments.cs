@@ -9,7 +9,10 @@ internal sealed class ApiArguments
     private const string KeyVariable = "OPENAI_API_KEY";
 
     private readonly Option<string?> _baseUrl;
-    private readonly Option<string?> _key = new("--api-key") { Description = $"What is shown to the server; default: {KeyVariable}. Others see it in the list of processes" };
+    private readonly Option<string?> _key = new("--api-key")
+    {
+        Description = $"What is shown to the server; default: {KeyVariable}. Others see it in the list of processes",
+    };
 
     /// <param name="command">Gets the options.</param>
     /// <param name="description">What the server is for.</param>
@@ -26,5 +29,5 @@ internal sealed class ApiArguments
 
     /// <summary>A client of the server.</summary>
     public ApiClient Connect(ParseResult parsed) =>
-        new(BaseUrl(parsed)!, parsed.GetValue(_key) ?? (Environment.GetEnvironmentVariable(KeyVariable) is { Length: > 0 } key ? key : null));
+        new(BaseUrl(parsed)!, parsed.GetValue(_key) ?? Environment.GetEnvironmentVariable(KeyVariable));
 }

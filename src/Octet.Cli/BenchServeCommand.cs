@@ -10,25 +10,79 @@ internal sealed class BenchServeCommand
 {
     private const int DefaultPrompts = 100;
 
-    private readonly Option<string> _endpoint = new("--endpoint") { Description = "chat or completions", DefaultValueFactory = _ => "completions" };
     private readonly ApiArguments _api;
     private readonly Option<string?> _model = new("--model") { Description = "The model's name; default: the first of /v1/models" };
-    private readonly Option<string?> _dataset = new("--dataset") { Description = "A file with a JSON value a line: a text, or an object with prompt, messages or turns; default: random prompts", HelpName = "FILE" };
-    private readonly Option<int?> _count = NumberOption.Create<int>("--num-prompts", "Requests; of --dataset: lines, from the first again where there are fewer; default: 100, or all lines", "a whole number from 1", x => x >= 1);
-    private readonly Option<int?> _concurrency = NumberOption.Create<int>("--max-concurrency", "Most requests under way, the next when one is answered; default: any number", "a whole number from 1", x => x >= 1);
-    private readonly Option<double?> _rate = NumberOption.Create<double>("--request-rate", "Requests a second, at random times (Poisson); default: each as soon as it may", "a positive number", x => x > 0 && double.IsFinite(x));
-    private readonly Option<int> _input = NumberOption.Create("--random-input-len", "Tokens of a random prompt", 1024, "a whole number from 1", x => x >= 1);
-    private readonly Option<int> _output = NumberOption.Create("--random-output-len", "Most tokens of an answer, of --dataset where its line does not say", 128, "a whole number from 1", x => x >= 1);
-    private readonly Option<double> _range = NumberOption.Create("--random-range-ratio", "Both vary by this share, below and above", 0.0, "a number from 0 and under 1", x => x is >= 0 and < 1);
-    private readonly Option<int> _prefix = NumberOption.Create("--random-prefix-len", "Tokens before them that all random prompts share", 0, "a whole number from 0", x => x >= 0);
-    private readonly Option<double> _temperature = NumberOption.Create("--temperature", "0: the most likely token", 0.0, "a number from 0", x => x >= 0 && double.IsFinite(x));
+
+    private readonly Option<string> _endpoint = new("--endpoint")
+    {
+        Description = "chat or completions",
+        DefaultValueFactory = _ => "completions",
+    };
+
+    private readonly Option<int?> _count = NumberOption.Create<int>(
+        "--num-prompts",
+        $"Requests; of --dataset: lines, from the first again where there are fewer; default: {DefaultPrompts}, or all lines",
+        "a whole number from 1", x => x >= 1);
+
+    private readonly Option<int?> _concurrency = NumberOption.Create<int>(
+        "--max-concurrency", "Most requests under way, the next when one is answered; default: any number", "a whole number from 1",
+        x => x >= 1);
+
+    private readonly Option<double?> _rate = NumberOption.Create<double>(
+        "--request-rate", "Requests a second, at random times (Poisson); default: each as soon as it may", "a positive number",
+        x => x > 0 && double.IsFinite(x));
+
+    private readonly Option<int> _input = NumberOption.Create(
+        "--random-input-len", "Tokens of a random prompt", 1024, "a whole number from 1", x => x >= 1);
+
+    private readonly Option<int> _output = NumberOption.Create(
+        "--random-output-len", "Most tokens of an answer, of --dataset where its line does not say", 128, "a whole number from 1",
+        x => x >= 1);
+
+    private readonly Option<double> _range = NumberOption.Create(
+        "--random-range-ratio", "Both vary by this share, below and above", 0.0, "a number from 0 and under 1", x => x is >= 0 and < 1);
+
+    private readonly Option<int> _prefix = NumberOption.Create(
+        "--random-prefix-len", "Tokens before them that all random prompts share", 0, "a whole number from 0", x => x >= 0);
+
+    private readonly Option<string?> _dataset = new("--dataset")
+    {
+        Description = "A file with a JSON value a line: a text, or an object with prompt, messages or turns; default: random prompts",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<double> _temperature = NumberOption.Create(
+        "--temperature", "0: the most likely token", 0.0, "a number from 0", x => x >= 0 && double.IsFinite(x));
+
     private readonly Option<bool> _ignoreEnd = new("--ignore-eos") { Description = "Answers go on to their most tokens" };
+
     private readonly Option<string?> _extra = new("--extra-body") { Description = "Fields of every request besides", HelpName = "JSON" };
-    private readonly Option<int> _seed = NumberOption.Create("--seed", "The same seed gives the same prompts and times", 0, "a whole number from 0", x => x >= 0);
-    private readonly Option<int> _warmup = NumberOption.Create("--warmup", "Requests before the run that are not counted; if one fails nothing is run", 1, "a whole number from 0", x => x >= 0);
-    private readonly Option<string[]> _goodput = new("--goodput") { Description = "Targets of a good request, in ms: ttft:MS tpot:MS e2el:MS", HelpName = "METRIC:MS", AllowMultipleArgumentsPerToken = true };
-    private readonly Option<string> _metrics = new("--percentile-metrics") { Description = "Which latencies are reported, of ttft,tpot,itl,e2el", DefaultValueFactory = _ => "ttft,tpot,itl,e2el" };
-    private readonly Option<string> _percentiles = new("--metric-percentiles") { Description = "Which percentiles of them, beside mean and median", DefaultValueFactory = _ => "90,99" };
+
+    private readonly Option<int> _seed = NumberOption.Create(
+        "--seed", "The same seed gives the same prompts and times", 0, "a whole number from 0", x => x >= 0);
+
+    private readonly Option<int> _warmup = NumberOption.Create(
+        "--warmup", "Requests before the run that are not counted; if one fails nothing is run", 1, "a whole number from 0", x => x >= 0);
+
+    private readonly Option<string[]> _goodput = new("--goodput")
+    {
+        Description = "Targets of a good request, in ms: ttft:MS tpot:MS e2el:MS",
+        HelpName = "METRIC:MS",
+        AllowMultipleArgumentsPerToken = true,
+    };
+
+    private readonly Option<string> _metrics = new("--percentile-metrics")
+    {
+        Description = "Which latencies are reported, of ttft,tpot,itl,e2el",
+        DefaultValueFactory = _ => string.Join(',', LoadReport.Metrics),
+    };
+
+    private readonly Option<string> _percentiles = new("--metric-percentiles")
+    {
+        Description = "Which percentiles of them, beside mean and median",
+        DefaultValueFactory = _ => "90,99",
+    };
+
     private readonly Option<bool> _json = new("--json") { Description = "One JSON object instead of the table" };
     private readonly Option<string?> _save = new("--save") { Description = "Write it to this file, with every request", HelpName = "FILE" };
     private readonly Option<string?> _svg = new("--svg") { Description = "Draw the latencies to this file", HelpName = "FILE" };
@@ -38,8 +92,8 @@ internal sealed class BenchServeCommand
         _api = new(command, "The server, with or without /v1", "http://127.0.0.1:8000");
         _endpoint.AcceptOnlyFromAmong("chat", "completions");
         foreach (var option in (Option[])[
-            _model, _endpoint, _count, _concurrency, _rate, _input, _output, _range, _prefix, _dataset, _temperature, _ignoreEnd, _extra, _seed, _warmup, _goodput,
-            _metrics, _percentiles, _json, _save, _svg])
+            _model, _endpoint, _count, _concurrency, _rate, _input, _output, _range, _prefix, _dataset, _temperature, _ignoreEnd,
+            _extra, _seed, _warmup, _goodput, _metrics, _percentiles, _json, _save, _svg])
         {
             command.Add(option);
         }
@@ -47,7 +101,8 @@ internal sealed class BenchServeCommand
 
     public static Command Create()
     {
-        var command = new Command("serve", "Send requests to a server of OpenAI's API and report latencies and throughput; exit code 1 if every request failed");
+        var command = new Command(
+            "serve", "Send requests to a server of OpenAI's API and report latencies and throughput; exit code 1 if every request failed");
         var bench = new BenchServeCommand(command);
         command.SetAction((parsed, cancellation) => bench.RunAsync(parsed, cancellation));
         return command;
@@ -89,7 +144,8 @@ internal sealed class BenchServeCommand
             Percentiles = percentiles,
         };
         using var bar = new ProgressBar("requests");
-        var (records, seconds) = await generator.RunAsync(sessions, settings.Pace, bar.Report<int>(done => (done, sessions.Length)), cancellation);
+        var progress = bar.Report<int>(done => (done, sessions.Length));
+        var (records, seconds) = await generator.RunAsync(sessions, settings.Pace, progress, cancellation);
         bar.Dispose();
         Write(parsed, new LoadReport(settings, records, seconds));
         return records.All(record => record.Error is not null) ? CommandLine.CheckFailed : CommandLine.Success;
@@ -133,7 +189,8 @@ internal sealed class BenchServeCommand
     private async Task<(LoadSession[] Sessions, string Kind)> RandomAsync(
         ParseResult parsed, ApiClient client, LoadRequest request, int warmup, CancellationToken cancellation)
     {
-        var lengths = new RandomLengths(parsed.GetValue(_input), parsed.GetValue(_output), parsed.GetValue(_range), parsed.GetValue(_prefix));
+        var lengths = new RandomLengths(
+            parsed.GetValue(_input), parsed.GetValue(_output), parsed.GetValue(_range), parsed.GetValue(_prefix));
         var prompts = new RandomPrompts(client, request, lengths, parsed.GetValue(_seed));
         var count = warmup + (parsed.GetValue(_count) ?? DefaultPrompts);
         using var bar = new ProgressBar("prompts");
@@ -159,17 +216,22 @@ internal sealed class BenchServeCommand
                 : throw new ArgumentException($"--goodput is '{target}', expected ttft:MS, tpot:MS or e2el:MS"))];
 
     private string[] Metrics(ParseResult parsed) => [.. parsed.GetValue(_metrics)!.Split(',').Select(metric =>
-        LoadReport.Metrics.Contains(metric) ? metric : throw new ArgumentException($"--percentile-metrics has '{metric}', expected of {string.Join(',', LoadReport.Metrics)}"))];
+        LoadReport.Metrics.Contains(metric)
+            ? metric
+            : throw new ArgumentException($"--percentile-metrics has '{metric}', expected of {string.Join(',', LoadReport.Metrics)}"))];
 
     private double[] Percentiles(ParseResult parsed) => [.. parsed.GetValue(_percentiles)!.Split(',').Select(text =>
         double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var percent) && percent is >= 0 and <= 100
-            ? percent : throw new ArgumentException($"--metric-percentiles has '{text}', expected numbers from 0 to 100 with commas between"))];
+            ? percent
+            : throw new ArgumentException($"--metric-percentiles has '{text}', expected numbers from 0 to 100 with commas between"))];
 
     private Dictionary<string, JsonElement> Extra(ParseResult parsed)
     {
         try
         {
-            return parsed.GetValue(_extra) is { } text ? JsonElement.Parse(text).EnumerateObject().ToDictionary(member => member.Name, member => member.Value) : [];
+            return parsed.GetValue(_extra) is { } text
+                ? JsonElement.Parse(text).EnumerateObject().ToDictionary(member => member.Name, member => member.Value)
+                : [];
         }
         catch (Exception error) when (error is JsonException or InvalidOperationException or ArgumentException)
         {

@@ -30,7 +30,8 @@ internal sealed class ChatCommand
     private readonly ApiArguments _api;
     private readonly Option<string?> _system = new("--system") { Description = "The system's message" };
     private readonly Option<int?> _context = NumberOption.Create<int>(
-        "--max-model-len", "Longest conversation and answer together, in tokens; default: the model's", "a whole number from 1", x => x >= 1);
+        "--max-model-len", "Longest conversation and answer together, in tokens; default: the model's", "a whole number from 1",
+        x => x >= 1);
     private readonly Option<bool> _statistics = new("--stats") { Description = "After each answer, its tokens and times on stderr" };
 
     private ChatCommand(Command command)
@@ -46,7 +47,8 @@ internal sealed class ChatCommand
 
     public static Command Create()
     {
-        var command = new Command("chat", "Talk to a model, in the terminal or with a line of stdin for each turn; /help lists what can be typed");
+        var command = new Command(
+            "chat", "Talk to a model, in the terminal or with a line of stdin for each turn; /help lists what can be typed");
         var chat = new ChatCommand(command);
         command.SetAction((parsed, cancellation) => chat.RunAsync(parsed, cancellation));
         return command;
@@ -177,7 +179,8 @@ internal sealed class ChatCommand
                 ChatTerminal.Write(piece.Text);
             }
         }
-        catch (Exception error) when (error is OperationCanceledException or IOException && stop.IsCancellationRequested && !cancellation.IsCancellationRequested)
+        catch (Exception error) when (
+            error is OperationCanceledException or ApiFailure && stop.IsCancellationRequested && !cancellation.IsCancellationRequested)
         {
             // What was said so far stays said.
         }

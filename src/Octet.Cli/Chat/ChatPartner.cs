@@ -33,22 +33,26 @@ internal sealed class ConversationTooLongException(string message) : ArgumentExc
 /// <param name="chat">The model.</param>
 /// <param name="options">How answers are drawn.</param>
 /// <param name="variables">Of the chat template.</param>
-internal sealed class LocalPartner(ChatModel chat, GenerationOptions options, IReadOnlyDictionary<string, JsonElement>? variables) : IChatPartner
+internal sealed class LocalPartner(
+    ChatModel chat, GenerationOptions options, IReadOnlyDictionary<string, JsonElement>? variables) : IChatPartner
 {
     private long Room => Math.Min(chat.Model.MaxContext, chat.Model.KvCacheTokens);
 
     public bool HasRoom(IReadOnlyList<ChatMessage> messages) => chat.Encode(Request(messages)).Length + (long)options.MaxTokens <= Room;
 
-    public async IAsyncEnumerable<ChatPiece> AnswerAsync(IReadOnlyList<ChatMessage> messages, [EnumeratorCancellation] CancellationToken cancellation)
+    public async IAsyncEnumerable<ChatPiece> AnswerAsync(
+        IReadOnlyList<ChatMessage> messages, [EnumeratorCancellation] CancellationToken cancellation)
     {
         var request = Request(messages);
         var ids = chat.Encode(request);
         if (ids.Length >= Room)
         {
-            throw new ConversationTooLongException($"the conversation has {ids.Length} tokens, the context {Room}: no room is left for an answer");
+            throw new ConversationTooLongException(
+                $"the conversation has {ids.Length} tokens, the context {Room}: no room is left for an answer");
         }
 
-        var prompt = chat.Prepare(request with { Options = options with { MaxTokens = (int)Math.Min(options.MaxTokens, Room - ids.Length) } }, ids);
+        var maxTokens = (int)Math.Min(options.MaxTokens, Room - ids.Length);
+        var prompt = chat.Prepare(request with { Options = options with { MaxTokens = maxTokens } }, ids);
         var answer = 0;
         await foreach (var update in chat.AnswerAsync(prompt, cancellation))
         {
@@ -57,7 +61,8 @@ internal sealed class LocalPartner(ChatModel chat, GenerationOptions options, IR
         }
     }
 
-    private ChatRequest Request(IReadOnlyList<ChatMessage> messages) => new() { Messages = messages, Template = new() { Variables = variables } };
+    private ChatRequest Request(IReadOnlyList<ChatMessage> messages) =>
+        new() { Messages = messages, Template = new() { Variables = variables } };
 }
 
 /// <summary>A server of OpenAI's API.</summary>
@@ -70,7 +75,8 @@ internal sealed class RemotePartner(
 {
     public bool HasRoom(IReadOnlyList<ChatMessage> messages) => true;
 
-    public async IAsyncEnumerable<ChatPiece> AnswerAsync(IReadOnlyList<ChatMessage> messages, [EnumeratorCancellation] CancellationToken cancellation)
+    public async IAsyncEnumerable<ChatPiece> AnswerAsync(
+        IReadOnlyList<ChatMessage> messages, [EnumeratorCancellation] CancellationToken cancellation)
     {
         await using var chunks = client.StreamAsync("/v1/chat/completions", Body(messages), cancellation).GetAsyncEnumerator(cancellation);
         while (await NextAsync(chunks))

@@ -2,7 +2,10 @@ using Octet.Inference.Loading;
 
 namespace Octet.Cli.Chat;
 
-/// <summary>What was said: the system's message, and the turns. Where they become too long, the oldest turn is dropped and the system's message stays.</summary>
+/// <summary>
+/// What was said: the system's message, and the turns. Where they become too long, the oldest turn is dropped and the system's message
+/// stays.
+/// </summary>
 internal sealed class Conversation
 {
     private List<ChatMessage> _turns = [];

@@ -57,7 +57,8 @@ internal readonly record struct ApiChunk
             else if (reader.ValueTextEquals("error"u8))
             {
                 reader.Read();
-                chunk = reader.TokenType == JsonTokenType.Null ? chunk : chunk with { Error = ErrorOf(JsonElement.ParseValue(ref reader)).Message };
+                chunk = reader.TokenType == JsonTokenType.Null ? chunk
+                    : chunk with { Error = ErrorOf(JsonElement.ParseValue(ref reader)).Message };
             }
             else
             {
@@ -84,10 +85,14 @@ internal readonly record struct ApiChunk
 
     private static (string Message, string? Code) ErrorOf(JsonElement error)
     {
-        var hasMessage = error.ValueKind == JsonValueKind.Object && error.TryGetProperty("message", out var message) && message.ValueKind == JsonValueKind.String;
-        var code = error.ValueKind == JsonValueKind.Object && error.TryGetProperty("code", out var named) && named.ValueKind == JsonValueKind.String ? named.GetString() : null;
-        return (Short(hasMessage ? error.GetProperty("message").GetString()! : error.GetRawText()), code);
+        var message = TextOf(error, "message") ?? error.GetRawText();
+        return (Short(message), TextOf(error, "code"));
     }
+
+    private static string? TextOf(JsonElement value, string name) =>
+        value.ValueKind == JsonValueKind.Object && value.TryGetProperty(name, out var member) && member.ValueKind == JsonValueKind.String
+            ? member.GetString()
+            : null;
 
     private static string Short(string text) => text.Length <= LongestMessage ? text.Trim() : text[..LongestMessage].Trim() + "...";
 

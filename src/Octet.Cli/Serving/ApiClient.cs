@@ -24,13 +24,18 @@ internal sealed class ApiClient : IDisposable
         }
 
         // An answer takes as long as it takes, and an idle connection is worth keeping for the next request.
-        _http = new(new SocketsHttpHandler { UseCookies = false, AllowAutoRedirect = false, PooledConnectionIdleTimeout = TimeSpan.FromMinutes(5) })
+        var handler = new SocketsHttpHandler
         {
-            Timeout = Timeout.InfiniteTimeSpan,
+            UseCookies = false,
+            AllowAutoRedirect = false,
+            PooledConnectionIdleTimeout = TimeSpan.FromMinutes(5),
         };
-        if (key is not null)
+        _http = new(handler) { Timeout = Timeout.InfiniteTimeSpan };
+        if (key?.Trim() is { Length: > 0 } shown)
         {
-            _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", key);
+            _http.DefaultRequestHeaders.Authorization = !shown.Any(char.IsControl)
+                ? new AuthenticationHeaderValue("Bearer", shown)
+                : throw new ArgumentException("the API key has control characters in it");
         }
     }
 
@@ -40,9 +45,10 @@ internal sealed class ApiClient : IDisposable
     {
         using var answer = await SendAsync(HttpMethod.Get, "/v1/models", default, cancellation);
         using var json = await ReadAsync(answer, cancellation);
-        return json.RootElement.TryGetProperty("data", out var models) && models.ValueKind == JsonValueKind.Array && models.GetArrayLength() > 0
-            && models[0].TryGetProperty("id", out var id) && id.GetString() is { } name
-                ? name
+        return json.RootElement.TryGetProperty("data", out var models)
+            && models.ValueKind == JsonValueKind.Array && models.GetArrayLength() > 0
+            && models[0].TryGetProperty("id", out var id) && id.ValueKind == JsonValueKind.String
+                ? id.GetString()!
                 : throw new ApiFailure($"{_root}/v1/models names no model: give --model");
     }
 
@@ -112,7 +118,8 @@ internal sealed class ApiClient : IDisposable
         }
     }
 
-    private async Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, CancellationToken cancellation)
+    private async Task<HttpResponseMessage> SendAsync(
+        HttpMethod method, string path, ReadOnlyMemory<byte> body, CancellationToken cancellation)
     {
         using var request = new HttpRequestMessage(method, _root + path);
         if (method == HttpMethod.Post)

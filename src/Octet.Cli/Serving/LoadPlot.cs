@@ -36,7 +36,8 @@ internal sealed class LoadPlot
     private LoadPlot(LoadReport report)
     {
         _report = report;
-        double[] ends = [.. Metrics.Where(metric => !report.Sorted(metric).IsEmpty).SelectMany(metric => (double[])[report.Sorted(metric)[0], report.Sorted(metric)[^1]])];
+        double[] ends = [.. Metrics.Where(metric => !report.Sorted(metric).IsEmpty)
+            .SelectMany(metric => (double[])[report.Sorted(metric)[0], report.Sorted(metric)[^1]])];
         var low = (int)Math.Floor(Math.Log10(Math.Max(0.001, ends.DefaultIfEmpty(1).Min())));
         var high = Math.Max(low + 1, (int)Math.Ceiling(Math.Log10(Math.Max(0.001, ends.DefaultIfEmpty(10).Max()))));
         _decades = [.. Enumerable.Range(low, high - low + 1)];
@@ -51,13 +52,18 @@ internal sealed class LoadPlot
 
     private string Draw()
     {
-        var title = SvgText.Wrap($"{_report.Settings.Model}: {Number(_report.OutputThroughput)} tokens/s, {Number(_report.RequestThroughput)} requests/s", TitleSize, Width - 2 * Edge);
+        var settings = _report.Settings;
+        var title = SvgText.Wrap(
+            $"{settings.Model}: {Number(_report.OutputThroughput)} tokens/s, {Number(_report.RequestThroughput)} requests/s",
+            TitleSize, Width - 2 * Edge);
         var below = SvgText.Wrap(
-            $"{_report.Settings.BaseUrl}{_report.Settings.Endpoint}, {_report.Settings.Prompts}, {_report.Answered.Count} answered, {_report.Failed} failed, {Number(_report.Seconds)} s, measured {_report.Settings.Date:yyyy-MM-dd HH:mm}Z",
+            $"{settings.BaseUrl}{settings.Endpoint}, {settings.Prompts}, {_report.Answered.Count} answered, {_report.Failed} failed, "
+            + $"{Number(_report.Seconds)} s, measured {settings.Date:yyyy-MM-dd HH:mm}Z",
             Size, Width - 2 * Edge);
         var top = 24 + title.Count * TitleSize * SvgText.LineHeight + below.Count * Size * SvgText.LineHeight;
         var height = top + 2 * (ChartHeight + Gap);
-        Line($"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{Width}\" height=\"{height:F0}\" viewBox=\"0 0 {Width} {height:F0}\" font-family=\"sans-serif\" font-size=\"{Size}\">");
+        var box = $"width=\"{Width}\" height=\"{height:F0}\" viewBox=\"0 0 {Width} {height:F0}\"";
+        Line($"<svg xmlns=\"http://www.w3.org/2000/svg\" {box} font-family=\"sans-serif\" font-size=\"{Size}\">");
         Line($"<rect width=\"{Width}\" height=\"{height:F0}\" fill=\"white\"/>");
         var y = WriteLines(title, 8, TitleSize, "black");
         WriteLines(below, y, Size, "#555");
@@ -115,7 +121,7 @@ internal sealed class LoadPlot
         {
             var seconds = _report.Seconds * tick / 5;
             Line($"<path d=\"M{X(seconds):F1} {top + ChartHeight:F1}V{top:F1}\" stroke=\"#ddd\"/>");
-            Line($"<text x=\"{X(seconds):F1}\" y=\"{top + ChartHeight + 16:F1}\" text-anchor=\"middle\">{seconds.ToString("0.##", CultureInfo.InvariantCulture)}</text>");
+            Line($"<text x=\"{X(seconds):F1}\" y=\"{top + ChartHeight + 16:F1}\" text-anchor=\"middle\">{seconds:0.##}</text>");
         }
 
         foreach (var decade in _decades)
@@ -140,7 +146,8 @@ internal sealed class LoadPlot
             {
                 foreach (var value in LoadReport.Milliseconds(record, Metrics[i]))
                 {
-                    Line($"<circle cx=\"{X(record.Start):F1}\" cy=\"{Y(value):F1}\" r=\"2\" fill=\"{s_colours[Metrics[i]]}\" fill-opacity=\"0.6\"/>");
+                    var colour = s_colours[Metrics[i]];
+                    Line($"<circle cx=\"{X(record.Start):F1}\" cy=\"{Y(value):F1}\" r=\"2\" fill=\"{colour}\" fill-opacity=\"0.6\"/>");
                 }
             }
         }
@@ -159,7 +166,8 @@ internal sealed class LoadPlot
             }
         }
 
-        return spans.Select((gaps, i) => (Seconds: (i + 0.5) / Spans * _report.Seconds, Gaps: gaps)).Where(span => span.Gaps.Count > 0)
+        return spans.Select((gaps, i) => (Seconds: (i + 0.5) / Spans * _report.Seconds, Gaps: gaps))
+            .Where(span => span.Gaps.Count > 0)
             .Select(span => (span.Seconds, Latency.At([.. span.Gaps.Order()], 0.5)));
     }
 

@@ -17,7 +17,8 @@ internal sealed class LoadReport
     {
         (Settings, Records, Seconds) = (settings, records, seconds);
         Answered = [.. records.Where(record => record.Error is null)];
-        _sorted = Metrics.ToDictionary(metric => metric, metric => Answered.SelectMany(record => Milliseconds(record, metric)).Order().ToArray());
+        _sorted = Metrics.ToDictionary(
+            metric => metric, metric => Answered.SelectMany(record => Milliseconds(record, metric)).Order().ToArray());
     }
 
     public LoadSettings Settings { get; }
@@ -47,7 +48,10 @@ internal sealed class LoadReport
 
     /// <summary>Why requests failed, the most frequent reason first.</summary>
     public IReadOnlyList<(string Reason, int Count)> Reasons =>
-        [.. Records.Where(record => record.Error is not null).GroupBy(record => record.Error!).Select(group => (group.Key, group.Count())).OrderByDescending(pair => pair.Item2)];
+        [.. Records.Where(record => record.Error is not null)
+            .GroupBy(record => record.Error!)
+            .Select(group => (group.Key, group.Count()))
+            .OrderByDescending(pair => pair.Item2)];
 
     /// <summary>All values of a metric in ascending order, milliseconds: one for each request, for <c>itl</c> one for each gap.</summary>
     public ReadOnlySpan<double> Sorted(string metric) => _sorted[metric];
@@ -56,7 +60,8 @@ internal sealed class LoadReport
     public double Mean(string metric) => _sorted[metric].DefaultIfEmpty(0).Average();
 
     /// <summary>The value below which so many percent lie, with linear interpolation; 0 where there are none.</summary>
-    public double Percentile(string metric, double percent) => _sorted[metric] is { Length: > 0 } sorted ? Latency.At(sorted, percent / 100) : 0;
+    public double Percentile(string metric, double percent) =>
+        _sorted[metric] is { Length: > 0 } sorted ? Latency.At(sorted, percent / 100) : 0;
 
     /// <summary>The values of one request, milliseconds.</summary>
     public static IEnumerable<double> Milliseconds(LoadRecord record, string metric) => metric switch

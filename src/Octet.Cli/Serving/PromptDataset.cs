@@ -66,7 +66,8 @@ internal static class PromptDataset
         JsonElement[] before = line.TryGetProperty("system", out var system)
             ? [JsonElement.Parse($$"""{"role": "system", "content": {{system.GetRawText()}}}""")]
             : [];
-        return new([.. turns.EnumerateArray().Select(turn => new LoadTurn(Text(turn, "turns")) { MaxTokens = maxTokens })]) { Before = before };
+        var asked = turns.EnumerateArray().Select(turn => new LoadTurn(Text(turn, "turns")) { MaxTokens = maxTokens });
+        return new([.. asked]) { Before = before };
     }
 
     private static LoadTurn Prompt(JsonElement prompt, bool isChat, int maxTokens)
@@ -79,7 +80,9 @@ internal static class PromptDataset
         Expect(!isChat, "a prompt of token ids needs --endpoint completions");
         Expect(prompt.GetArrayLength() > 0, "prompt has no token ids");
         int[] ids = [.. prompt.EnumerateArray().Select(id =>
-            id.ValueKind == JsonValueKind.Number && id.TryGetInt32(out var token) ? token : throw new FormatException("prompt has what is no token id"))];
+            id.ValueKind == JsonValueKind.Number && id.TryGetInt32(out var token)
+                ? token
+                : throw new FormatException("prompt has what is no token id"))];
         return new(null, ids) { MaxTokens = maxTokens, ExpectedTokens = ids.Length };
     }
 

@@ -13,7 +13,9 @@ using Octet.Server.Hosting;
 
 namespace Octet.Tests.Server;
 
-/// <summary>What the server adds to the model, both in one run and in turn. The bounds leave room for a busy machine; docs/serving.md has figures.</summary>
+/// <summary>
+/// What the server adds to the model, both in one run and in turn. The bounds leave room for a busy machine; docs/serving.md has figures.
+/// </summary>
 public sealed class OverheadTests : IAsyncLifetime
 {
     private const int Clients = 16;
@@ -120,8 +122,8 @@ public sealed class OverheadTests : IAsyncLifetime
         return new(all / seconds, (after.Engine - before.Engine) / all, (after.Other - before.Other) / all);
     }
 
-    // Microseconds that the engine's threads and all others have run, but for those that have ended, as the clients' do. On a machine that is
-    // not idle they say more than the clock.
+    // Microseconds that the engine's threads and all others have run, but for those that have ended, as the clients' do. On a machine that
+    // is not idle they say more than the clock.
     private static (double Engine, double Other) ProcessorTime()
     {
         var (engine, other) = (0.0, 0.0);
@@ -152,7 +154,8 @@ public sealed class OverheadTests : IAsyncLifetime
 
     private async Task GenerateAsync(int tokens)
     {
-        await foreach (var _ in _model.GenerateAsync(s_prompt, new GenerationOptions { MaxTokens = tokens, IgnoreEndOfText = true, Temperature = 0 }))
+        var options = new GenerationOptions { MaxTokens = tokens, IgnoreEndOfText = true, Temperature = 0 };
+        await foreach (var _ in _model.GenerateAsync(s_prompt, options))
         {
         }
     }
@@ -172,7 +175,8 @@ public sealed class OverheadTests : IAsyncLifetime
             _socket.Connect(address);
             var body = $"{{{prompt},\"max_tokens\":{tokens},\"ignore_eos\":true,\"temperature\":0,\"stream\":true}}";
             _request = Encoding.ASCII.GetBytes(
-                $"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {body.Length}\r\n\r\n{body}");
+                $"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                + $"Content-Length: {body.Length}\r\n\r\n{body}");
         }
 
         public long Bytes { get; private set; }

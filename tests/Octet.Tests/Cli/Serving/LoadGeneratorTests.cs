@@ -98,6 +98,21 @@ public sealed class LoadGeneratorTests
     }
 
     [Fact]
+    public async Task The_key_is_shown_without_the_spaces_around_it()
+    {
+        string? shown = null;
+        await using var server = await ScriptedServer.StartAsync((http, _) =>
+        {
+            shown = http.Request.Headers.Authorization;
+            return http.Response.WriteAsync("{\"data\":[{\"id\":\"a/b\"}]}");
+        });
+        using var client = new ApiClient(server.Address, " secret\n");
+        Assert.Equal("a/b", await client.FirstModelAsync(TestContext.Current.CancellationToken));
+        Assert.Equal("Bearer secret", shown);
+        Assert.Throws<ArgumentException>(() => new ApiClient(server.Address, "a\nb"));
+    }
+
+    [Fact]
     public async Task Arrivals_are_those_of_the_seed()
     {
         await using var server = await ScriptedServer.StreamingAsync((0, ScriptedServer.Chunk("a")), (0, Done));
