@@ -30,9 +30,10 @@ internal sealed class LoadGenerator(ApiClient client, LoadRequest requests)
         foreach (var session in sessions)
         {
             arrival += pace.RatePerSecond is { } rate ? TimeSpan.FromSeconds(-Math.Log(1 - random.NextDouble()) / rate) : TimeSpan.Zero;
-            if (arrival - Stopwatch.GetElapsedTime(start) is var wait && wait > TimeSpan.Zero)
+            while (arrival - Stopwatch.GetElapsedTime(start) is var wait && wait > TimeSpan.Zero)
             {
-                await Task.Delay(wait, cancellation);
+                // A timer cuts the part of a millisecond off, and may come a little early.
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Ceiling(wait.TotalMilliseconds)), cancellation);
             }
 
             await places.WaitAsync(cancellation);

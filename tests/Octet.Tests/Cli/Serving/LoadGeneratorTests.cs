@@ -121,7 +121,7 @@ public sealed class LoadGeneratorTests
         foreach (var record in records)
         {
             arrival += -Math.Log(1 - random.NextDouble()) / 400;
-            Assert.True(record.Start >= arrival - 0.001, $"{record.Start} {arrival}");
+            Assert.True(record.Start >= arrival - 1e-6, $"{record.Start} {arrival}");
         }
     }
 
