@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What takes longer than the half hour of eng/test.sh, in a build that passed it: eng/nightly.sh [cases] [random] [emulator]; all of them
+# What takes longer than the half hour of eng/test.sh, in a build that passed it: eng/nightly.sh [cases] [random] [emulator] [serving]; all of them
 # where none is named. The last line is `N passed, N failed`, of the steps; exit code 1 where one failed.
 #   cases     every parity case, those that take long too, on the processor and on the simulator
 #   random    the tests that draw at random, TEST_ROUNDS (20) times as often
 #   emulator  every short parity case on eight emulated devices, and the bits of several devices from compiled gfx942 code
+#   serving   FUZZ_BODIES (100,000) requests that nobody should send, and SOAK_SECONDS (an hour) of clients that behave badly
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,11 +51,16 @@ emulator() {
   tests RankBitsTests
 }
 
-[ $# -gt 0 ] || set -- cases random emulator
+serving() {
+  environment=(FUZZ_BODIES="${FUZZ_BODIES:-100000}" SOAK_SECONDS="${SOAK_SECONDS:-3600}")
+  tests Server.FuzzTests Server.SoakTests
+}
+
+[ $# -gt 0 ] || set -- cases random emulator serving
 for part in "$@"; do
   case $part in
-    cases | random | emulator) $part ;;
-    *) echo "eng/nightly.sh: no part is named '$part'; parts are cases, random, emulator" >&2; exit 2 ;;
+    cases | random | emulator | serving) $part ;;
+    *) echo "eng/nightly.sh: no part is named '$part'; parts are cases, random, emulator, serving" >&2; exit 2 ;;
   esac
 done
 echo "$passed passed, $failed failed"
