@@ -126,7 +126,9 @@ test("an answer is seen to grow, and the next question has the conversation befo
 test("the keyboard is enough", async () => {
   const page = await open();
   const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.textContent.trim());
-  assert.equal(await focused(), "message");
+
+  // A browser gives the focus when it has drawn the page.
+  await until(async () => await focused() === "message", "the message has no focus");
   await page.locator("#max-tokens").evaluate(field => { field.value = "1900"; });
   await page.keyboard.type("One");
   await page.keyboard.press("Shift+Enter");
