@@ -16,6 +16,7 @@ namespace Octet.Tests.Server;
 /// <summary>
 /// What the server adds to the model, both in one run and in turn. The bounds leave room for a busy machine; docs/serving.md has figures.
 /// </summary>
+[Collection(nameof(Inference.Engine.AllocationTests))]
 public sealed class OverheadTests : IAsyncLifetime
 {
     private const int Clients = 16;

@@ -9,6 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace Octet.Tests.Server;
 
 /// <summary>Clients that behave badly, all at once, for long. SOAK_SECONDS says how long; 15 without it.</summary>
+[Collection(nameof(Inference.Engine.AllocationTests))]
 public sealed class SoakTests(ITestOutputHelper output)
 {
     private const int Clients = 64;
