@@ -80,28 +80,19 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics, Pro
     private static int[] Prompt(ApiCall call)
     {
         var prompt = call.Body.Find("prompt") ?? throw ApiException.BadField("prompt", "is missing, expected a string or token ids");
-        if (prompt.ValueKind == JsonValueKind.Array && prompt.GetArrayLength() > 0)
+        var path = "prompt";
+        if (prompt.ValueKind == JsonValueKind.Array && prompt.GetArrayLength() > 0 && prompt[0].ValueKind != JsonValueKind.Number)
         {
-            var first = prompt[0];
-            if (first.ValueKind == JsonValueKind.Number)
-            {
-                return TokenIds.Read(prompt, "prompt", call.Chat.Model.Config.VocabularySize);
-            }
-
             // One of a batch is a batch of one.
-            prompt = prompt.GetArrayLength() == 1 ? first
+            (prompt, path) = prompt.GetArrayLength() == 1 ? (prompt[0], "prompt[0]")
                 : throw ApiException.BadField("prompt", $"has {prompt.GetArrayLength()} prompts, expected one: send a request for each, they run together");
-            if (prompt.ValueKind == JsonValueKind.Array)
-            {
-                return NotEmpty(TokenIds.Read(prompt, "prompt[0]", call.Chat.Model.Config.VocabularySize));
-            }
         }
 
-        return NotEmpty(prompt.ValueKind == JsonValueKind.Array ? [] : call.Chat.Model.Tokenizer.Encode(Fields.TextOf(prompt, "prompt"), allowSpecial: false));
+        var ids = prompt.ValueKind == JsonValueKind.Array
+            ? TokenIds.Read(prompt, path, call.Chat.Model.Config.VocabularySize)
+            : call.Chat.Model.Tokenizer.Encode(Fields.TextOf(prompt, "prompt"), allowSpecial: false);
+        return ids.Length > 0 ? ids : throw ApiException.BadField("prompt", "is empty, expected at least one token");
     }
-
-    private static int[] NotEmpty(int[] ids) =>
-        ids.Length > 0 ? ids : throw ApiException.BadField("prompt", "is empty, expected at least one token");
 
     private static async Task CollectAsync(ApiCall call, CompletionAnswer answer, IAsyncEnumerable<GeneratedToken> tokens, RequestMetrics request)
     {

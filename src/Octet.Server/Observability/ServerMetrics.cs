@@ -27,7 +27,7 @@ internal sealed class ServerMetrics : IDisposable
     private readonly Histogram<double> _duration;
     private readonly Histogram<long> _tokens;
     private readonly ServedModel _served;
-    private readonly long[] _finished = new long[4];
+    private readonly long[] _finished = new long[Enum.GetValues<Outcome>().Length];
     private long _promptTokens;
     private long _completionTokens;
 
@@ -49,11 +49,8 @@ internal sealed class ServerMetrics : IDisposable
         /// <summary>It has as many tokens as were asked for.</summary>
         Length,
 
-        /// <summary>Its client is gone, or it was cut off.</summary>
+        /// <summary>It was not answered to its end: its client is gone, it was cut off, or it failed.</summary>
         Abort,
-
-        /// <summary>It failed.</summary>
-        Error,
     }
 
     /// <summary>From a request's arrival to its first token.</summary>
