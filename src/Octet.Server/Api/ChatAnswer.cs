@@ -7,11 +7,12 @@ using Octet.Server.Observability;
 namespace Octet.Server.Api;
 
 /// <summary>Writes a chat completion: whole, or as chunks.</summary>
-internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
+internal sealed class ChatAnswer : IAnswer<ChatUpdate>
 {
     private readonly string _model;
     private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
     private readonly LogprobsWriter? _logprobs;
+    private readonly ChatChoice[] _choices;
 
     /// <param name="model">What clients call the model.</param>
     /// <param name="prompt">What is answered.</param>
@@ -19,20 +20,21 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
     public ChatAnswer(string model, ChatPrompt prompt, ModelTokenizer tokenizer)
     {
         _model = model;
-        Choices = prompt.Options.Choices;
         _logprobs = prompt.Options.Logprobs is null ? null : new(tokenizer);
+        _choices = [.. Enumerable.Range(0, prompt.Options.Choices).Select(_ => new ChatChoice())];
     }
 
     /// <summary>Its name on the wire.</summary>
     public string Id { get; } = $"chatcmpl-{Guid.NewGuid():N}";
 
-    /// <summary>How many answers.</summary>
-    public int Choices { get; }
+    public void Count(in ChatUpdate update, RequestMetrics request) => request.Count(update.Token, update.FinishReason);
+
+    public void Add(in ChatUpdate update) => _choices[update.Choice].Add(update);
 
     /// <summary>The first chunk of each answer.</summary>
     public void WriteStart(EventStream events)
     {
-        for (var choice = 0; choice < Choices; choice++)
+        for (var choice = 0; choice < _choices.Length; choice++)
         {
             var json = Begin(events, choice);
             json.WriteString("role", "assistant");
@@ -43,9 +45,8 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
         }
     }
 
-    public void WriteChunk(EventStream events, in ChatUpdate update, RequestMetrics request)
+    public void WriteChunk(EventStream events, in ChatUpdate update)
     {
-        request.Count(update.Token, update.FinishReason);
         var token = _logprobs is not null && update.Token is { Logprobs: not null } own && !own.IsEnd ? own : (GeneratedToken?)null;
         if (update.Text.Length == 0 && update.ToolCall is null && update.FinishReason is null && token is null)
         {
@@ -78,18 +79,17 @@ internal sealed class ChatAnswer : IStreamedAnswer<ChatUpdate>
         events.End();
     }
 
-    /// <summary>The whole answer.</summary>
-    public void Write(Utf8JsonWriter json, IReadOnlyList<ChatChoice> choices, RequestMetrics request)
+    public void Write(Utf8JsonWriter json, RequestMetrics request)
     {
         WriteHead(json, "chat.completion");
         json.WriteStartArray("choices");
-        for (var i = 0; i < choices.Count; i++)
+        for (var i = 0; i < _choices.Length; i++)
         {
             json.WriteStartObject();
             json.WriteNumber("index", i);
-            choices[i].WriteMessage(json);
-            WriteLogprobs(json, choices[i].Logprobs);
-            json.WriteString("finish_reason", JsonWriting.NameOf(choices[i].FinishReason));
+            _choices[i].WriteMessage(json);
+            WriteLogprobs(json, _choices[i].Logprobs);
+            json.WriteString("finish_reason", JsonWriting.NameOf(_choices[i].FinishReason));
             json.WriteEndObject();
         }
 

@@ -15,22 +15,13 @@ internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics,
     public async Task AnswerAsync(ApiCall call)
     {
         ModelEndpoints.CheckName(call.Body, served);
-        var streams = call.Body.Boolean("stream") ?? false;
+        var delivery = Delivery.Read(call.Body);
         var prompt = Prepare(call);
         using var request = metrics.Begin(prompt.Ids.Count, call.Http);
         var answer = new ChatAnswer(served.Name, prompt, call.Chat.Model.Tokenizer);
         var updates = log.Watch(
             answer.Id, prompt.Ids, call.Chat.Model.Tokenizer, call.Chat.AnswerAsync(prompt, call.Cancellation), static update => update.Token);
-        if (streams)
-        {
-            await Streaming.SendAsync(call, answer, updates, request);
-        }
-        else
-        {
-            await CollectAsync(call, answer, updates, request);
-        }
-
-        request.Complete();
+        await delivery.SendAsync(call, answer, updates, request);
     }
 
     /// <summary>Writes the tokens that the model would get.</summary>
@@ -54,18 +45,6 @@ internal sealed class ChatCompletions(ServedModel served, ServerMetrics metrics,
         {
             throw ApiException.BadField(request.Format.Kind == ChatFormatKind.JsonSchema ? "response_format" : "tools", error.Message);
         }
-    }
-
-    private static async Task CollectAsync(ApiCall call, ChatAnswer answer, IAsyncEnumerable<ChatUpdate> updates, RequestMetrics request)
-    {
-        var choices = Enumerable.Range(0, answer.Choices).Select(_ => new ChatChoice()).ToArray();
-        await foreach (var update in updates)
-        {
-            request.Count(update.Token, update.FinishReason);
-            choices[update.Choice].Add(update);
-        }
-
-        await JsonWriting.WriteAsync(call.Http.Response, json => answer.Write(json, choices, request), call.Cancellation);
     }
 }
 

@@ -8,7 +8,7 @@ using Octet.Server.Observability;
 namespace Octet.Server.Api;
 
 /// <summary>Writes a plain completion: whole, or as chunks.</summary>
-internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
+internal sealed class CompletionAnswer : IAnswer<GeneratedToken>
 {
     private readonly string _model;
     private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
@@ -28,15 +28,16 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
     /// <summary>Its name on the wire.</summary>
     public string Id { get; } = $"cmpl-{Guid.NewGuid():N}";
 
-    /// <summary>Why a text ended, if this is its last token.</summary>
-    public static ChatFinishReason? ReasonOf(in GeneratedToken token) => token.FinishReason switch
+    // Why a text ended, if this is its last token.
+    private static ChatFinishReason? ReasonOf(in GeneratedToken token) => token.FinishReason switch
     {
         null => null,
         FinishReason.Length => ChatFinishReason.Length,
         _ => ChatFinishReason.Stop,
     };
 
-    /// <summary>Keeps a token for the whole answer.</summary>
+    public void Count(in GeneratedToken token, RequestMetrics request) => request.Count(token, ReasonOf(token));
+
     public void Add(in GeneratedToken token)
     {
         var choice = _choices[token.Choice];
@@ -53,9 +54,8 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
         // A text has no beginning of its own.
     }
 
-    public void WriteChunk(EventStream events, in GeneratedToken token, RequestMetrics request)
+    public void WriteChunk(EventStream events, in GeneratedToken token)
     {
-        request.Count(token, ReasonOf(token));
         IReadOnlyList<GeneratedToken> reported = token.Logprobs is not null && !token.IsEnd ? [token] : [];
         if (token.Text.Length == 0 && token.FinishReason is null && reported.Count == 0)
         {
@@ -83,7 +83,6 @@ internal sealed class CompletionAnswer : IStreamedAnswer<GeneratedToken>
         events.End();
     }
 
-    /// <summary>The whole answer.</summary>
     public void Write(Utf8JsonWriter json, RequestMetrics request)
     {
         WriteHead(json);

@@ -17,7 +17,7 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics, Pro
     {
         ModelEndpoints.CheckName(call.Body, served);
         Refuse(call.Body);
-        var streams = call.Body.Boolean("stream") ?? false;
+        var delivery = Delivery.Read(call.Body);
         var ids = Prompt(call);
         var options = SamplingFields.Read(call.Body, call.Chat.Model, ids.Length, DefaultTokens) with
         {
@@ -28,16 +28,7 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics, Pro
         var answer = new CompletionAnswer(served.Name, options, call.Chat.Model.Tokenizer);
         var model = call.Chat.Model;
         var tokens = log.Watch(answer.Id, ids, model.Tokenizer, model.GenerateAsync(ids, options, call.Cancellation), static token => token);
-        if (streams)
-        {
-            await Streaming.SendAsync(call, answer, tokens, request);
-        }
-        else
-        {
-            await CollectAsync(call, answer, tokens, request);
-        }
-
-        request.Complete();
+        await delivery.SendAsync(call, answer, tokens, request);
     }
 
     /// <summary>Writes the tokens that the model would get.</summary>
@@ -92,16 +83,5 @@ internal sealed class Completions(ServedModel served, ServerMetrics metrics, Pro
             ? TokenIds.Read(prompt, path, call.Chat.Model.Config.VocabularySize)
             : call.Chat.Model.Tokenizer.Encode(Fields.TextOf(prompt, "prompt"), allowSpecial: false);
         return ids.Length > 0 ? ids : throw ApiException.BadField("prompt", "is empty, expected at least one token");
-    }
-
-    private static async Task CollectAsync(ApiCall call, CompletionAnswer answer, IAsyncEnumerable<GeneratedToken> tokens, RequestMetrics request)
-    {
-        await foreach (var token in tokens)
-        {
-            request.Count(token, CompletionAnswer.ReasonOf(token));
-            answer.Add(token);
-        }
-
-        await JsonWriting.WriteAsync(call.Http.Response, json => answer.Write(json, request), call.Cancellation);
     }
 }

@@ -1,35 +1,70 @@
+using System.Text.Json;
 using Octet.Server.Observability;
 
 namespace Octet.Server.Api;
 
-/// <summary>An answer that can be sent in pieces.</summary>
-/// <typeparam name="T">A piece, as the model gives it.</typeparam>
-internal interface IStreamedAnswer<T>
+/// <summary>An answer as the model gives it piece by piece.</summary>
+/// <typeparam name="T">A piece.</typeparam>
+internal interface IAnswer<T>
 {
+    /// <summary>Counts a piece.</summary>
+    void Count(in T piece, RequestMetrics request);
+
+    /// <summary>Keeps a piece for the whole answer.</summary>
+    void Add(in T piece);
+
+    /// <summary>Writes the whole answer.</summary>
+    void Write(Utf8JsonWriter json, RequestMetrics request);
+
     /// <summary>Writes what stands before the first piece.</summary>
     void WriteStart(EventStream events);
 
-    /// <summary>Writes a piece, if it says anything, and counts it.</summary>
-    void WriteChunk(EventStream events, in T piece, RequestMetrics request);
+    /// <summary>Writes a piece, if it says anything.</summary>
+    void WriteChunk(EventStream events, in T piece);
 
     /// <summary>Writes the last chunk, which has usage and no choices.</summary>
     void WriteUsage(EventStream events, RequestMetrics request);
 }
 
-/// <summary>Sends answers in pieces, as they come.</summary>
-internal static class Streaming
+/// <summary>How an answer is sent: whole, or in pieces as they come.</summary>
+/// <param name="Streams">Whether in pieces.</param>
+/// <param name="IncludesUsage">Whether the last piece has the usage.</param>
+internal readonly record struct Delivery(bool Streams, bool IncludesUsage)
 {
     // Proxies cut connections on which nothing is said; the shortest of their limits that are usual is half a minute.
     private static readonly TimeSpan PingInterval = TimeSpan.FromSeconds(10);
+
+    /// <summary>Reads how it is asked for.</summary>
+    public static Delivery Read(in Fields fields)
+    {
+        var streams = fields.Boolean("stream") ?? false;
+        return new(streams, streams && (fields.Object("stream_options")?.Boolean("include_usage") ?? false));
+    }
 
     /// <summary>Sends an answer.</summary>
     /// <param name="call">The request.</param>
     /// <param name="answer">Writes the pieces.</param>
     /// <param name="pieces">Gives them; what is wrong before the first is a status of its own.</param>
     /// <param name="request">Counts them.</param>
-    public static async Task SendAsync<T>(ApiCall call, IStreamedAnswer<T> answer, IAsyncEnumerable<T> pieces, RequestMetrics request)
+    public async Task SendAsync<T>(ApiCall call, IAnswer<T> answer, IAsyncEnumerable<T> pieces, RequestMetrics request)
     {
-        var includesUsage = call.Body.Object("stream_options")?.Boolean("include_usage") ?? false;
+        await (Streams ? StreamAsync(call, answer, pieces, request) : CollectAsync(call, answer, pieces, request));
+        request.Complete();
+    }
+
+    private static async Task CollectAsync<T>(ApiCall call, IAnswer<T> answer, IAsyncEnumerable<T> pieces, RequestMetrics request)
+    {
+        await foreach (var piece in pieces)
+        {
+            answer.Count(piece, request);
+            answer.Add(piece);
+        }
+
+        await JsonWriting.WriteAsync(call.Http.Response, json => answer.Write(json, request), call.Cancellation);
+    }
+
+    private async Task StreamAsync<T>(ApiCall call, IAnswer<T> answer, IAsyncEnumerable<T> pieces, RequestMetrics request)
+    {
         await using var events = new EventStream(call.Http.Response);
         await using var enumerator = pieces.GetAsyncEnumerator(CancellationToken.None);
         var next = await FirstAsync(enumerator.MoveNextAsync(), events);
@@ -37,7 +72,8 @@ internal static class Streaming
         answer.WriteStart(events);
         while (next)
         {
-            answer.WriteChunk(events, enumerator.Current, request);
+            answer.Count(enumerator.Current, request);
+            answer.WriteChunk(events, enumerator.Current);
 
             // What is there already is sent together.
             var more = enumerator.MoveNextAsync();
@@ -49,7 +85,7 @@ internal static class Streaming
             next = await more;
         }
 
-        if (includesUsage)
+        if (IncludesUsage)
         {
             answer.WriteUsage(events, request);
         }
